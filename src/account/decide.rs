@@ -1,0 +1,218 @@
+//! What to do next, as a function of what was seen and of `now`.
+
+use super::schedule::renewal;
+use super::{Contents, Plan, Record, Seen, TokenSecretView, report};
+use crate::api::{OAuthAccountStatus, Trigger};
+use crate::oauth::{Fault, TokenRequest};
+use jiff::{SignedDuration, Timestamp};
+
+/// Longest rest: a clock that was set is noticed within it.
+const LONGEST_REST: SignedDuration = SignedDuration::from_mins(5);
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Read the token Secret from the API server, not from a cache: nothing is asked for before that.
+    ReadTokenSecret(String),
+    /// Read the Secrets and the CA bundle that the plan names.
+    ReadInputs(Plan),
+    /// Find the token endpoint.
+    FindEndpoint {
+        /// What to ask.
+        plan: Plan,
+        /// Certificates to trust.
+        ca_bundle: Option<Vec<u8>>,
+    },
+    /// Count an attempt that ended before a byte was sent.
+    Fail {
+        /// Why it was made.
+        trigger: Trigger,
+        /// Why it ended.
+        fault: Fault,
+    },
+    /// Ask the token endpoint.
+    Redeem {
+        /// Why.
+        trigger: Trigger,
+        /// What is sent.
+        request: TokenRequest,
+        /// Certificates to trust.
+        ca_bundle: Option<Vec<u8>>,
+    },
+    /// Write the token Secret.
+    Publish {
+        /// Its name.
+        name: String,
+        /// What it records.
+        record: Record,
+        /// What it holds.
+        contents: Contents,
+        /// What it replaces: its resourceVersion, or nothing.
+        over: Option<String>,
+    },
+    /// Delete a Secret of ours under an old name.
+    Prune(String),
+    /// Write status.
+    Say(OAuthAccountStatus),
+    /// Nothing to do before this moment, unless something changes; `None`: at all.
+    Rest(Option<Timestamp>),
+}
+
+/// The next step. Called again with its outcome until it rests.
+pub fn decide(seen: &Seen, now: Timestamp) -> Next {
+    if seen.account.metadata.deletion_timestamp.is_some() {
+        return Next::Rest(None);
+    }
+    let Ok(plan) = &seen.plan else { return say_or_rest(seen, now) };
+    let Some(view) = &seen.token_secret else {
+        return match undisturbed(seen, plan, now) {
+            Quiet::Yes => say_or_rest(seen, now),
+            Quiet::AskReferences => Next::ReadInputs(plan.clone()),
+            Quiet::No => Next::ReadTokenSecret(plan.token_secret_name.clone()),
+        };
+    };
+    if let Some(publish) = publication(seen, plan, view, now) {
+        return publish;
+    }
+    if let Some(step) = attempt(seen, plan, view, now) {
+        return step;
+    }
+    match seen.strays.first() {
+        Some(stray) if seen.record().is_some() => Next::Prune(stray.clone()),
+        _ => say_or_rest(seen, now),
+    }
+}
+
+/// Whether the cache and status alone say that nothing is to be done.
+enum Quiet {
+    Yes,
+    AskReferences,
+    No,
+}
+
+fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
+    let status = &seen.status;
+    let in_place = status.token_secret_resource_version.as_ref() == seen.mark.as_ref().map(|mark| &mark.resource_version);
+    if status.observed_generation != Some(seen.generation())
+        || seen.unpublished.is_some()
+        || !in_place
+        || !seen.strays.is_empty()
+        || report::conflicted(status)
+    {
+        return Quiet::No;
+    }
+    if seen.waits(now) {
+        return match &seen.inputs {
+            None => Quiet::AskReferences,
+            Some(_) if seen.references_changed() => Quiet::No,
+            Some(_) => Quiet::Yes,
+        };
+    }
+    let due = match (&status.token, &status.next_refresh_time) {
+        (Some(_), Some(next)) => next.0 <= now,
+        _ => true,
+    };
+    if due && !plan.suspended { Quiet::No } else { Quiet::Yes }
+}
+
+/// The write that the token Secret needs: a token that is in no Secret yet, or our contents where somebody changed them.
+fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> Option<Next> {
+    if seen.publish_refused {
+        return None;
+    }
+    let unpublished = seen.unpublished.as_ref().filter(|record| serves(record, seen, plan, now));
+    let (contents, record, over) = match (view, unpublished) {
+        (TokenSecretView::Foreign(_), _) => return None,
+        (_, Some(_)) if seen.attempt.is_none() && seen.waits(now) => return None,
+        (TokenSecretView::Ours { resource_version, .. }, Some(record)) => (None, record, Some(resource_version)),
+        (TokenSecretView::Absent, Some(record)) => (None, record, None),
+        (TokenSecretView::Ours { resource_version, contents, record: Some(record) }, None) => {
+            (Some(contents), record, Some(resource_version))
+        }
+        _ => return None,
+    };
+    let wanted = record.contents(&seen.account);
+    if contents.is_some_and(|contents| wanted.stands_in(contents)) {
+        return None;
+    }
+    let name = plan.token_secret_name.clone();
+    Some(Next::Publish { name, record: record.clone(), contents: wanted, over: over.cloned() })
+}
+
+/// The next step towards a token, where one is due.
+fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> Option<Next> {
+    let unpublished = seen.unpublished.as_ref().is_some_and(|record| serves(record, seen, plan, now));
+    if seen.attempt.is_some() || unpublished || matches!(view, TokenSecretView::Foreign(_)) {
+        return None;
+    }
+    let cause = cause(seen, plan, now)?;
+    let Some(inputs) = &seen.inputs else { return Some(Next::ReadInputs(plan.clone())) };
+    let trigger = trigger(seen, cause, now)?;
+    let fail = |fault: &Fault| Some(Next::Fail { trigger, fault: fault.clone() });
+    let credentials = match &inputs.credentials {
+        Ok(credentials) => credentials,
+        Err(fault) => return fail(fault),
+    };
+    let ca_bundle = credentials.ca_bundle.clone();
+    let endpoint = match &seen.endpoint {
+        None => return Some(Next::FindEndpoint { plan: plan.clone(), ca_bundle }),
+        Some(Ok(endpoint)) => endpoint,
+        Some(Err(fault)) => return fail(fault),
+    };
+    if let Err(fault) = credentials.permit(endpoint, seen.token_hosts_required) {
+        return fail(&fault);
+    }
+    let request = plan.request(endpoint.clone(), credentials.client_id.clone(), credentials.client_secret.clone());
+    Some(Next::Redeem { trigger, request, ca_bundle })
+}
+
+/// Why another token is needed, if it is.
+fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
+    if plan.suspended {
+        return None;
+    }
+    match seen.record() {
+        None => Some(Trigger::Missing),
+        Some(record) if record.request_digest != plan.request_digest() => Some(Trigger::SpecChanged),
+        Some(record) if !serves(record, seen, plan, now) => Some(Trigger::Schedule),
+        Some(_) => None,
+    }
+}
+
+/// Whether a record answers what is asked for and need not be replaced yet.
+pub(super) fn serves(record: &Record, seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
+    let token = &record.public;
+    let renewal = renewal(token.issued_time.0, token.expiration_time.0, plan.refresh.as_ref(), seen.uid());
+    record.request_digest == plan.request_digest() && renewal > now
+}
+
+/// What lets the attempt be made now; `None` while it has to wait after a failure that nothing has changed since.
+fn trigger(seen: &Seen, cause: Trigger, now: Timestamp) -> Option<Trigger> {
+    let edited = seen.status.observed_generation != Some(seen.generation());
+    if seen.status.failed_attempts == 0 || edited {
+        return Some(cause);
+    }
+    match (seen.waits(now), seen.references_changed()) {
+        (false, _) => Some(Trigger::Retry),
+        (true, true) => Some(Trigger::ReferenceChanged),
+        (true, false) => None,
+    }
+}
+
+fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
+    let status = report::report(seen, now);
+    if status != seen.status {
+        return Next::Say(status);
+    }
+    let moments = [
+        status.token.as_ref().map(|token| token.expiration_time.0),
+        status.next_refresh_time.as_ref().filter(|_| status.failed_attempts == 0).map(|next| next.0),
+        status.next_attempt_time.as_ref().map(|next| next.0),
+    ];
+    let next = moments.into_iter().flatten().filter(|moment| *moment > now).min();
+    Next::Rest(Some(next.unwrap_or(now + LONGEST_REST).min(now + LONGEST_REST)))
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,255 @@
+//! The spec as the operator understands it: parsed once, refused with a sentence where this version lacks the effect.
+
+use crate::api::{
+    AuthMethod, CABundleReference, CreationPolicy, DeletionPolicy, KeyReference, OAuthAccount, RefreshSchedule, RevocationPolicy,
+    SecretType, StatePolicy,
+};
+use crate::oauth::{ClientAuthentication, TokenRequest};
+use crate::oauth::Sensitive;
+use sha2::{Digest, Sha256};
+use url::Url;
+
+/// Where the token endpoint is learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointSource {
+    /// By discovery from the issuer, spelled as the user spells it.
+    Issuer(String),
+    /// Written out.
+    Custom(Url),
+}
+
+/// Where the client id is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientIDFrom {
+    /// In the spec.
+    Literal(String),
+    /// In a Secret.
+    Secret(KeyReference),
+}
+
+/// What an account asks the operator to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Where the token endpoint is learned.
+    pub endpoint: EndpointSource,
+    /// Certificates trusted in place of the public ones.
+    pub ca_bundle: Option<CABundleReference>,
+    /// Where the client id is read.
+    pub client_id: ClientIDFrom,
+    /// Where the client secret is read.
+    pub client_secret: KeyReference,
+    /// How the client proves itself.
+    pub authentication: ClientAuthentication,
+    /// Scopes asked for.
+    pub scopes: Vec<String>,
+    /// Audience asked for.
+    pub audience: Option<String>,
+    /// Resources asked for.
+    pub resources: Vec<String>,
+    /// When to refresh, where the user says.
+    pub refresh: Option<RefreshSchedule>,
+    /// Name of the Secret to publish in.
+    pub token_secret_name: String,
+    /// Whether token requests pause.
+    pub suspended: bool,
+}
+
+impl Plan {
+    /// Understands an account.
+    ///
+    /// # Errors
+    /// A sentence that names the field, for a field whose effect this version lacks, and for what the schema could
+    /// not check.
+    pub fn of(account: &OAuthAccount) -> Result<Self, String> {
+        let spec = &account.spec;
+        if let Some(field) = unsupported(account) {
+            return Err(format!(
+                "{field} is not supported by this version of the operator; remove it, or install a version that supports it."
+            ));
+        }
+        let endpoint = match (&spec.provider.issuer, &spec.provider.custom) {
+            (Some(issuer), _) => {
+                https(issuer).map_err(|why| format!("spec.provider.issuer is not usable: {why}."))?;
+                EndpointSource::Issuer(issuer.clone())
+            }
+            (None, Some(custom)) => EndpointSource::Custom(
+                https(&custom.token_url).map_err(|why| format!("spec.provider.custom.tokenURL is not usable: {why}."))?,
+            ),
+            (None, None) => return Err("spec.provider must set one of issuer and custom.".into()),
+        };
+        let client = spec.client.as_ref().ok_or("spec.client must be set for this grant.")?;
+        let client_id = match (&client.id, &client.id_from) {
+            (Some(id), _) => ClientIDFrom::Literal(id.clone()),
+            (None, Some(from)) => ClientIDFrom::Secret(from.secret_key_ref.clone()),
+            (None, None) => return Err("spec.client must set one of id and idFrom.".into()),
+        };
+        let client_secret = client.secret_ref.clone().ok_or("spec.client.secretRef must be set for this grant.")?;
+        let authentication = match client.auth_method {
+            Some(AuthMethod::ClientSecretPost) => ClientAuthentication::Post,
+            _ => ClientAuthentication::Basic,
+        };
+        Ok(Self {
+            endpoint,
+            ca_bundle: spec.provider.ca_bundle_ref.clone(),
+            client_id,
+            client_secret,
+            authentication,
+            scopes: spec.scopes.clone(),
+            audience: spec.audience.clone(),
+            resources: spec.resources.clone(),
+            refresh: spec.refresh.clone(),
+            token_secret_name: token_secret_name(account),
+            suspended: spec.suspend,
+        })
+    }
+
+    /// The request that this plan makes of an endpoint with credentials.
+    pub fn request(&self, endpoint: Url, client_id: String, client_secret: Sensitive) -> TokenRequest {
+        TokenRequest {
+            endpoint,
+            client_id,
+            client_secret,
+            authentication: self.authentication.clone(),
+            scopes: self.scopes.clone(),
+            audience: self.audience.clone(),
+            resources: self.resources.clone(),
+        }
+    }
+
+    /// Digest of what decides which token is issued. A published token with another digest is not the one asked for.
+    pub fn request_digest(&self) -> String {
+        let text = format!("{:?}", (&self.endpoint, &self.client_id, &self.scopes, &self.audience, &self.resources));
+        crate::oauth::hex(&Sha256::digest(text.as_bytes())[..16])
+    }
+}
+
+/// Name of the Secret an account publishes in.
+pub fn token_secret_name(account: &OAuthAccount) -> String {
+    let name = account.metadata.name.as_deref().unwrap_or_default();
+    account.spec.token_secret.name.clone().unwrap_or_else(|| format!("{name}-token"))
+}
+
+fn https(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error}"))?;
+    if url.scheme() != "https" || url.host_str().is_none() {
+        return Err("it must be an https URL".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it may not carry a user or password".into());
+    }
+    Ok(url)
+}
+
+/// The first field that is set and has no effect yet.
+fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
+    let spec = &account.spec;
+    let provider = &spec.provider;
+    let grant = &spec.grant;
+    let custom = provider.custom.as_ref();
+    let client = spec.client.as_ref();
+    let method = client.and_then(|client| client.auth_method);
+    let secret = &spec.token_secret;
+    [
+        (provider.preset.is_some(), "spec.provider.preset"),
+        (!provider.parameters.is_empty(), "spec.provider.parameters"),
+        (provider.overrides.is_some(), "spec.provider.overrides"),
+        (custom.is_some_and(|c| c.authorization_url.is_some()), "spec.provider.custom.authorizationURL"),
+        (custom.is_some_and(|c| c.device_authorization_url.is_some()), "spec.provider.custom.deviceAuthorizationURL"),
+        (custom.is_some_and(|c| c.revocation_url.is_some()), "spec.provider.custom.revocationURL"),
+        (custom.is_some_and(|c| c.introspection_url.is_some()), "spec.provider.custom.introspectionURL"),
+        (grant.refresh_token.is_some(), "spec.grant.refreshToken"),
+        (grant.authorization_code.is_some(), "spec.grant.authorizationCode"),
+        (grant.device_code.is_some(), "spec.grant.deviceCode"),
+        (grant.jwt_bearer.is_some(), "spec.grant.jwtBearer"),
+        (grant.token_exchange.is_some(), "spec.grant.tokenExchange"),
+        (grant.github_app.is_some(), "spec.grant.githubApp"),
+        (grant.password.is_some(), "spec.grant.password"),
+        (method == Some(AuthMethod::ClientSecretBearer), "spec.client.authMethod ClientSecretBearer"),
+        (method == Some(AuthMethod::PrivateKeyJWT), "spec.client.authMethod PrivateKeyJWT"),
+        (method == Some(AuthMethod::ClientSecretJWT), "spec.client.authMethod ClientSecretJWT"),
+        (method == Some(AuthMethod::TLSClientAuth), "spec.client.authMethod TLSClientAuth"),
+        (method == Some(AuthMethod::None), "spec.client.authMethod None"),
+        (spec.par.is_some(), "spec.par"),
+        (spec.dpop.is_some(), "spec.dpop"),
+        (spec.expected_subject.is_some(), "spec.expectedSubject"),
+        (spec.health_check.is_some(), "spec.healthCheck"),
+        (secret.type_ != SecretType::Opaque, "spec.tokenSecret.type other than Opaque"),
+        (!secret.data.is_empty(), "spec.tokenSecret.data"),
+        (secret.creation_policy != CreationPolicy::Owner, "spec.tokenSecret.creationPolicy other than Owner"),
+        (secret.deletion_policy != DeletionPolicy::Delete, "spec.tokenSecret.deletionPolicy other than Delete"),
+        (spec.revocation_policy != RevocationPolicy::Never, "spec.revocationPolicy other than Never"),
+        (spec.state_policy != StatePolicy::Delete, "spec.statePolicy other than Delete"),
+        (!spec.restart_targets.is_empty(), "spec.restartTargets"),
+        (spec.restart_interval_seconds.is_some(), "spec.restartIntervalSeconds"),
+    ]
+    .into_iter()
+    .find_map(|(set, field)| set.then_some(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn plan(patch: &serde_json::Value) -> Result<Plan, String> {
+        Plan::of(&crate::account::seen::tests::account(patch))
+    }
+
+    #[test]
+    fn what_is_supported_is_understood() {
+        let plan = plan(&json!({})).unwrap();
+        assert_eq!(plan.token_secret_name, "demo-token");
+        assert_eq!(plan.authentication, ClientAuthentication::Basic);
+    }
+
+    /// Every field of the spec that has no effect yet, set to something the schema accepts.
+    #[test]
+    fn a_field_without_effect_is_refused_by_name() {
+        let key = json!({"name": "s", "key": "k"});
+        for (patch, field) in [
+            (json!({"provider": {"issuer": null, "preset": "Coze"}}), "spec.provider.preset"),
+            (json!({"provider": {"parameters": {"tenant": "x"}}}), "spec.provider.parameters"),
+            (json!({"provider": {"overrides": {"accept": "x"}}}), "spec.provider.overrides"),
+            (
+                json!({"provider": {"issuer": null, "custom": {"tokenURL": "https://a.example/t", "revocationURL": "https://a.example/r"}}}),
+                "spec.provider.custom.revocationURL",
+            ),
+            (json!({"grant": {"clientCredentials": null, "refreshToken": {"secretRef": key}}}), "spec.grant.refreshToken"),
+            (json!({"grant": {"clientCredentials": null, "deviceCode": {}}}), "spec.grant.deviceCode"),
+            (json!({"grant": {"clientCredentials": null, "jwtBearer": {"keyRef": key}}}), "spec.grant.jwtBearer"),
+            (json!({"client": {"authMethod": "PrivateKeyJWT"}}), "spec.client.authMethod PrivateKeyJWT"),
+            (json!({"par": true}), "spec.par"),
+            (json!({"dpop": {"algorithm": "ES256"}}), "spec.dpop"),
+            (json!({"expectedSubject": "me"}), "spec.expectedSubject"),
+            (json!({"healthCheck": {"url": "https://a.example/me"}}), "spec.healthCheck"),
+            (json!({"tokenSecret": {"type": "kubernetes.io/basic-auth"}}), "spec.tokenSecret.type"),
+            (json!({"tokenSecret": {"data": {"header": "x"}}}), "spec.tokenSecret.data"),
+            (json!({"tokenSecret": {"creationPolicy": "Merge"}}), "spec.tokenSecret.creationPolicy"),
+            (json!({"tokenSecret": {"deletionPolicy": "Retain"}}), "spec.tokenSecret.deletionPolicy"),
+            (json!({"revocationPolicy": "OnDelete"}), "spec.revocationPolicy"),
+            (json!({"statePolicy": "Retain"}), "spec.statePolicy"),
+            (json!({"restartTargets": [{"kind": "Deployment", "name": "a"}]}), "spec.restartTargets"),
+            (json!({"restartIntervalSeconds": 60}), "spec.restartIntervalSeconds"),
+        ] {
+            let refusal = plan(&patch).unwrap_err();
+            assert!(refusal.starts_with(field), "{patch} must be refused by {field}, not: {refusal}");
+        }
+    }
+
+    #[test]
+    fn the_digest_follows_what_is_asked_for_and_nothing_else() {
+        let digest = |patch| plan(&patch).unwrap().request_digest();
+        let base = digest(json!({}));
+        assert_ne!(base, digest(json!({"scopes": ["other"]})));
+        assert_ne!(base, digest(json!({"client": {"id": "other"}})));
+        assert_ne!(base, digest(json!({"provider": {"issuer": "https://other.example.com"}})));
+        assert_eq!(base, digest(json!({"suspend": true, "tokenSecret": {"labels": {"a": "b"}}})));
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused() {
+        let refusal = plan(&json!({"provider": {"issuer": "https://me:secret@login.example.com"}})).unwrap_err();
+        assert!(refusal.contains("may not carry a user or password"), "{refusal}");
+        assert!(!refusal.contains("secret@"), "{refusal}");
+    }
+}

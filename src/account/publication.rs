@@ -1,0 +1,185 @@
+//! What is published: the contents of the token Secret, and the record read back from them. For a grant that spends
+//! nothing the Secret itself is the record.
+
+use super::Plan;
+use crate::api::{ExpirySource, OAuthAccount, TokenStatus, vocabulary as v};
+use crate::oauth::{Sensitive, Token, hex};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// The part of a Secret that is ours to write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Decoded values by key.
+    pub data: BTreeMap<String, Sensitive>,
+}
+
+impl Contents {
+    /// Whether everything in `self` stands in `other` too: keys that others add to the Secret are theirs.
+    pub fn stands_in(&self, other: &Self) -> bool {
+        fn within<V: PartialEq>(mine: &BTreeMap<String, V>, theirs: &BTreeMap<String, V>) -> bool {
+            mine.iter().all(|(key, value)| theirs.get(key) == Some(value))
+        }
+        within(&self.labels, &other.labels) && within(&self.annotations, &other.annotations) && within(&self.data, &other.data)
+    }
+}
+
+/// A token with what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The access token.
+    pub access_token: Sensitive,
+    /// What may be said of it.
+    pub public: TokenStatus,
+    /// Digest of the request it answers.
+    pub request_digest: String,
+}
+
+impl Record {
+    /// The record of a token just issued to a request sent at `sent`.
+    pub fn issued(token: Token, plan: &Plan, generation: i64, sent: Timestamp) -> Self {
+        let public = TokenStatus {
+            expiration_time: Time(token.expiry.at),
+            issued_time: Time(whole_second(sent)),
+            generation,
+            scopes: token.scopes.unwrap_or_else(|| plan.scopes.clone()),
+            token_type: token.token_type,
+            expiry_source: token.expiry.source,
+            fingerprint: token.access_token.fingerprint(),
+        };
+        Self { access_token: token.access_token, public, request_digest: plan.request_digest() }
+    }
+
+    /// What the token Secret must hold.
+    pub fn contents(&self, account: &OAuthAccount) -> Contents {
+        let text = |value: &str| Sensitive::new(value);
+        let mut data = BTreeMap::from([
+            (v::ACCESS_TOKEN_KEY.to_owned(), self.access_token.clone()),
+            (v::TOKEN_TYPE_KEY.to_owned(), text(&self.public.token_type)),
+            (v::EXPIRES_AT_KEY.to_owned(), text(&self.public.expiration_time.0.to_string())),
+            (v::SCOPE_KEY.to_owned(), text(&self.public.scopes.join(" "))),
+            (v::GENERATION_KEY.to_owned(), text(&self.public.generation.to_string())),
+        ]);
+        data.insert(v::ALLOWED_HOSTS_KEY.to_owned(), text(&account.spec.allowed_hosts.join("\n")));
+        let mut labels = account.spec.token_secret.labels.clone();
+        labels.insert(v::MANAGED_BY_LABEL.into(), v::MANAGER.into());
+        labels.insert(v::COMPONENT_LABEL.into(), v::TOKEN_COMPONENT.into());
+        labels.insert(v::ACCOUNT_UID_LABEL.into(), account.metadata.uid.clone().unwrap_or_default());
+        let mut annotations = account.spec.token_secret.annotations.clone();
+        annotations.insert(v::ACCOUNT_ANNOTATION.into(), account.metadata.name.clone().unwrap_or_default());
+        annotations.insert(v::ISSUED_ANNOTATION.into(), self.public.issued_time.0.to_string());
+        annotations.insert(v::EXPIRY_SOURCE_ANNOTATION.into(), format!("{:?}", self.public.expiry_source));
+        annotations.insert(v::REQUEST_DIGEST_ANNOTATION.into(), self.request_digest.clone());
+        annotations.insert(v::TEMPLATE_DIGEST_ANNOTATION.into(), template_digest(account));
+        Contents { labels, annotations, data }
+    }
+
+    /// Reads a record back. `reported` is what status last said: where it speaks of this very token, its word counts
+    /// and edits to the Secret do not. A Secret one generation ahead was written by an operator that died before it
+    /// could report. `None`: somebody has changed it, or it never was whole.
+    pub fn read(contents: &Contents, reported: Option<&TokenStatus>) -> Option<Self> {
+        let text = |key: &str| contents.data.get(key).map(Sensitive::expose);
+        let note = |key: &str| contents.annotations.get(key);
+        let access_token = contents.data.get(v::ACCESS_TOKEN_KEY).filter(|token| !token.expose().is_empty())?.clone();
+        let generation: i64 = text(v::GENERATION_KEY)?.parse().ok()?;
+        let fingerprint = access_token.fingerprint();
+        let public = match reported {
+            Some(reported) if reported.generation == generation => {
+                (reported.fingerprint == fingerprint).then(|| reported.clone())?
+            }
+            Some(reported) if reported.generation.checked_add(1) != Some(generation) => return None,
+            _ => TokenStatus {
+                expiration_time: Time(text(v::EXPIRES_AT_KEY)?.parse().ok()?),
+                issued_time: Time(note(v::ISSUED_ANNOTATION)?.parse().ok()?),
+                generation,
+                scopes: text(v::SCOPE_KEY)?.split_ascii_whitespace().map(str::to_owned).collect(),
+                token_type: text(v::TOKEN_TYPE_KEY)?.to_owned(),
+                expiry_source: expiry_source(note(v::EXPIRY_SOURCE_ANNOTATION)?)?,
+                fingerprint,
+            },
+        };
+        Some(Self { access_token, public, request_digest: note(v::REQUEST_DIGEST_ANNOTATION).cloned().unwrap_or_default() })
+    }
+}
+
+fn template_digest(account: &OAuthAccount) -> String {
+    let template = serde_json::to_vec(&account.spec.token_secret).unwrap_or_default();
+    hex(&Sha256::digest(&template)[..8])
+}
+
+fn expiry_source(name: &str) -> Option<ExpirySource> {
+    serde_json::from_value(serde_json::Value::String(name.to_owned())).ok()
+}
+
+/// Status and Secret speak in whole seconds.
+fn whole_second(moment: Timestamp) -> Timestamp {
+    Timestamp::from_second(moment.as_second()).unwrap_or(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::seen::tests::{account, record};
+    use serde_json::json;
+
+    #[test]
+    fn a_record_survives_the_way_through_the_secret() {
+        let record = record(1, 3600);
+        let contents = record.contents(&account(&json!({})));
+        assert_eq!(Record::read(&contents, None), Some(record.clone()));
+        assert_eq!(Record::read(&contents, Some(&record.public)), Some(record));
+    }
+
+    #[test]
+    fn an_edited_token_is_no_record() {
+        let record = record(1, 3600);
+        let mut contents = record.contents(&account(&json!({})));
+        contents.data.insert(v::ACCESS_TOKEN_KEY.into(), Sensitive::new("forged"));
+        assert_eq!(Record::read(&contents, Some(&record.public)), None);
+    }
+
+    #[test]
+    fn an_edited_expiry_does_not_count_against_status() {
+        let record = record(1, 3600);
+        let mut contents = record.contents(&account(&json!({})));
+        contents.data.insert(v::EXPIRES_AT_KEY.into(), Sensitive::new("2099-01-01T00:00:00Z"));
+        assert_eq!(Record::read(&contents, Some(&record.public)), Some(record));
+    }
+
+    #[test]
+    fn one_generation_ahead_is_a_crash_and_two_are_a_forgery() {
+        let (old, new, far) = (record(1, 3600), record(2, 7200), record(3, 7200));
+        let account = account(&json!({}));
+        assert_eq!(Record::read(&new.contents(&account), Some(&old.public)), Some(new));
+        assert_eq!(Record::read(&far.contents(&account), Some(&old.public)), None);
+        assert_eq!(Record::read(&old.contents(&account), Some(&far.public)), None);
+    }
+
+    #[test]
+    fn a_missing_key_is_no_record() {
+        let record = record(1, 3600);
+        let whole = record.contents(&account(&json!({})));
+        for key in [v::ACCESS_TOKEN_KEY, v::GENERATION_KEY, v::EXPIRES_AT_KEY, v::TOKEN_TYPE_KEY, v::SCOPE_KEY] {
+            let mut contents = whole.clone();
+            contents.data.remove(key);
+            assert_eq!(Record::read(&contents, None), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn keys_of_others_do_not_disturb() {
+        let contents = record(1, 3600).contents(&account(&json!({})));
+        let mut more = contents.clone();
+        more.labels.insert("team".into(), "a".into());
+        more.data.insert("extra".into(), Sensitive::new("x"));
+        assert!(contents.stands_in(&more));
+        more.data.remove(v::SCOPE_KEY);
+        assert!(!contents.stands_in(&more));
+    }
+}

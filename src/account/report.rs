@@ -1,0 +1,284 @@
+//! What status says, as a function of what was seen and of `now`; and what people are told by an Event.
+
+use super::backoff::next_attempt;
+use super::decide::serves;
+use super::plan::token_secret_name;
+use super::schedule::renewal;
+use super::{Plan, Seen, TokenSecretView};
+use crate::api::{Attempt, AttemptResult, ConditionType, OAuthAccountStatus, Reason, TokenStatus};
+use crate::oauth::FaultKind;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// How many attempts `status.history` keeps.
+const HISTORY: usize = 5;
+
+/// A failure that stands.
+struct Failure {
+    reason: String,
+    message: String,
+    needs_a_person: bool,
+}
+
+/// The status that tells the truth about what was seen.
+pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
+    let old = &seen.status;
+    let mut status = OAuthAccountStatus {
+        observed_generation: Some(seen.generation()),
+        provider: Some(provider(seen).to_owned()),
+        grant: Some(grant(seen).to_owned()),
+        token_secret_name: Some(token_secret_name(&seen.account)),
+        token_secret_resource_version: match &seen.token_secret {
+            None => old.token_secret_resource_version.clone(),
+            Some(TokenSecretView::Ours { resource_version, record: Some(_), .. }) => Some(resource_version.clone()),
+            Some(_) => None,
+        },
+        next_refresh_time: seen.plan.as_ref().ok().and_then(|plan| next_refresh(seen, plan)),
+        // What was published last: its fingerprint tells a forged Secret from ours also when there is no other token.
+        token: seen.standing().or(old.token.as_ref()).cloned(),
+        conditions: vec![],
+        ..old.clone()
+    };
+    count(&mut status, seen, now);
+    let failure = failure(&status, seen);
+    status.conditions = conditions(&status, seen, failure.as_ref(), now);
+    status
+}
+
+/// Whether status says that the Secret to publish in is someone else's.
+pub fn conflicted(status: &OAuthAccountStatus) -> bool {
+    find(status, ConditionType::SecretConflict).is_some()
+}
+
+/// The attempt of this turn, entered into the books.
+fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
+    let Some(attempt) = &seen.attempt else {
+        if healthy(seen, now) {
+            status.failed_attempts = 0;
+            status.next_attempt_time = None;
+            status.observed_references = None;
+        }
+        return;
+    };
+    let duration = attempt.finished.duration_since(attempt.started).as_millis();
+    status.last_attempt_time = Some(Time(floor(attempt.started)));
+    status.history.insert(
+        0,
+        Attempt {
+            start_time: Time(floor(attempt.started)),
+            trigger: attempt.trigger,
+            result: if attempt.fault.is_some() { AttemptResult::Failed } else { AttemptResult::Succeeded },
+            reason: attempt.fault.as_ref().map(|fault| fault.kind.reason().as_str().to_owned()),
+            duration_milliseconds: i32::try_from(duration.clamp(0, i128::from(i32::MAX))).unwrap_or(i32::MAX),
+        },
+    );
+    status.history.truncate(HISTORY);
+    if let Some(fault) = &attempt.fault {
+        status.failed_attempts = status.failed_attempts.saturating_add(1);
+        let expires = seen.standing().map(|token| token.expiration_time.0);
+        let next = next_attempt(fault, status.failed_attempts, seen.uid(), attempt.finished, expires);
+        status.next_attempt_time = Some(Time(ceiling(next)));
+        status.observed_references = seen.inputs.as_ref().map(|inputs| inputs.references.clone());
+    } else {
+        status.last_success_time = Some(Time(floor(attempt.finished)));
+        status.failed_attempts = 0;
+        status.next_attempt_time = None;
+        status.observed_references = None;
+    }
+}
+
+/// The token Secret was read, is ours, and holds a token that need not be replaced yet.
+fn healthy(seen: &Seen, now: Timestamp) -> bool {
+    matches!((seen.record(), &seen.plan), (Some(record), Ok(plan)) if serves(record, seen, plan, now))
+}
+
+fn next_refresh(seen: &Seen, plan: &Plan) -> Option<Time> {
+    let token = seen.standing().filter(|_| !plan.suspended)?;
+    let moment = renewal(token.issued_time.0, token.expiration_time.0, plan.refresh.as_ref(), seen.uid());
+    Some(Time(ceiling(moment)))
+}
+
+/// The failure of this turn, or the one that status already tells of.
+fn failure(status: &OAuthAccountStatus, seen: &Seen) -> Option<Failure> {
+    if status.failed_attempts == 0 {
+        return None;
+    }
+    if let Some(fault) = seen.attempt.as_ref().and_then(|attempt| attempt.fault.as_ref()) {
+        return Some(Failure {
+            reason: fault.kind.reason().as_str().to_owned(),
+            message: fault.message.clone(),
+            needs_a_person: fault.kind.needs_a_person(),
+        });
+    }
+    let told = find(&seen.status, ConditionType::RefreshFailing)?;
+    Some(Failure {
+        needs_a_person: find(&seen.status, ConditionType::Stalled).is_some()
+            || [Reason::Authentication, Reason::Authorization].iter().any(|reason| reason.as_str() == told.reason),
+        reason: told.reason.clone(),
+        message: told.message.clone(),
+    })
+}
+
+fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, now: Timestamp) -> Vec<Condition> {
+    let mut all = Vec::with_capacity(4);
+    let mut add = |type_: ConditionType, state: &str, reason: &str, message: String| {
+        let before = find(&seen.status, type_).filter(|before| before.status == state);
+        all.push(Condition {
+            type_: type_.as_str().to_owned(),
+            status: state.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            last_transition_time: before.map_or_else(|| Time(floor(now)), |before| before.last_transition_time.clone()),
+            observed_generation: Some(seen.generation()),
+        });
+    };
+    let (state, reason, message) = ready(status, seen, failure, now);
+    add(ConditionType::Ready, state, &reason, message.clone());
+    let (authorized, why, words) = authorized(seen);
+    add(ConditionType::Authorized, authorized, &why, words);
+    let conflict = matches!(seen.token_secret, Some(TokenSecretView::Foreign(_)));
+    let suspended = seen.plan.as_ref().is_ok_and(|plan| plan.suspended);
+    let stalled = seen.plan.is_err() || conflict || suspended || failure.is_some_and(|failure| failure.needs_a_person);
+    // What keeps Ready False may be an expiry; what keeps us from a new token is the failure.
+    let (cause, sentence) = match failure {
+        Some(failure) if seen.plan.is_ok() && !conflict => (&failure.reason, &failure.message),
+        _ => (&reason, &message),
+    };
+    if state != "True" {
+        let type_ = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
+        add(type_, "True", cause, sentence.clone());
+    }
+    if let Some(failure) = failure {
+        add(ConditionType::RefreshFailing, "True", &failure.reason, failure.message.clone());
+    }
+    if conflict {
+        add(ConditionType::SecretConflict, "True", Reason::SecretConflict.as_str(), message);
+    }
+    all
+}
+
+fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, now: Timestamp) -> (&'static str, String, String) {
+    let told = |state, reason: Reason, message: String| (state, reason.as_str().to_owned(), message);
+    let secret = status.token_secret_name.as_deref().unwrap_or_default();
+    if let Err(refusal) = &seen.plan {
+        return told("False", Reason::Unsupported, refusal.clone());
+    }
+    if let Some(TokenSecretView::Foreign(why)) = &seen.token_secret {
+        let message = format!("Secret {secret} {why}; delete it, or choose another name in spec.tokenSecret.name.");
+        return told("False", Reason::SecretConflict, message);
+    }
+    let because = failure.map(|failure| format!(" {}", failure.message)).unwrap_or_default();
+    match seen.standing() {
+        Some(token) if token.expiration_time.0 > now => {
+            told("True", Reason::TokenPublished, format!("A valid access token is published in Secret {secret}."))
+        }
+        Some(TokenStatus { expiration_time, .. }) => {
+            let message = format!("The access token expired at {}.{because}", expiration_time.0);
+            told("False", Reason::TokenExpired, message)
+        }
+        None => match failure {
+            Some(failure) => ("False", failure.reason.clone(), failure.message.clone()),
+            None if seen.plan.as_ref().is_ok_and(|plan| plan.suspended) => {
+                told("False", Reason::Suspended, "There is no token, and spec.suspend keeps the operator from asking for one.".into())
+            }
+            None if status.token.is_some() => {
+                told("False", Reason::TokenMissing, format!("Secret {secret} does not hold the token that was published there."))
+            }
+            None => told("Unknown", Reason::Pending, "The first token has not been asked for yet.".into()),
+        },
+    }
+}
+
+fn authorized(seen: &Seen) -> (&'static str, String, String) {
+    let refused = [FaultKind::InvalidClient, FaultKind::InvalidGrant, FaultKind::NotAllowed];
+    match seen.attempt.as_ref().map(|attempt| &attempt.fault) {
+        Some(None) => ("True", Reason::TokenIssued.as_str().to_owned(), "The provider issued a token.".into()),
+        Some(Some(fault)) if refused.contains(&fault.kind) => {
+            ("False", fault.kind.reason().as_str().to_owned(), fault.message.clone())
+        }
+        _ => match find(&seen.status, ConditionType::Authorized) {
+            Some(before) if before.status == "True" => ("True", before.reason.clone(), before.message.clone()),
+            Some(before) if before.status == "False" => ("False", before.reason.clone(), before.message.clone()),
+            _ => ("Unknown", Reason::Pending.as_str().to_owned(), "The provider has not been asked yet.".into()),
+        },
+    }
+}
+
+fn provider(seen: &Seen) -> &str {
+    let provider = &seen.account.spec.provider;
+    match (&provider.preset, &provider.issuer) {
+        (Some(preset), _) => preset,
+        (None, Some(_)) => "Issuer",
+        (None, None) => "Custom",
+    }
+}
+
+fn grant(seen: &Seen) -> &'static str {
+    let grant = &seen.account.spec.grant;
+    [
+        (grant.client_credentials.is_some(), "ClientCredentials"),
+        (grant.refresh_token.is_some(), "RefreshToken"),
+        (grant.authorization_code.is_some(), "AuthorizationCode"),
+        (grant.device_code.is_some(), "DeviceCode"),
+        (grant.jwt_bearer.is_some(), "JWTBearer"),
+        (grant.token_exchange.is_some(), "TokenExchange"),
+        (grant.github_app.is_some(), "GitHubApp"),
+        (grant.password.is_some(), "Password"),
+    ]
+    .into_iter()
+    .find_map(|(set, name)| set.then_some(name))
+    .unwrap_or("Unknown")
+}
+
+fn find(status: &OAuthAccountStatus, type_: ConditionType) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_.as_str())
+}
+
+fn floor(moment: Timestamp) -> Timestamp {
+    Timestamp::from_second(moment.as_second()).unwrap_or(moment)
+}
+
+fn ceiling(moment: Timestamp) -> Timestamp {
+    let floor = floor(moment);
+    if floor == moment { moment } else { Timestamp::from_second(moment.as_second() + 1).unwrap_or(moment) }
+}
+
+/// Something a person would ask about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// Reason of the Event.
+    pub reason: String,
+    /// What happened, in a sentence.
+    pub note: String,
+}
+
+/// What is told when status changes: failure, recovery, conflict, refusal and expiry; nothing for routine.
+pub fn notices(old: &OAuthAccountStatus, new: &OAuthAccountStatus) -> Vec<Notice> {
+    let mut all = vec![];
+    let mut warn = |condition: &Condition| {
+        all.push(Notice { warning: true, reason: condition.reason.clone(), note: condition.message.clone() });
+    };
+    let began = |type_| find(new, type_).filter(|now| find(old, type_).is_none_or(|before| before.reason != now.reason));
+    if let Some(failing) = began(ConditionType::RefreshFailing) {
+        warn(failing);
+    }
+    if let Some(conflict) = began(ConditionType::SecretConflict) {
+        warn(conflict);
+    }
+    let told = |condition: &&Condition, reason: Reason| condition.reason == reason.as_str();
+    if let Some(refused) = began(ConditionType::Stalled).filter(|stalled| told(stalled, Reason::Unsupported)) {
+        warn(refused);
+    }
+    let ready = find(new, ConditionType::Ready);
+    let ended = ready.filter(|ready| ready.status == "False" && told(ready, Reason::TokenExpired));
+    if let Some(expired) = ended.filter(|now| find(old, ConditionType::Ready).is_some_and(|before| before.reason != now.reason)) {
+        warn(expired);
+    }
+    let failed = find(old, ConditionType::RefreshFailing).is_some() && find(new, ConditionType::RefreshFailing).is_none();
+    if let Some(ready) = ready.filter(|ready| failed && ready.status == "True") {
+        all.push(Notice { warning: false, reason: Reason::Recovered.as_str().to_owned(), note: ready.message.clone() });
+    }
+    all
+}

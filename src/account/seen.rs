@@ -1,0 +1,404 @@
+//! What has been seen of one account: the argument of `decide`, and how an outcome changes it.
+
+use super::{Contents, Plan, Record};
+use crate::api::{OAuthAccount, OAuthAccountStatus, Reason, TokenStatus, Trigger};
+use crate::oauth::{Fault, FaultKind, Sensitive, Token, hex, host_and_port};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use url::Url;
+
+/// What the watch of Secrets says of the token Secret, without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretMark {
+    /// Its resourceVersion.
+    pub resource_version: String,
+}
+
+/// The token Secret as a live read found it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TokenSecretView {
+    /// There is none.
+    Absent,
+    /// There is one that this account does not own; why, in a clause.
+    Foreign(String),
+    /// Ours.
+    Ours {
+        /// Its resourceVersion.
+        resource_version: String,
+        /// What it holds.
+        contents: Contents,
+        /// The record read from it; none where somebody has changed it.
+        record: Option<Record>,
+    },
+}
+
+/// What the seed Secrets and the CA bundle hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Client identifier.
+    pub client_id: String,
+    /// Client secret.
+    pub client_secret: Sensitive,
+    /// PEM certificates.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// Annotation `token-hosts` of each Secret that a credential comes from, with the Secret's name.
+    pub token_hosts: Vec<(String, Option<String>)>,
+}
+
+impl Credentials {
+    /// Whether every Secret involved permits its keys to go to this endpoint: never may one object choose the endpoint
+    /// while another, more trusted one supplies the secret.
+    ///
+    /// # Errors
+    /// [`FaultKind::HostNotPermitted`], naming Secret, host and annotation.
+    pub fn permit(&self, endpoint: &Url, annotation_required: bool) -> Result<(), Fault> {
+        let host = host_and_port(endpoint);
+        for (secret, hosts) in &self.token_hosts {
+            let annotation = crate::api::vocabulary::TOKEN_HOSTS_ANNOTATION;
+            let permitted = match hosts {
+                Some(hosts) => hosts.split(',').any(|one| one.trim().eq_ignore_ascii_case(&host)),
+                None => !annotation_required,
+            };
+            if !permitted {
+                let message = format!(
+                    "Secret {secret} does not permit its keys to be sent to {host}; whoever owns it can permit that by listing the host in its annotation {annotation}."
+                );
+                return Err(Fault::new(FaultKind::HostNotPermitted, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was read of the references.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inputs {
+    /// Digest of the resourceVersions of what was read, absence included: another one is a reason to try again.
+    pub references: String,
+    /// What they hold.
+    pub credentials: Result<Credentials, Fault>,
+}
+
+/// An attempt that came to its end in this turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptOutcome {
+    /// Why it was made.
+    pub trigger: Trigger,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// Why no token came.
+    pub fault: Option<Fault>,
+}
+
+/// Everything known about one account at this moment. What is `None` has not been looked at.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The object, from the cache.
+    pub account: Arc<OAuthAccount>,
+    /// Its spec, understood or refused.
+    pub plan: Result<Plan, String>,
+    /// The status last written, which the cache may not show yet.
+    pub status: OAuthAccountStatus,
+    /// What the watch says of the token Secret.
+    pub mark: Option<SecretMark>,
+    /// Names of Secrets this account owns beside the one it publishes in now.
+    pub strays: Vec<String>,
+    /// Whether seed Secrets must carry the annotation `token-hosts`.
+    pub token_hosts_required: bool,
+    /// The token Secret, read live.
+    pub token_secret: Option<TokenSecretView>,
+    /// The references, read live.
+    pub inputs: Option<Inputs>,
+    /// The token endpoint.
+    pub endpoint: Option<Result<Url, Fault>>,
+    /// The attempt of this turn.
+    pub attempt: Option<AttemptOutcome>,
+    /// A token that is in no Secret yet.
+    pub unpublished: Option<Record>,
+    /// The API server refused to have the Secret written in this turn.
+    pub publish_refused: bool,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The token Secret was read.
+    TokenSecretRead(TokenSecretView),
+    /// The references were read.
+    InputsRead(Inputs),
+    /// The token endpoint was sought.
+    EndpointFound(Result<Url, Fault>),
+    /// An attempt ended without a request.
+    Failed(AttemptOutcome),
+    /// The token endpoint answered or did not.
+    Redeemed {
+        /// Why it was asked.
+        trigger: Trigger,
+        /// When it was asked.
+        sent: Timestamp,
+        /// When the answer was there.
+        finished: Timestamp,
+        /// The answer.
+        result: Result<Token, Fault>,
+    },
+    /// The Secret was written.
+    Published {
+        /// What it records.
+        record: Record,
+        /// Its new resourceVersion.
+        resource_version: String,
+    },
+    /// Somebody was faster; look again.
+    PublishConflicted,
+    /// The API server refused the write.
+    PublishRefused {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        fault: Fault,
+    },
+    /// A Secret under an old name is gone.
+    Pruned(String),
+    /// Status was written.
+    Said(OAuthAccountStatus),
+}
+
+impl Seen {
+    /// What is known after a step.
+    #[must_use]
+    pub fn after(mut self, outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::TokenSecretRead(view) => self.token_secret = Some(view),
+            Outcome::InputsRead(inputs) => self.inputs = Some(inputs),
+            Outcome::EndpointFound(endpoint) => self.endpoint = Some(endpoint),
+            Outcome::Failed(attempt) => self.attempt = Some(attempt),
+            Outcome::Redeemed { trigger, sent, finished, result } => {
+                let fault = match (result, &self.plan) {
+                    (Ok(token), Ok(plan)) => {
+                        self.unpublished = Some(Record::issued(token, plan, self.next_generation(), sent));
+                        None
+                    }
+                    (Ok(_), Err(_)) => None,
+                    (Err(fault), _) => Some(fault),
+                };
+                self.attempt = Some(AttemptOutcome { trigger, started: sent, finished, fault });
+            }
+            Outcome::Published { record, resource_version } => {
+                self.mark = Some(SecretMark { resource_version: resource_version.clone() });
+                let contents = record.contents(&self.account);
+                self.token_secret = Some(TokenSecretView::Ours { resource_version, contents, record: Some(record) });
+                self.unpublished = None;
+            }
+            Outcome::PublishConflicted => self.token_secret = None,
+            Outcome::PublishRefused { at, fault } => {
+                let (trigger, started) = self.attempt.as_ref().map_or((Trigger::Retry, at), |a| (a.trigger, a.started));
+                self.attempt = Some(AttemptOutcome { trigger, started, finished: at, fault: Some(fault) });
+                self.publish_refused = true;
+            }
+            Outcome::Pruned(name) => self.strays.retain(|stray| *stray != name),
+            Outcome::Said(status) => {
+                self.status = status;
+                self.attempt = None;
+            }
+        }
+        self
+    }
+
+    /// Generation of the object's spec.
+    pub fn generation(&self) -> i64 {
+        self.account.metadata.generation.unwrap_or_default()
+    }
+
+    /// UID of the object.
+    pub fn uid(&self) -> &str {
+        self.account.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The record in the token Secret, where it was read and is whole.
+    pub fn record(&self) -> Option<&Record> {
+        match &self.token_secret {
+            Some(TokenSecretView::Ours { record, .. }) => record.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What is published, to the best of our knowledge: as read, or as status says of a Secret that nobody has touched.
+    pub fn standing(&self) -> Option<&TokenStatus> {
+        match &self.token_secret {
+            Some(_) => self.record().map(|record| &record.public),
+            None => self.status.token.as_ref().filter(|_| self.status.token_secret_resource_version.is_some()),
+        }
+    }
+
+    /// Whether the last attempt failed and the next one is not due.
+    pub fn waits(&self, now: Timestamp) -> bool {
+        self.status.failed_attempts > 0 && self.status.next_attempt_time.as_ref().is_some_and(|next| next.0 > now)
+    }
+
+    /// Whether what the failed attempt read has changed since. The provider's wish for patience outlives such changes.
+    pub fn references_changed(&self) -> bool {
+        let limited = self.status.history.first().and_then(|attempt| attempt.reason.as_deref()) == Some(Reason::RateLimited.as_str());
+        let changed = match (&self.inputs, &self.status.observed_references) {
+            (Some(inputs), Some(observed)) => inputs.references != *observed,
+            _ => false,
+        };
+        changed && !limited
+    }
+
+    fn next_generation(&self) -> i64 {
+        let in_secret = self.record().map_or(0, |record| record.public.generation);
+        let in_status = self.status.token.as_ref().map_or(0, |token| token.generation);
+        in_secret.max(in_status).saturating_add(1)
+    }
+}
+
+/// Digest of what was read: `(kind/name, uid and resourceVersion or nothing)`.
+pub fn references_digest<'a>(read: impl Iterator<Item = (&'a str, Option<String>)>) -> String {
+    let mut digest = Sha256::new();
+    for (name, version) in read {
+        digest.update(name);
+        digest.update([0]);
+        digest.update(version.unwrap_or_default());
+        digest.update([0]);
+    }
+    hex(&digest.finalize()[..8])
+}
+
+/// A credential as text: RFC 6749 appendix A allows VSCHAR, and everything else (a line break at the end of a file, a
+/// byte-order mark, a binary) breaks the request or the login in ways that nobody understands.
+///
+/// # Errors
+/// [`FaultKind::ReferenceInvalid`], saying what stands where, without the value.
+pub fn readable(bytes: &[u8], place: &str) -> Result<String, Fault> {
+    let invalid = |what: &str| Err(Fault::new(FaultKind::ReferenceInvalid, format!("{place} {what}.")));
+    if bytes.is_empty() {
+        return invalid("is empty; put the credential there");
+    }
+    if bytes.len() > 65_536 {
+        return invalid("is larger than 64 KiB; a credential is expected");
+    }
+    match bytes.iter().position(|byte| !(0x20..=0x7e).contains(byte)) {
+        None => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        Some(at) if matches!(bytes[at], b'\n' | b'\r') && bytes[at..].iter().all(u8::is_ascii_whitespace) => {
+            invalid("ends with a line break; remove it (printf and kubectl create secret --from-literal write none)")
+        }
+        Some(at) => invalid(&format!("holds a character at position {at} that no credential may have (RFC 6749 appendix A)")),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::api::ExpirySource;
+    use crate::oauth::Expiry;
+    use jiff::SignedDuration;
+    use serde_json::{Value, json};
+
+    /// The moment at which every table of these tests begins.
+    pub fn start() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    /// `start` and so many seconds.
+    pub fn at(seconds: i64) -> Timestamp {
+        start() + SignedDuration::from_secs(seconds)
+    }
+
+    /// A valid account, with `patch` merged into its spec.
+    pub fn account(patch: &Value) -> OAuthAccount {
+        fn merge(base: &mut Value, patch: &Value) {
+            match (base, patch) {
+                (Value::Object(base), Value::Object(patch)) => {
+                    for (key, value) in patch {
+                        if value.is_null() {
+                            base.remove(key);
+                        } else {
+                            merge(base.entry(key.clone()).or_insert(Value::Null), value);
+                        }
+                    }
+                }
+                (base, patch) => *base = patch.clone(),
+            }
+        }
+        let mut spec = json!({
+            "provider": {"issuer": "https://login.example.com"},
+            "client": {"id": "app", "secretRef": {"name": "app", "key": "client_secret"}},
+            "grant": {"clientCredentials": {}},
+            "scopes": ["read"]
+        });
+        merge(&mut spec, patch);
+        serde_json::from_value(json!({
+            "apiVersion": "oauth-operator.dev/v1alpha1", "kind": "OAuthAccount",
+            "metadata": {"name": "demo", "namespace": "apps", "uid": "7d0c", "generation": 1},
+            "spec": spec
+        }))
+        .unwrap()
+    }
+
+    /// A token of so many seconds issued at `start`.
+    pub fn record(generation: i64, lifetime: i64) -> Record {
+        let token = Token {
+            access_token: Sensitive::new(format!("token-{generation}")),
+            token_type: "Bearer".into(),
+            scopes: None,
+            expiry: Expiry { at: at(lifetime), source: ExpirySource::Field },
+        };
+        Record::issued(token, &Plan::of(&account(&json!({}))).unwrap(), generation, start())
+    }
+
+    /// An account that nobody has looked at.
+    pub fn unseen(account: OAuthAccount) -> Seen {
+        Seen {
+            plan: Plan::of(&account),
+            status: account.status.clone().unwrap_or_default(),
+            account: Arc::new(account),
+            mark: None,
+            strays: vec![],
+            token_hosts_required: false,
+            token_secret: None,
+            inputs: None,
+            endpoint: None,
+            attempt: None,
+            unpublished: None,
+            publish_refused: false,
+        }
+    }
+
+    #[test]
+    fn credentials_must_be_plain_text_in_one_line() {
+        assert_eq!(readable(b"s3cret with space", "x").unwrap(), "s3cret with space");
+        for (bytes, words) in [
+            (&b""[..], "is empty"),
+            (b"secret\n", "ends with a line break"),
+            (b"secret\r\n", "ends with a line break"),
+            (b"sec\nret", "character at position 3"),
+            (b"\xff\xfe\x00", "character at position 0"),
+            (&[b'a'; 70_000], "larger than 64 KiB"),
+        ] {
+            let fault = readable(bytes, "Key k of Secret s").unwrap_err();
+            assert!(fault.message.starts_with("Key k of Secret s ") && fault.message.contains(words), "{fault}");
+            assert!(!fault.message.contains("sec\n") && !fault.message.contains("secret\n"));
+        }
+    }
+
+    #[test]
+    fn a_seed_goes_to_the_hosts_it_names_only() {
+        let credentials = |hosts: Option<&str>| Credentials {
+            client_id: "app".into(),
+            client_secret: Sensitive::new("secret"),
+            ca_bundle: None,
+            token_hosts: vec![("seed".into(), hosts.map(str::to_owned))],
+        };
+        let endpoint: Url = "https://login.example.com:8443/token".parse().unwrap();
+        assert!(credentials(Some("a.example.com, LOGIN.example.com:8443")).permit(&endpoint, true).is_ok());
+        assert!(credentials(None).permit(&endpoint, false).is_ok());
+        for (hosts, required) in [(Some("login.example.com"), false), (Some(""), false), (Some("*.example.com:8443"), false), (None, true)] {
+            let fault = credentials(hosts).permit(&endpoint, required).unwrap_err();
+            assert_eq!(fault.kind, FaultKind::HostNotPermitted);
+            assert!(fault.message.contains("seed") && fault.message.contains("login.example.com:8443"), "{fault}");
+        }
+    }
+}

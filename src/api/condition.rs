@@ -1,0 +1,94 @@
+//! The closed sets of condition types and reasons.
+
+/// Type of a condition. Positive summaries are always present, the others only while true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConditionType {
+    /// A valid token is published.
+    Ready,
+    /// The provider accepts our credentials.
+    Authorized,
+    /// Work towards Ready goes on (kstatus).
+    Reconciling,
+    /// No progress without a person (kstatus).
+    Stalled,
+    /// The last attempt to obtain a token failed.
+    RefreshFailing,
+    /// The Secret to publish in belongs to someone else.
+    SecretConflict,
+}
+
+impl ConditionType {
+    /// Every type, in the order in which status lists them.
+    pub const ALL: [Self; 6] =
+        [Self::Ready, Self::Authorized, Self::Reconciling, Self::Stalled, Self::RefreshFailing, Self::SecretConflict];
+
+    /// As it stands in `status.conditions[].type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Authorized => "Authorized",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+            Self::RefreshFailing => "RefreshFailing",
+            Self::SecretConflict => "SecretConflict",
+        }
+    }
+}
+
+/// Reason of a condition and of an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Nothing has been tried yet.
+    Pending,
+    /// A valid token is published.
+    TokenPublished,
+    /// The provider issued a token.
+    TokenIssued,
+    /// The published token has expired.
+    TokenExpired,
+    /// The token Secret is gone or was changed, and no token can be had to heal it now.
+    TokenMissing,
+    /// `spec.suspend` is set.
+    Suspended,
+    /// The provider does not accept the client's credentials.
+    Authentication,
+    /// The provider accepts the client but not what it asks for.
+    Authorization,
+    /// The provider answers what it should not.
+    ProviderError,
+    /// A reference, a Secret's content or a setting is wrong.
+    Configuration,
+    /// The provider cannot be reached.
+    Network,
+    /// The provider asks for patience.
+    RateLimited,
+    /// A field is set whose effect this version does not have.
+    Unsupported,
+    /// The Secret to publish in belongs to someone else.
+    SecretConflict,
+    /// A token was obtained again after failures.
+    Recovered,
+}
+
+impl Reason {
+    /// As it stands in `status.conditions[].reason`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::TokenPublished => "TokenPublished",
+            Self::TokenIssued => "TokenIssued",
+            Self::TokenExpired => "TokenExpired",
+            Self::TokenMissing => "TokenMissing",
+            Self::Suspended => "Suspended",
+            Self::Authentication => "Authentication",
+            Self::Authorization => "Authorization",
+            Self::ProviderError => "ProviderError",
+            Self::Configuration => "Configuration",
+            Self::Network => "Network",
+            Self::RateLimited => "RateLimited",
+            Self::Unsupported => "Unsupported",
+            Self::SecretConflict => "SecretConflict",
+            Self::Recovered => "Recovered",
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the operator reports.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where a token's expiry was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExpirySource {
+    /// The reply's own field.
+    Field,
+    /// The claim `exp` of a JWT.
+    JWT,
+    /// Introspection.
+    Introspection,
+    /// Nobody said: the preset's default, or one hour.
+    Default,
+}
+
+/// The published token, without the token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenStatus {
+    /// When the token expires.
+    pub expiration_time: Time,
+    /// When it was asked for.
+    pub issued_time: Time,
+    /// Counts the tokens of this account.
+    #[schemars(range(min = 0, max = 9007199254740991i64))]
+    pub generation: i64,
+    /// Scopes granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 1024)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub scopes: Vec<String>,
+    /// Type of the token, such as Bearer.
+    #[schemars(length(max = 64))]
+    pub token_type: String,
+    /// Where the expiry was read.
+    pub expiry_source: ExpirySource,
+    /// First eight hex digits of the token's SHA-256.
+    #[schemars(length(max = 64))]
+    pub fingerprint: String,
+}
+
+/// Why an attempt was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Trigger {
+    /// There was no token.
+    Missing,
+    /// The token's time had come.
+    Schedule,
+    /// The spec asks for another token.
+    SpecChanged,
+    /// A Secret or ConfigMap the last, failed attempt read has changed.
+    ReferenceChanged,
+    /// The attempt before failed.
+    Retry,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AttemptResult {
+    Succeeded,
+    Failed,
+}
+
+/// One attempt to obtain a token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// When it began.
+    pub start_time: Time,
+    /// Why it was made.
+    pub trigger: Trigger,
+    /// How it ended.
+    pub result: AttemptResult,
+    /// Class of the failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// How long it took.
+    #[schemars(range(min = 0, max = 2147483647))]
+    pub duration_milliseconds: i32,
+}
+
+/// What a person must do for an interactive grant. Never a code or token of power.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Authorization {
+    /// Link that starts the consent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub url: Option<String>,
+    /// Code to type (RFC 8628).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub user_code: Option<String>,
+    /// Page on which the code is typed (RFC 8628).
+    #[serde(rename = "verificationURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub verification_url: Option<String>,
+    /// When link or code expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiration_time: Option<Time>,
+}
+
+/// What the operator reports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OAuthAccountStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9007199254740991i64))]
+    pub observed_generation: Option<i64>,
+    /// Conditions: Ready and Authorized always, the others while true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "super::schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// The token published last, without the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenStatus>,
+    /// When the refresh token expires; absent when unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token_expiration_time: Option<Time>,
+    /// Preset, Issuer or Custom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub provider: Option<String>,
+    /// Grant in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub grant: Option<String>,
+    /// When the last attempt began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_attempt_time: Option<Time>,
+    /// When a token was last obtained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
+    /// When the token is to be refreshed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_refresh_time: Option<Time>,
+    /// When the next attempt follows a failed one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt_time: Option<Time>,
+    /// Value of the annotation `oauth-operator.dev/refresh-requested-at` that was handled last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_refresh_time: Option<Time>,
+    /// Attempts failed in a row.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 2147483647))]
+    pub failed_attempts: i32,
+    /// Digest of the resourceVersions of the Secrets and ConfigMaps that the last failed attempt read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub observed_references: Option<String>,
+    /// What a person must do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
+    /// Secret in which the token is published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub token_secret_name: Option<String>,
+    /// resourceVersion of that Secret when it was last seen to hold the token; absent while it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub token_secret_resource_version: Option<String>,
+    /// The last five attempts, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub history: Vec<Attempt>,
+}

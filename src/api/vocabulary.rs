@@ -1,0 +1,44 @@
+//! Names that are API though they are no fields: annotations, labels, Secret keys and types.
+
+/// API group of every kind.
+pub const GROUP: &str = "oauth-operator.dev";
+/// Field manager of server-side apply and value of `app.kubernetes.io/managed-by`.
+pub const MANAGER: &str = "oauth-operator";
+
+/// Label on every Secret the operator makes: UID of the account that owns it.
+pub const ACCOUNT_UID_LABEL: &str = "oauth-operator.dev/account-uid";
+/// The recommended label that says who manages an object.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The recommended label that says what part an object plays.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// Value of [`COMPONENT_LABEL`] on a token Secret.
+pub const TOKEN_COMPONENT: &str = "access-token";
+
+/// Annotation on a token Secret: name of the account it belongs to.
+pub const ACCOUNT_ANNOTATION: &str = "oauth-operator.dev/account";
+/// Annotation on a token Secret: when the token was issued, RFC 3339.
+pub const ISSUED_ANNOTATION: &str = "oauth-operator.dev/issued-at";
+/// Annotation on a token Secret: where its expiry comes from, an `ExpirySource`.
+pub const EXPIRY_SOURCE_ANNOTATION: &str = "oauth-operator.dev/expiry-source";
+/// Annotation on a token Secret: digest of what was asked for (provider, client, grant, scopes), so that a changed
+/// spec obtains another token.
+pub const REQUEST_DIGEST_ANNOTATION: &str = "oauth-operator.dev/request-digest";
+
+/// Annotation on a token Secret: digest of `spec.tokenSecret`, so that a label taken out of it goes from the Secret too.
+pub const TEMPLATE_DIGEST_ANNOTATION: &str = "oauth-operator.dev/template-digest";
+
+/// Annotation on a seed Secret: comma-separated hosts that may be sent its keys.
+pub const TOKEN_HOSTS_ANNOTATION: &str = "oauth-operator.dev/token-hosts";
+
+/// Key of a token Secret: the access token.
+pub const ACCESS_TOKEN_KEY: &str = "access_token";
+/// Key of a token Secret: `Bearer`, as the reply spelled it.
+pub const TOKEN_TYPE_KEY: &str = "token_type";
+/// Key of a token Secret: when the token expires, RFC 3339.
+pub const EXPIRES_AT_KEY: &str = "expires_at";
+/// Key of a token Secret: granted scopes, separated by spaces.
+pub const SCOPE_KEY: &str = "scope";
+/// Key of a token Secret: counts the tokens of this account.
+pub const GENERATION_KEY: &str = "generation";
+/// Key of a token Secret: hosts this token may be sent to, one per line; empty where the account names none.
+pub const ALLOWED_HOSTS_KEY: &str = "allowed_hosts";

@@ -1,0 +1,4 @@
+//! oauth-operator.
+pub mod account;
+pub mod api;
+pub mod oauth;

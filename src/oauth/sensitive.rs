@@ -1,0 +1,89 @@
+//! Secrets as a type that cannot be shown by accident.
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// A secret string: wiped when dropped, and `[redacted]` to `Debug` and `Display`.
+#[derive(Clone)]
+pub struct Sensitive(SecretString);
+
+impl Sensitive {
+    /// Takes the secret in.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(SecretString::from(secret.into()))
+    }
+
+    /// The secret itself: for requests and Secrets, never for logs, status, metrics or errors.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// First eight hex digits of the SHA-256: tells two tokens apart and nothing else. Only for values of high entropy.
+    pub fn fingerprint(&self) -> String {
+        hex(&Sha256::digest(self.expose().as_bytes())[..4])
+    }
+
+    /// `text` without this secret, also where it stands form-encoded: for words that came from outside.
+    pub fn mask(&self, text: &str) -> String {
+        // Two or three characters stand in every sentence; masking them would show where they stand.
+        if self.expose().len() < 4 {
+            return text.to_owned();
+        }
+        let encoded: String = url::form_urlencoded::byte_serialize(self.expose().as_bytes()).collect();
+        text.replace(self.expose(), "[redacted]").replace(&encoded, "[redacted]")
+    }
+}
+
+/// Lower-case hex digits of `bytes`.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
+        text
+    })
+}
+
+impl PartialEq for Sensitive {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Sensitive {}
+
+impl fmt::Debug for Sensitive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl fmt::Display for Sensitive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_and_display_show_nothing() {
+        let secret = Sensitive::new("correct horse");
+        assert_eq!(format!("{secret} {secret:?}"), "[redacted] [redacted]");
+        assert_eq!(format!("{:?}", Some(&secret)), "Some([redacted])");
+    }
+
+    #[test]
+    fn mask_removes_the_secret_plain_and_form_encoded() {
+        let secret = Sensitive::new("p&ss w0rd");
+        assert_eq!(secret.mask("no p&ss w0rd, no p%26ss+w0rd"), "no [redacted], no [redacted]");
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_head_of_the_sha_256() {
+        // printf abc | sha256sum
+        assert_eq!(Sensitive::new("abc").fingerprint(), "ba7816bf");
+    }
+}

@@ -1,0 +1,205 @@
+//! What a token endpoint answers, judged.
+
+use super::{Expiry, Fault, FaultKind, Sensitive, retry_after};
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+/// A reply as it came over the wire, its size already bounded by the shell.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Header `Retry-After`.
+    pub retry_after: Option<String>,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+/// A token that was issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The access token.
+    pub access_token: Sensitive,
+    /// Its type, as the provider spells it; `Bearer` where it does not say.
+    pub token_type: String,
+    /// Scopes granted, where the provider names them (RFC 6749 §5.1: else those asked for).
+    pub scopes: Option<Vec<String>>,
+    /// When it expires.
+    pub expiry: Expiry,
+}
+
+/// Judges a reply to a request sent at `sent`. `secrets` are masked in whatever words of the provider's are passed on.
+///
+/// # Errors
+/// The class of the failure, with a sentence.
+pub fn judge(reply: &Reply, secrets: &[&Sensitive], sent: Timestamp, now: Timestamp) -> Result<Token, Fault> {
+    let body: Option<Map<String, Value>> = serde_json::from_slice(&reply.body).ok();
+    let error = body.as_ref().and_then(|body| body.get("error")).and_then(Value::as_str);
+    if (200..300).contains(&reply.status) && error.is_none() {
+        return issued(body.as_ref(), reply, sent, now);
+    }
+    let kind = error.map_or_else(|| kind_of_status(reply.status), |code| kind_of_code(code, reply.status));
+    let words = error.map(|code| {
+        let description = body.as_ref().and_then(|body| body.get("error_description")).and_then(Value::as_str);
+        quoted(code, description, secrets)
+    });
+    let mut fault = Fault::new(kind, sentence(kind, reply.status, words.as_deref()));
+    fault.retry_after = reply.retry_after.as_deref().and_then(|value| retry_after(value, now));
+    Err(fault)
+}
+
+fn issued(body: Option<&Map<String, Value>>, reply: &Reply, sent: Timestamp, now: Timestamp) -> Result<Token, Fault> {
+    let malformed =
+        |what: &str| Fault::new(FaultKind::Malformed, format!("The token endpoint answered {} with {what}.", reply.status));
+    let Some(body) = body else {
+        return Err(malformed(if reply.body.is_empty() { "an empty body" } else { "a body that is no JSON object" }));
+    };
+    let text = |key: &str| body.get(key).and_then(Value::as_str);
+    let access_token = text("access_token").filter(|token| !token.is_empty()).ok_or_else(|| malformed("no access_token"))?;
+    // RFC 6749 appendix A.12: 1*VSCHAR. Anything else would break the header it is sent in.
+    if !access_token.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        return Err(malformed("an access_token that holds control or non-ASCII characters"));
+    }
+    let token_type = text("token_type").unwrap_or("Bearer");
+    if token_type.len() > 64 || !token_type.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(malformed("a token_type that is no name"));
+    }
+    let scopes = text("scope").map(|scope| scope.split_ascii_whitespace().map(str::to_owned).collect());
+    if scopes.as_ref().is_some_and(|scopes: &Vec<String>| scopes.len() > 256 || scopes.iter().any(|scope| scope.len() > 1024)) {
+        return Err(malformed("a scope that is beyond measure"));
+    }
+    let expiry = Expiry::of(body.get("expires_in"), access_token, sent, now)?;
+    Ok(Token { access_token: Sensitive::new(access_token), token_type: token_type.to_owned(), scopes, expiry })
+}
+
+/// RFC 6749 §5.2, RFC 8707 §2, RFC 8628 §3.5.
+fn kind_of_code(code: &str, status: u16) -> FaultKind {
+    match code {
+        "invalid_client" => FaultKind::InvalidClient,
+        "invalid_grant" => FaultKind::InvalidGrant,
+        "invalid_scope" | "access_denied" => FaultKind::NotAllowed,
+        "unauthorized_client" | "unsupported_grant_type" | "invalid_target" => FaultKind::Misconfigured,
+        "invalid_request" => FaultKind::InvalidRequest,
+        "slow_down" => FaultKind::RateLimited,
+        "temporarily_unavailable" | "server_error" => FaultKind::Unavailable,
+        _ => kind_of_status(status),
+    }
+}
+
+fn kind_of_status(status: u16) -> FaultKind {
+    match status {
+        401 => FaultKind::InvalidClient,
+        403 => FaultKind::NotAllowed,
+        404 | 405 | 410 | 415 => FaultKind::Misconfigured,
+        429 => FaultKind::RateLimited,
+        408 | 425 | 500..=599 => FaultKind::Unavailable,
+        _ => FaultKind::Malformed,
+    }
+}
+
+fn sentence(kind: FaultKind, status: u16, words: Option<&str>) -> String {
+    let said = words.map_or_else(|| format!("HTTP {status}"), |words| format!("HTTP {status}, {words}"));
+    let advice = match kind {
+        FaultKind::InvalidClient => "check the client id, the secret in spec.client.secretRef and spec.client.authMethod",
+        FaultKind::InvalidGrant => "the provider does not accept this grant",
+        FaultKind::NotAllowed => {
+            "check what the client may ask for: spec.scopes, spec.audience and the client's rights at the provider"
+        }
+        FaultKind::Misconfigured => "check the endpoint in spec.provider and whether the client may use this grant",
+        FaultKind::RateLimited => "the provider asks for patience",
+        FaultKind::Malformed if (300..400).contains(&status) => {
+            "redirects are never followed with credentials; set the endpoint it points to in spec.provider"
+        }
+        FaultKind::Malformed | FaultKind::InvalidRequest => "check that spec.provider names a token endpoint",
+        _ => "the provider is in trouble; the operator keeps trying",
+    };
+    format!("The token endpoint answered {said}: {advice}.")
+}
+
+/// The provider's words for a person: printable, short, without our secrets.
+fn quoted(code: &str, description: Option<&str>, secrets: &[&Sensitive]) -> String {
+    let clean = |text: &str, most: usize| {
+        let masked = secrets.iter().fold(text.to_owned(), |text, secret| secret.mask(&text));
+        masked.chars().filter(|c| !c.is_control()).take(most).collect::<String>()
+    };
+    let code = clean(code, 64);
+    match description.map(|text| clean(text, 300)).filter(|text| !text.is_empty()) {
+        Some(description) => format!("\"{code}\" ({description})"),
+        None => format!("\"{code}\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{ExpirySource, Reason};
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn judged(status: u16, body: &str) -> Result<Token, Fault> {
+        let reply = Reply { status, retry_after: None, body: body.as_bytes().to_vec() };
+        judge(&reply, &[&Sensitive::new("hunter22")], now(), now())
+    }
+
+    #[test]
+    fn a_plain_reply_is_a_token() {
+        let token = judged(200, r#"{"access_token":"abc","token_type":"Bearer","expires_in":3600,"scope":"a b"}"#).unwrap();
+        assert_eq!(token.access_token.expose(), "abc");
+        assert_eq!(token.scopes, Some(vec!["a".into(), "b".into()]));
+        assert_eq!(token.expiry.source, ExpirySource::Field);
+    }
+
+    #[test]
+    fn a_reply_without_a_type_is_taken_for_bearer() {
+        assert_eq!(judged(200, r#"{"access_token":"abc"}"#).unwrap().token_type, "Bearer");
+    }
+
+    #[test]
+    fn what_is_no_reply_is_called_malformed() {
+        for body in ["", "<html>Sign in</html>", "[]", "null", "{}", r#"{"access_token":""}"#, r#"{"access_token":7}"#] {
+            assert_eq!(judged(200, body).unwrap_err().kind, FaultKind::Malformed, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_token_with_a_line_break_is_refused() {
+        let fault = judged(200, "{\"access_token\":\"a\\r\\nSet-Cookie: b\"}").unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Malformed);
+        assert!(!fault.message.contains("Set-Cookie"));
+    }
+
+    #[test]
+    fn each_error_has_its_class() {
+        for (status, body, kind, reason) in [
+            (401, r#"{"error":"invalid_client"}"#, FaultKind::InvalidClient, Reason::Authentication),
+            (400, r#"{"error":"invalid_client"}"#, FaultKind::InvalidClient, Reason::Authentication),
+            (400, r#"{"error":"invalid_scope"}"#, FaultKind::NotAllowed, Reason::Authorization),
+            (400, r#"{"error":"unauthorized_client"}"#, FaultKind::Misconfigured, Reason::Configuration),
+            (400, r#"{"error":"invalid_request"}"#, FaultKind::InvalidRequest, Reason::ProviderError),
+            (200, r#"{"error":"invalid_client"}"#, FaultKind::InvalidClient, Reason::Authentication),
+            (429, "", FaultKind::RateLimited, Reason::RateLimited),
+            (503, "<html>", FaultKind::Unavailable, Reason::ProviderError),
+            (302, "", FaultKind::Malformed, Reason::ProviderError),
+            (404, "<html>", FaultKind::Misconfigured, Reason::Configuration),
+        ] {
+            let fault = judged(status, body).unwrap_err();
+            assert_eq!((fault.kind, fault.kind.reason()), (kind, reason), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_provider_that_echoes_our_secret_does_not_make_us_tell_it() {
+        let fault =
+            judged(401, r#"{"error":"invalid_client","error_description":"bad secret hunter22\u0007 given"}"#).unwrap_err();
+        assert!(fault.message.contains("bad secret [redacted] given"), "{fault}");
+    }
+
+    #[test]
+    fn retry_after_is_kept() {
+        let reply = Reply { status: 429, retry_after: Some("30".into()), body: vec![] };
+        let fault = judge(&reply, &[], now(), now()).unwrap_err();
+        assert_eq!(fault.retry_after.map(|wait| wait.as_secs()), Some(30));
+    }
+}

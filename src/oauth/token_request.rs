@@ -1,0 +1,141 @@
+//! What is sent to a token endpoint.
+
+use super::Sensitive;
+use oauth2::basic::BasicClient;
+use oauth2::{AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, Scope, TokenUrl};
+use std::cell::RefCell;
+use std::fmt;
+use url::Url;
+
+/// How the client proves itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAuthentication {
+    /// HTTP Basic with form-encoded id and secret (RFC 6749 §2.3.1).
+    Basic,
+    /// `client_id` and `client_secret` in the body (RFC 6749 §2.3.1).
+    Post,
+}
+
+/// A client-credentials request (RFC 6749 §4.4.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// Where it goes.
+    pub endpoint: Url,
+    /// Client identifier.
+    pub client_id: String,
+    /// Client secret.
+    pub client_secret: Sensitive,
+    /// How the client proves itself.
+    pub authentication: ClientAuthentication,
+    /// Scopes asked for; none: the provider's default.
+    pub scopes: Vec<String>,
+    /// Parameter `audience`, which several providers know.
+    pub audience: Option<String>,
+    /// Parameters `resource` (RFC 8707 §2).
+    pub resources: Vec<String>,
+}
+
+/// Taken by the sender that sends nothing.
+#[derive(Debug)]
+struct Taken;
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request was composed, not sent")
+    }
+}
+
+impl std::error::Error for Taken {}
+
+impl TokenRequest {
+    /// The HTTP request, byte for byte as the oauth2 library composes it. Its sender is replaced by one that keeps the
+    /// request: what goes over the wire is the shell's business, and what is in it can be tested without one.
+    ///
+    /// # Errors
+    /// A sentence where the endpoint is no URL for the library; not for URLs that came through [`Url`].
+    pub fn compose(&self) -> Result<http::Request<Vec<u8>>, String> {
+        let endpoint = TokenUrl::new(self.endpoint.to_string()).map_err(|_| "the token endpoint is not a URL".to_owned())?;
+        let method = match self.authentication {
+            ClientAuthentication::Basic => AuthType::BasicAuth,
+            ClientAuthentication::Post => AuthType::RequestBody,
+        };
+        let client = BasicClient::new(ClientId::new(self.client_id.clone()))
+            .set_client_secret(ClientSecret::new(self.client_secret.expose().to_owned()))
+            .set_auth_type(method)
+            .set_token_uri(endpoint);
+        let mut exchange = client.exchange_client_credentials().add_scopes(self.scopes.iter().cloned().map(Scope::new));
+        if let Some(audience) = &self.audience {
+            exchange = exchange.add_extra_param("audience", audience);
+        }
+        for resource in &self.resources {
+            exchange = exchange.add_extra_param("resource", resource);
+        }
+        let taken = RefCell::new(None);
+        let keep = |request: HttpRequest| -> Result<HttpResponse, Taken> {
+            *taken.borrow_mut() = Some(request);
+            Err(Taken)
+        };
+        let unsent = exchange.request(&keep);
+        debug_assert!(unsent.is_err(), "a sender that sends nothing cannot have succeeded");
+        taken.into_inner().ok_or_else(|| "the token request could not be composed".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+
+    fn request(authentication: ClientAuthentication) -> TokenRequest {
+        TokenRequest {
+            endpoint: "https://login.example.com/token".parse().unwrap(),
+            client_id: "a:b c".into(),
+            client_secret: Sensitive::new("s%cr&t"),
+            authentication,
+            scopes: vec!["read".into(), "write".into()],
+            audience: Some("api".into()),
+            resources: vec!["https://a.example.com/".into(), "https://b.example.com/".into()],
+        }
+    }
+
+    fn body(request: &http::Request<Vec<u8>>) -> Vec<(String, String)> {
+        url::form_urlencoded::parse(request.body()).into_owned().collect()
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn basic_authentication_form_encodes_id_and_secret() {
+        let composed = request(ClientAuthentication::Basic).compose().unwrap();
+        assert_eq!(composed.method(), http::Method::POST);
+        assert_eq!(composed.uri(), "https://login.example.com/token");
+        assert_eq!(composed.headers()["content-type"], "application/x-www-form-urlencoded");
+        let basic = composed.headers()["authorization"].to_str().unwrap().strip_prefix("Basic ").unwrap().to_owned();
+        let decoded = base64::engine::general_purpose::STANDARD.decode(basic).unwrap();
+        assert_eq!(String::from_utf8(decoded).unwrap(), "a%3Ab+c:s%25cr%26t");
+        let expected = pairs(&[
+            ("grant_type", "client_credentials"),
+            ("scope", "read write"),
+            ("audience", "api"),
+            ("resource", "https://a.example.com/"),
+            ("resource", "https://b.example.com/"),
+        ]);
+        assert_eq!(body(&composed), expected);
+    }
+
+    #[test]
+    fn post_authentication_puts_them_into_the_body() {
+        let composed = request(ClientAuthentication::Post).compose().unwrap();
+        assert!(composed.headers().get("authorization").is_none());
+        let fields = body(&composed);
+        assert!(fields.contains(&("client_id".into(), "a:b c".into())), "{fields:?}");
+        assert!(fields.contains(&("client_secret".into(), "s%cr&t".into())), "{fields:?}");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        assert!(!format!("{:?}", request(ClientAuthentication::Basic)).contains("s%cr&t"));
+    }
+}

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Installs what tests, demo and checks need beyond a compiler: builds a real Kubernetes control plane from its
+# published Go modules, installs the certified OpenID provider from npm, cargo-deny from crates, Prometheus from Debian.
+# Everything built goes to one cache folder outside git, keyed by what defines it, so that a second run does nothing.
+#
+#   tools/install.sh kubernetes | authorization-server | cargo-deny | debian | all
+#
+# OAUTH_OPERATOR_CACHE   where built tools are kept (default: ~/.cache/oauth-operator)
+# KUBEBUILDER_ASSETS     a folder with etcd, kube-apiserver, kube-controller-manager and kubectl to use instead
+# WITHOUT_DEBIAN=1       go without Debian packages where they cannot be installed; the tests that need them then
+#                        say so and are not run
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cache=${OAUTH_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/oauth-operator}
+mkdir -p target/tools "$cache"
+
+say() { printf '  %s\n' "$*" >&2; }
+
+kubernetes() {
+  local version minor out log key flags name package began pid
+  if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
+    ln -sfn "$KUBEBUILDER_ASSETS" target/tools/kubernetes
+    return
+  fi
+  version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' tools/kubernetes/go.mod)
+  minor=$(echo "$version" | cut -d. -f2)
+  key=$(cat tools/kubernetes/go.mod tools/kubernetes/go.sum tools/install.sh | sha256sum | cut -c1-12)
+  out=$cache/kubernetes-$version-$key
+  log=$cache/kubernetes-build.log
+  mkdir -p "$out"
+  flags="-s -w -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1"
+  flags="$flags -X k8s.io/component-base/version.gitMinor=$minor -X k8s.io/component-base/version.gitTreeState=clean"
+  for package in go.etcd.io/etcd/server/v3 k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kubectl}; do
+    name=$(basename "$package")
+    [ "$name" != v3 ] || name=etcd
+    [ ! -x "$out/$name" ] || continue
+    say "building $name (Kubernetes $version; the first build of all takes some minutes) ..."
+    began=$SECONDS
+    (cd tools/kubernetes && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$out/$name.partial" "$package") >"$log" 2>&1 &
+    pid=$!
+    while sleep 1 && kill -0 "$pid" 2>/dev/null; do
+      [ $(((SECONDS - began) % 20)) -ne 0 ] || say "  still building $name, $((SECONDS - began)) s"
+    done
+    wait "$pid" || { say "building $name failed:"; cat "$log" >&2; exit 1; }
+    mv "$out/$name.partial" "$out/$name"
+    say "  $name built in $((SECONDS - began)) s"
+  done
+  ln -sfn "$out" target/tools/kubernetes
+}
+
+authorization_server() {
+  local key out
+  key=$(cat tests/authorization-server/package-lock.json | sha256sum | cut -c1-12)
+  out=$cache/authorization-server-$key
+  if [ ! -f "$out/installed" ]; then
+    say "installing oidc-provider from the npm registry ..."
+    mkdir -p "$out"
+    cp tests/authorization-server/package.json tests/authorization-server/package-lock.json "$out/"
+    (cd "$out" && npm ci --no-audit --no-fund --loglevel=error >&2)
+    touch "$out/installed"
+  fi
+  ln -sfn "$out/node_modules" target/tools/node_modules
+}
+
+cargo_deny() {
+  local version=0.20.2
+  if [ ! -x "$cache/cargo-deny-$version/bin/cargo-deny" ]; then
+    say "installing cargo-deny $version (about two minutes, once) ..."
+    cargo install cargo-deny --version "$version" --locked --quiet --root "$cache/cargo-deny-$version" >&2
+  fi
+  ln -sfn "$cache/cargo-deny-$version/bin/cargo-deny" target/tools/cargo-deny
+}
+
+debian() {
+  local missing=()
+  command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+  command -v setpriv >/dev/null || missing+=(util-linux)
+  command -v curl >/dev/null || missing+=(curl)
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing Debian packages: ${missing[*]} ..."
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } \
+      >"$cache/apt.log" 2>&1 || { cat "$cache/apt.log" >&2; exit 1; }
+  elif [ "${WITHOUT_DEBIAN:-}" = 1 ]; then
+    say "GOING WITHOUT Debian packages, as told: ${missing[*]} (the tests that need them are not run)"
+  else
+    say "these Debian packages are missing and only root may install them: ${missing[*]}"
+    say "install them, or set WITHOUT_DEBIAN=1 to leave out the tests that need them"
+    exit 1
+  fi
+}
+
+case "${1:-all}" in
+  kubernetes) kubernetes ;;
+  authorization-server) authorization_server ;;
+  cargo-deny) cargo_deny ;;
+  debian) debian ;;
+  all) debian; kubernetes; authorization_server; cargo_deny ;;
+  *) say "unknown tool: $1"; exit 2 ;;
+esac
