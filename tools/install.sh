@@ -59,7 +59,7 @@ authorization_server() {
     (cd "$out" && npm ci --no-audit --no-fund --loglevel=error >&2)
     touch "$out/installed"
   fi
-  ln -sfn "$out/node_modules" target/tools/node_modules
+  ln -sfn "$out/node_modules" tests/authorization-server/node_modules
 }
 
 cargo_deny() {

@@ -57,6 +57,8 @@ mod tests {
     fn the_provider_s_wish_is_the_least() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let fault = Fault { retry_after: Some(SignedDuration::from_secs(30)), ..Fault::new(FaultKind::RateLimited, "") };
-        assert!(next_attempt(&fault, 1, "a", now, Some(now + SignedDuration::from_secs(10))) >= now + SignedDuration::from_secs(30));
+        assert!(
+            next_attempt(&fault, 1, "a", now, Some(now + SignedDuration::from_secs(10))) >= now + SignedDuration::from_secs(30)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What to do next, as a function of what was seen and of `now`.
 
 use super::schedule::renewal;
-use super::{Contents, Plan, Record, Seen, TokenSecretView, report};
+use super::{Contents, Held, Plan, Record, Seen, Stray, TokenSecretView, report};
 use crate::api::{OAuthAccountStatus, Trigger};
 use crate::oauth::{Fault, TokenRequest};
 use jiff::{SignedDuration, Timestamp};
@@ -47,11 +47,11 @@ pub enum Next {
         record: Record,
         /// What it holds.
         contents: Contents,
-        /// What it replaces: its resourceVersion, or nothing.
-        over: Option<String>,
+        /// What it replaces.
+        over: Option<Held>,
     },
     /// Delete a Secret of ours under an old name.
-    Prune(String),
+    Prune(Stray),
     /// Write status.
     Say(OAuthAccountStatus),
     /// Nothing to do before this moment, unless something changes; `None`: at all.
@@ -124,11 +124,9 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     let (contents, record, over) = match (view, unpublished) {
         (TokenSecretView::Foreign(_), _) => return None,
         (_, Some(_)) if seen.attempt.is_none() && seen.waits(now) => return None,
-        (TokenSecretView::Ours { resource_version, .. }, Some(record)) => (None, record, Some(resource_version)),
+        (TokenSecretView::Ours { held, .. }, Some(record)) => (None, record, Some(held)),
         (TokenSecretView::Absent, Some(record)) => (None, record, None),
-        (TokenSecretView::Ours { resource_version, contents, record: Some(record) }, None) => {
-            (Some(contents), record, Some(resource_version))
-        }
+        (TokenSecretView::Ours { held, contents, record: Some(record) }, None) => (Some(contents), record, Some(held)),
         _ => return None,
     };
     let wanted = record.contents(&seen.account);

@@ -60,7 +60,7 @@ impl World {
         // The index knows our own Secrets only.
         let ours = self.secret.as_ref().filter(|_| !self.foreign);
         seen.mark = ours.map(|(version, _)| SecretMark { resource_version: version.to_string() });
-        seen.strays = self.stray.iter().cloned().collect();
+        seen.strays = self.stray.iter().map(|name| Stray { name: name.clone(), uid: String::new() }).collect();
         seen.unpublished = self.unpublished.take();
         for _ in 0..TURNS {
             let next = decide(&seen, self.now);
@@ -93,7 +93,7 @@ impl World {
                 _ if self.foreign => TokenSecretView::Foreign("belongs to someone else".into()),
                 None => TokenSecretView::Absent,
                 Some((version, contents)) => TokenSecretView::Ours {
-                    resource_version: version.to_string(),
+                    held: held(*version),
                     contents: contents.clone(),
                     record: Record::read(contents, self.status.token.as_ref()),
                 },
@@ -125,18 +125,18 @@ impl World {
                 if let Some(fault) = &self.write_refused {
                     return Outcome::PublishRefused { at: self.now, fault: fault.clone() };
                 }
-                if over != self.secret.as_ref().map(|(version, _)| version.to_string()) {
+                if over != self.secret.as_ref().map(|(version, _)| held(*version)) {
                     return Outcome::PublishConflicted;
                 }
                 self.writes += 1;
                 let version = self.secret.as_ref().map_or(1, |(version, _)| version + 1);
                 self.secret = Some((version, contents));
-                Outcome::Published { record, resource_version: version.to_string() }
+                Outcome::Published { record, held: held(version) }
             }
-            Next::Prune(name) => {
+            Next::Prune(stray) => {
                 self.writes += 1;
                 self.stray = None;
-                Outcome::Pruned(name)
+                Outcome::Pruned(stray)
             }
             Next::Say(status) => {
                 self.status_writes += 1;
@@ -166,6 +166,10 @@ impl World {
     fn token(&self) -> &str {
         self.secret.as_ref().unwrap().1.data["access_token"].expose()
     }
+}
+
+fn held(version: u64) -> Held {
+    Held { uid: "s".into(), resource_version: version.to_string(), unalterable: false }
 }
 
 fn yes(reason: &str) -> (String, String) {
@@ -489,7 +493,12 @@ fn random_histories_keep_the_promises() {
                 && world.secret.as_ref().is_some_and(|(_, contents)| {
                     Record::read(contents, world.status.token.as_ref()).is_some_and(|r| r.public.expiration_time.0 > world.now)
                 });
-            assert_eq!(world.ready().0 == "True", stands, "{place}: Ready must tell whether a valid token stands: {:?}", world.ready());
+            assert_eq!(
+                world.ready().0 == "True",
+                stands,
+                "{place}: Ready must tell whether a valid token stands: {:?}",
+                world.ready()
+            );
             let (state, writes) = (world.status.clone(), world.writes);
             world.reconcile();
             assert_eq!((&state, writes), (&world.status, world.writes), "{place}: a second look must change nothing");

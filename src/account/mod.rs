@@ -6,18 +6,24 @@ pub mod act;
 mod backoff;
 mod decide;
 #[cfg(feature = "operator")]
+mod inputs;
+#[cfg(feature = "operator")]
+pub mod memory;
+#[cfg(feature = "operator")]
 pub mod observe;
 mod plan;
 mod publication;
 mod report;
 mod schedule;
+mod secret;
 mod seen;
 
 pub use decide::{Next, decide};
-pub use plan::{EndpointSource, Plan};
+pub use plan::{ClientIDFrom, EndpointSource, Plan, token_secret_name};
 pub use publication::{Contents, Record};
-pub use report::{Notice, notices, report};
-pub use schedule::renewal;
+pub use report::{Notice, grant, notices, provider, report};
+pub use schedule::{fraction, renewal};
+pub use secret::{manifest, view};
 pub use seen::{
-    AttemptOutcome, Credentials, Inputs, Outcome, Seen, SecretMark, TokenSecretView, readable, references_digest,
+    AttemptOutcome, Credentials, Held, Inputs, Outcome, SecretMark, Seen, Stray, TokenSecretView, readable, references_digest,
 };

@@ -4,8 +4,8 @@ use crate::api::{
     AuthMethod, CABundleReference, CreationPolicy, DeletionPolicy, KeyReference, OAuthAccount, RefreshSchedule, RevocationPolicy,
     SecretType, StatePolicy,
 };
-use crate::oauth::{ClientAuthentication, TokenRequest};
 use crate::oauth::Sensitive;
+use crate::oauth::{ClientAuthentication, TokenRequest};
 use sha2::{Digest, Sha256};
 use url::Url;
 

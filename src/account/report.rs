@@ -30,7 +30,7 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
         token_secret_name: Some(token_secret_name(&seen.account)),
         token_secret_resource_version: match &seen.token_secret {
             None => old.token_secret_resource_version.clone(),
-            Some(TokenSecretView::Ours { resource_version, record: Some(_), .. }) => Some(resource_version.clone()),
+            Some(TokenSecretView::Ours { held, record: Some(_), .. }) => Some(held.resource_version.clone()),
             Some(_) => None,
         },
         next_refresh_time: seen.plan.as_ref().ok().and_then(|plan| next_refresh(seen, plan)),
@@ -178,9 +178,11 @@ fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, no
         }
         None => match failure {
             Some(failure) => ("False", failure.reason.clone(), failure.message.clone()),
-            None if seen.plan.as_ref().is_ok_and(|plan| plan.suspended) => {
-                told("False", Reason::Suspended, "There is no token, and spec.suspend keeps the operator from asking for one.".into())
-            }
+            None if seen.plan.as_ref().is_ok_and(|plan| plan.suspended) => told(
+                "False",
+                Reason::Suspended,
+                "There is no token, and spec.suspend keeps the operator from asking for one.".into(),
+            ),
             None if status.token.is_some() => {
                 told("False", Reason::TokenMissing, format!("Secret {secret} does not hold the token that was published there."))
             }
@@ -204,7 +206,8 @@ fn authorized(seen: &Seen) -> (&'static str, String, String) {
     }
 }
 
-fn provider(seen: &Seen) -> &str {
+/// What the column Provider and the metrics call it.
+pub fn provider(seen: &Seen) -> &str {
     let provider = &seen.account.spec.provider;
     match (&provider.preset, &provider.issuer) {
         (Some(preset), _) => preset,
@@ -213,7 +216,8 @@ fn provider(seen: &Seen) -> &str {
     }
 }
 
-fn grant(seen: &Seen) -> &'static str {
+/// What the column Grant and the metrics call it.
+pub fn grant(seen: &Seen) -> &'static str {
     let grant = &seen.account.spec.grant;
     [
         (grant.client_credentials.is_some(), "ClientCredentials"),

@@ -40,7 +40,8 @@ mod tests {
     fn share(lifetime: i64, schedule: Option<&RefreshSchedule>, uid: &str) -> f64 {
         let issued: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let expires = issued + SignedDuration::from_secs(lifetime);
-        renewal(issued, expires, schedule, uid).duration_since(issued).as_secs_f64() / SignedDuration::from_secs(lifetime).as_secs_f64()
+        renewal(issued, expires, schedule, uid).duration_since(issued).as_secs_f64()
+            / SignedDuration::from_secs(lifetime).as_secs_f64()
     }
 
     #[test]

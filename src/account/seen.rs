@@ -15,6 +15,26 @@ pub struct SecretMark {
     pub resource_version: String,
 }
 
+/// A Secret of ours, as it must still be when it is written over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its UID.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// Its type or immutability stand in the way of a change: it is deleted and made anew.
+    pub unalterable: bool,
+}
+
+/// A Secret of ours under a name that is no longer the one to publish in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
 /// The token Secret as a live read found it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TokenSecretView {
@@ -24,8 +44,8 @@ pub enum TokenSecretView {
     Foreign(String),
     /// Ours.
     Ours {
-        /// Its resourceVersion.
-        resource_version: String,
+        /// Which one it is.
+        held: Held,
         /// What it holds.
         contents: Contents,
         /// The record read from it; none where somebody has changed it.
@@ -104,8 +124,8 @@ pub struct Seen {
     pub status: OAuthAccountStatus,
     /// What the watch says of the token Secret.
     pub mark: Option<SecretMark>,
-    /// Names of Secrets this account owns beside the one it publishes in now.
-    pub strays: Vec<String>,
+    /// Secrets this account owns beside the one it publishes in now.
+    pub strays: Vec<Stray>,
     /// Whether seed Secrets must carry the annotation `token-hosts`.
     pub token_hosts_required: bool,
     /// The token Secret, read live.
@@ -148,8 +168,8 @@ pub enum Outcome {
     Published {
         /// What it records.
         record: Record,
-        /// Its new resourceVersion.
-        resource_version: String,
+        /// Which one it is now.
+        held: Held,
     },
     /// Somebody was faster; look again.
     PublishConflicted,
@@ -161,7 +181,7 @@ pub enum Outcome {
         fault: Fault,
     },
     /// A Secret under an old name is gone.
-    Pruned(String),
+    Pruned(Stray),
     /// Status was written.
     Said(OAuthAccountStatus),
 }
@@ -186,10 +206,10 @@ impl Seen {
                 };
                 self.attempt = Some(AttemptOutcome { trigger, started: sent, finished, fault });
             }
-            Outcome::Published { record, resource_version } => {
-                self.mark = Some(SecretMark { resource_version: resource_version.clone() });
+            Outcome::Published { record, held } => {
+                self.mark = Some(SecretMark { resource_version: held.resource_version.clone() });
                 let contents = record.contents(&self.account);
-                self.token_secret = Some(TokenSecretView::Ours { resource_version, contents, record: Some(record) });
+                self.token_secret = Some(TokenSecretView::Ours { held, contents, record: Some(record) });
                 self.unpublished = None;
             }
             Outcome::PublishConflicted => self.token_secret = None,
@@ -198,7 +218,7 @@ impl Seen {
                 self.attempt = Some(AttemptOutcome { trigger, started, finished: at, fault: Some(fault) });
                 self.publish_refused = true;
             }
-            Outcome::Pruned(name) => self.strays.retain(|stray| *stray != name),
+            Outcome::Pruned(gone) => self.strays.retain(|stray| *stray != gone),
             Outcome::Said(status) => {
                 self.status = status;
                 self.attempt = None;
@@ -240,7 +260,8 @@ impl Seen {
 
     /// Whether what the failed attempt read has changed since. The provider's wish for patience outlives such changes.
     pub fn references_changed(&self) -> bool {
-        let limited = self.status.history.first().and_then(|attempt| attempt.reason.as_deref()) == Some(Reason::RateLimited.as_str());
+        let limited =
+            self.status.history.first().and_then(|attempt| attempt.reason.as_deref()) == Some(Reason::RateLimited.as_str());
         let changed = match (&self.inputs, &self.status.observed_references) {
             (Some(inputs), Some(observed)) => inputs.references != *observed,
             _ => false,
@@ -395,7 +416,9 @@ pub mod tests {
         let endpoint: Url = "https://login.example.com:8443/token".parse().unwrap();
         assert!(credentials(Some("a.example.com, LOGIN.example.com:8443")).permit(&endpoint, true).is_ok());
         assert!(credentials(None).permit(&endpoint, false).is_ok());
-        for (hosts, required) in [(Some("login.example.com"), false), (Some(""), false), (Some("*.example.com:8443"), false), (None, true)] {
+        for (hosts, required) in
+            [(Some("login.example.com"), false), (Some(""), false), (Some("*.example.com:8443"), false), (None, true)]
+        {
             let fault = credentials(hosts).permit(&endpoint, required).unwrap_err();
             assert_eq!(fault.kind, FaultKind::HostNotPermitted);
             assert!(fault.message.contains("seed") && fault.message.contains("login.example.com:8443"), "{fault}");

@@ -12,7 +12,7 @@ mod token_request;
 pub use discovery::{Metadata, metadata_urls, read_metadata};
 pub use expiry::{Expiry, LONGEST_LIFETIME};
 pub use fault::{Fault, FaultKind, retry_after};
-pub use outbound::{OutboundPolicy, host_and_port};
+pub use outbound::{OutboundPolicy, REFUSED, host_and_port};
 pub use sensitive::Sensitive;
 pub(crate) use sensitive::hex;
 pub use token_reply::{Reply, Token, judge};

@@ -1,0 +1,153 @@
+//! One step, done: the only verb that changes the world.
+
+use super::memory::Memory;
+use super::{AttemptOutcome, Contents, EndpointSource, Held, Next, Outcome, Record, Seen, inputs, manifest, notices, view};
+use crate::api::{OAuthAccountStatus, Trigger};
+use crate::oauth::{Fault, FaultKind, TokenRequest};
+use crate::world::marks::{Mark, Marks};
+use crate::world::secrets::Written;
+use crate::world::{ApiError, World, clock, secrets, statuses, token_endpoint};
+use kube::Resource;
+use kube_runtime::events::EventType;
+
+/// What a step needs beside what was seen.
+pub struct Hands<'a> {
+    /// Everything outside.
+    pub world: &'a World,
+    /// What the watch of Secrets has told.
+    pub marks: &'a Marks,
+    /// What the next pass must know.
+    pub memory: &'a Memory,
+    /// Identifies this pass in logs.
+    pub reconcile_id: &'a str,
+}
+
+/// Does one step.
+///
+/// # Errors
+/// Only where the API server does not answer, or not as a server of this kind should: the pass is tried again.
+pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiError> {
+    let world = hands.world;
+    let namespace = seen.account.metadata.namespace.as_deref().unwrap_or_default();
+    match next {
+        Next::ReadTokenSecret(name) => {
+            let secret = secrets::secret(&world.cluster.objects, namespace, &name).await?;
+            Ok(Outcome::TokenSecretRead(view(secret, &seen.account, seen.status.token.as_ref())))
+        }
+        Next::ReadInputs(plan) => Ok(Outcome::InputsRead(inputs::read(world, namespace, &plan).await?)),
+        Next::FindEndpoint { plan, ca_bundle } => Ok(Outcome::EndpointFound(match plan.endpoint {
+            EndpointSource::Custom(endpoint) => Ok(endpoint),
+            EndpointSource::Issuer(issuer) => {
+                world.discovery.token_endpoint(&world.outbound, &issuer, ca_bundle.as_deref()).await
+            }
+        })),
+        Next::Fail { trigger, fault } => {
+            warn(seen, &fault);
+            let now = clock::now();
+            Ok(Outcome::Failed(AttemptOutcome { trigger, started: now, finished: now, fault: Some(fault) }))
+        }
+        Next::Redeem { trigger, request, ca_bundle } => Ok(redeem(trigger, &request, ca_bundle.as_deref(), seen, hands).await),
+        Next::Publish { name, record, contents, over } => publish(&name, record, &contents, over.as_ref(), seen, hands).await,
+        Next::Prune(stray) => {
+            secrets::delete(&world.cluster.objects, namespace, &stray.name, &stray.uid).await?;
+            hands.marks.set((namespace.into(), stray.name.as_str().into()), None);
+            tracing::info!(secret = stray.name, "token Secret under an old name deleted");
+            Ok(Outcome::Pruned(stray))
+        }
+        Next::Say(status) => say(status, seen, hands).await,
+        Next::Rest(_) => unreachable!("the loop rests, and does not act on it"),
+    }
+}
+
+async fn redeem(trigger: Trigger, request: &TokenRequest, ca_bundle: Option<&[u8]>, seen: &Seen, hands: &Hands<'_>) -> Outcome {
+    let world = hands.world;
+    let (provider, grant) = (super::provider(seen), super::grant(seen));
+    if let (Trigger::Schedule, Some(planned)) = (trigger, &seen.status.next_refresh_time) {
+        world.metrics.lateness.observe(clock::now().duration_since(planned.0).as_secs_f64().max(0.0));
+    }
+    let exchange = token_endpoint::redeem(&world.outbound, &world.gates, request, ca_bundle).await;
+    let result = exchange.result.as_ref().map_or_else(|fault| fault.kind.metric(), |_| "success");
+    let took = exchange.finished.duration_since(exchange.sent).as_secs_f64();
+    world.metrics.token_requests.with_label_values(&[provider, grant, result]).inc();
+    world.metrics.token_duration.with_label_values(&[provider, grant]).observe(took);
+    world.health.token_request(exchange.result.is_ok(), exchange.finished);
+    match &exchange.result {
+        Ok(token) => tracing::info!(
+            target: "audit",
+            who = world.identity,
+            what = "token obtained",
+            grant,
+            trigger = format!("{trigger:?}"),
+            host = request.endpoint.host_str().unwrap_or_default(),
+            result,
+            fingerprint = token.access_token.fingerprint(),
+            expires = %token.expiry.at,
+            requestID = hands.reconcile_id,
+            "token obtained"
+        ),
+        Err(fault) => warn(seen, fault),
+    }
+    Outcome::Redeemed { trigger, sent: exchange.sent, finished: exchange.finished, result: exchange.result }
+}
+
+fn warn(seen: &Seen, fault: &Fault) {
+    let failures = seen.status.failed_attempts.saturating_add(1);
+    tracing::warn!(reason = fault.kind.reason().as_str(), failures, "no token obtained: {fault}");
+}
+
+async fn publish(
+    name: &str,
+    record: Record,
+    contents: &Contents,
+    over: Option<&Held>,
+    seen: &Seen,
+    hands: &Hands<'_>,
+) -> Result<Outcome, ApiError> {
+    let (client, account) = (&hands.world.cluster.objects, &seen.account);
+    let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
+    let written = match over {
+        Some(held) if held.unalterable => {
+            secrets::delete(client, namespace, name, &held.uid).await?;
+            secrets::create(client, &manifest(account, name, contents, None)).await
+        }
+        Some(held) => secrets::apply(client, &manifest(account, name, contents, Some(held))).await,
+        None => secrets::create(client, &manifest(account, name, contents, None)).await,
+    };
+    let count = |result: &str| hands.world.metrics.secret_writes.with_label_values(&[result]).inc();
+    match written {
+        Ok(Written::Stored { uid, resource_version }) => {
+            count("success");
+            let owner = seen.uid().into();
+            let mark = Mark { owner, uid: uid.as_str().into(), resource_version: resource_version.as_str().into() };
+            hands.marks.set((namespace.into(), name.into()), Some(mark));
+            tracing::debug!(secret = name, generation = record.public.generation, "token published");
+            Ok(Outcome::Published { record, held: Held { uid, resource_version, unalterable: false } })
+        }
+        Ok(Written::Conflict) => {
+            count("conflict");
+            Ok(Outcome::PublishConflicted)
+        }
+        Ok(Written::Refused(words)) => {
+            count("refused");
+            let message = format!("The token could not be written to Secret {name}: {words}");
+            let fault = Fault::new(FaultKind::ApiRefused, record.access_token.mask(&message));
+            warn(seen, &fault);
+            Ok(Outcome::PublishRefused { at: clock::now(), fault })
+        }
+        Err(error) => {
+            count("error");
+            Err(error)
+        }
+    }
+}
+
+async fn say(status: OAuthAccountStatus, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiError> {
+    let account = &seen.account;
+    statuses::say(&hands.world.cluster.objects, account, &status).await?;
+    hands.memory.said(seen.uid(), account.metadata.resource_version.as_deref().unwrap_or_default(), status.clone());
+    for notice in notices(&seen.status, &status) {
+        let type_ = if notice.warning { EventType::Warning } else { EventType::Normal };
+        hands.world.events.tell(&account.object_ref(&()), type_, &notice.reason, &notice.note).await;
+    }
+    Ok(Outcome::Said(status))
+}

@@ -1,0 +1,31 @@
+//! What caches and memory tell of an account, before anybody is asked.
+
+use super::memory::Memory;
+use super::{Plan, SecretMark, Seen, Stray, token_secret_name};
+use crate::api::OAuthAccount;
+use crate::world::marks::Marks;
+use std::sync::Arc;
+
+/// The first look.
+pub fn observe(account: Arc<OAuthAccount>, marks: &Marks, memory: &Memory, token_hosts_required: bool) -> Seen {
+    let metadata = &account.metadata;
+    let (uid, version) = (metadata.uid.as_deref().unwrap_or_default(), metadata.resource_version.as_deref().unwrap_or_default());
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let name = token_secret_name(&account);
+    let mark = marks.of(uid, namespace, &name);
+    let others = marks.others(uid, namespace, &name);
+    Seen {
+        plan: Plan::of(&account),
+        status: memory.newer_status(uid, version).or_else(|| account.status.clone()).unwrap_or_default(),
+        mark: mark.map(|mark| SecretMark { resource_version: mark.resource_version.into_string() }),
+        strays: others.into_iter().map(|(name, uid)| Stray { name, uid }).collect(),
+        token_hosts_required,
+        token_secret: None,
+        inputs: None,
+        endpoint: None,
+        attempt: None,
+        unpublished: memory.take(uid),
+        publish_refused: false,
+        account,
+    }
+}

@@ -1,0 +1,143 @@
+//! The operator: everything started, and ended in order.
+
+use super::CONCURRENT_RECONCILES;
+use super::controller::{self, Controller};
+use super::leadership::{LEASE, Leadership, strive};
+use super::server::{Board, serve};
+use super::settings::Settings;
+use super::watches::{self, Scope};
+use crate::api::OAuthAccount;
+use crate::oauth::OutboundPolicy;
+use crate::telemetry::metrics::Metrics;
+use crate::world::World;
+use crate::world::cluster::Cluster;
+use crate::world::discovery::Discovery;
+use crate::world::events::Events;
+use crate::world::gate::Gates;
+use crate::world::health::Health;
+use crate::world::lease::LeaseStore;
+use crate::world::outbound::Outbound;
+use kube_runtime::reflector::store::Writer;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long passes under way may take when the process is asked to end; a Pod has 30 s.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// Why the operator ends.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs until a signal asks it to end.
+///
+/// # Errors
+/// What kept it from starting, a task that ended, or the lost Lease.
+pub async fn run(settings: Settings) -> Result<(), Failure> {
+    let metrics = Metrics::new(CONCURRENT_RECONCILES)?;
+    let cluster = Cluster::connect(&metrics).await?;
+    let listener = TcpListener::bind(settings.listen).await.map_err(|error| format!("--listen {}: {error}", settings.listen))?;
+    tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+    let world = Arc::new(World {
+        outbound: Outbound::new(OutboundPolicy { allowed_cidrs: settings.allowed_cidrs.clone() }),
+        gates: Gates::default(),
+        discovery: Discovery::default(),
+        events: Events::new(cluster.objects.clone(), &settings.identity),
+        metrics,
+        health: Health::default(),
+        identity: settings.identity.clone(),
+        cluster,
+    });
+    let (work, rest) = (CancellationToken::new(), CancellationToken::new());
+    let leadership = Leadership::default();
+    let passes = TaskTracker::new();
+    let mut tasks: JoinSet<(&'static str, Result<(), Failure>)> = JoinSet::new();
+    let mut scopes = vec![];
+    let mut controllers = JoinSet::new();
+    for namespace in settings.scopes() {
+        let writer: Writer<OAuthAccount> = Writer::default();
+        let (wake, woken) = futures::channel::mpsc::unbounded();
+        let scope = Arc::new(Scope::new(namespace, &writer, wake));
+        spawn(&mut tasks, "watch of accounts", watches::accounts(scope.clone(), writer, world.clone()));
+        spawn(&mut tasks, "watch of Secrets", watches::secrets(scope.clone(), world.clone()));
+        spawn(&mut tasks, "watch of ConfigMaps", watches::config_maps(scope.clone(), world.clone()));
+        let controller = Controller {
+            world: world.clone(),
+            scope: scope.clone(),
+            leadership: leadership.clone(),
+            token_hosts_required: settings.require_token_hosts,
+            stop: work.clone(),
+            passes: passes.clone(),
+        };
+        controllers.spawn(controller::run(Arc::new(controller), woken));
+        let elected = leadership.clone();
+        scopes.push(scope.clone());
+        // Once, when the Lease is ours: what was woken before was not reconciled.
+        tokio::spawn(async move {
+            elected.elected().await;
+            scope.wake_all();
+        });
+    }
+    let board = Board { world: world.clone(), scopes: Arc::new(scopes), leadership: leadership.clone() };
+    let serving = rest.clone();
+    tasks.spawn(async move { ("server", serve(listener, board, serving).await.map_err(Into::into)) });
+    let store = LeaseStore::new(world.cluster.lease.clone(), &settings.namespace, LEASE);
+    let lease = strive(store, settings.identity, leadership, rest.clone());
+    tasks.spawn(async move { ("leader election", lease.await.map_err(Into::into)) });
+
+    let ended = tokio::select! {
+        signal = asked_to_end() => { signal?; None }
+        Some(ended) = tasks.join_next() => Some(ended),
+        Some(ended) = controllers.join_next() => Some(ended.map(|()| ("controller", Ok(())))),
+    };
+    if let Some(ended) = ended {
+        // A dead task is a dead process: half an operator looks well and does nothing.
+        let (task, result) = ended?;
+        return Err(result.err().unwrap_or_else(|| format!("the {task} ended").into()));
+    }
+    tracing::info!("asked to end: no new work is taken");
+    work.cancel();
+    passes.close();
+    let drained = tokio::time::timeout(DRAIN, async {
+        while controllers.join_next().await.is_some() {}
+        passes.wait().await;
+    });
+    if drained.await.is_err() {
+        tracing::warn!("some passes did not end in time");
+    }
+    rest.cancel();
+    let given_up = tokio::time::timeout(Duration::from_secs(3), async {
+        while let Some(Ok((task, result))) = tasks.join_next().await {
+            if task == "leader election" {
+                return result;
+            }
+        }
+        Ok(())
+    });
+    given_up.await.unwrap_or(Ok(()))?;
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn spawn(
+    tasks: &mut JoinSet<(&'static str, Result<(), Failure>)>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        task.await;
+        (name, Ok(()))
+    });
+}
+
+async fn asked_to_end() -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Flags, each with an environment twin.
+
+use crate::telemetry::logs::LogFormat;
+use clap::Parser;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+
+/// Keeps OAuth access tokens fresh in Kubernetes Secrets.
+#[derive(Clone, Debug, Parser)]
+#[command(version, about)]
+pub struct Settings {
+    /// Namespace of the operator itself: its Lease lives there.
+    #[arg(long, env = "OAUTH_OPERATOR_NAMESPACE")]
+    pub namespace: String,
+
+    /// Name of this instance: the Lease's holder. In a Pod its UID. Default: host name and process id.
+    #[arg(long, env = "OAUTH_OPERATOR_IDENTITY", default_value_t = instance())]
+    pub identity: String,
+
+    /// Namespaces whose accounts are served, separated by commas. Default: all.
+    #[arg(long, env = "OAUTH_OPERATOR_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+
+    /// Networks that providers may have addresses in though they are not public, separated by commas, such as 10.1.0.0/16.
+    #[arg(long, env = "OAUTH_OPERATOR_ALLOWED_CIDRS", value_delimiter = ',')]
+    pub allowed_cidrs: Vec<IpNet>,
+
+    /// Send the keys of a Secret only where its annotation oauth-operator.dev/token-hosts permits it. For clusters of
+    /// several tenants.
+    #[arg(long, env = "OAUTH_OPERATOR_REQUIRE_TOKEN_HOSTS")]
+    pub require_token_hosts: bool,
+
+    /// Address of probes and metrics.
+    #[arg(long, env = "OAUTH_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// Form of the log.
+    #[arg(long, env = "OAUTH_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
+    pub log_format: LogFormat,
+
+    /// Level of the log, or a filter such as info,oauth_operator=debug.
+    #[arg(long, env = "OAUTH_OPERATOR_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+impl Settings {
+    /// What to watch: each namespace named, or all (`None`).
+    pub fn scopes(&self) -> Vec<Option<String>> {
+        let mut named: Vec<_> = self.watch_namespaces.iter().filter(|name| !name.is_empty()).cloned().map(Some).collect();
+        named.sort();
+        named.dedup();
+        if named.is_empty() { vec![None] } else { named }
+    }
+}
+
+fn instance() -> String {
+    let host = hostname::get().map_or_else(|_| "oauth-operator".into(), |name| name.to_string_lossy().into_owned());
+    format!("{host}_{}", std::process::id())
+}

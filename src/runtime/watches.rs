@@ -1,0 +1,237 @@
+//! The watches of one scope (a namespace, or all), the caches they fill and the accounts they wake.
+
+use super::references::{References, Referent};
+use crate::account::memory::Memory;
+use crate::api::OAuthAccount;
+use crate::world::World;
+use crate::world::health::Condition;
+use crate::world::marks::{Mark, Marks, Place};
+use futures::channel::mpsc::UnboundedSender;
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Client;
+use kube::api::Api;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube_runtime::reflector::store::Writer;
+use kube_runtime::reflector::{ObjectRef, Store};
+use kube_runtime::watcher::{self, Event};
+use kube_runtime::{WatchStreamExt, watcher as watch};
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// Watches of one scope.
+const WATCHES: usize = 3;
+
+/// One namespace, or all of them.
+pub struct Scope {
+    /// The namespace; `None` for all.
+    pub namespace: Option<String>,
+    /// The accounts.
+    pub accounts: Store<OAuthAccount>,
+    /// Which Secrets are ours.
+    pub marks: Marks,
+    /// What passes hand to each other.
+    pub memory: Memory,
+    references: References,
+    wake: UnboundedSender<ObjectRef<OAuthAccount>>,
+    listed: AtomicUsize,
+    synced: Notify,
+}
+
+impl Scope {
+    /// A scope whose caches are empty; `writer` fills the accounts, `wake` hears of what to reconcile.
+    pub fn new(namespace: Option<String>, writer: &Writer<OAuthAccount>, wake: UnboundedSender<ObjectRef<OAuthAccount>>) -> Self {
+        Self {
+            namespace,
+            accounts: writer.as_reader(),
+            marks: Marks::default(),
+            memory: Memory::default(),
+            references: References::default(),
+            wake,
+            listed: AtomicUsize::new(0),
+            synced: Notify::new(),
+        }
+    }
+
+    /// Whether every watch has listed what there is.
+    pub fn is_synced(&self) -> bool {
+        self.listed.load(Ordering::Acquire) >= WATCHES
+    }
+
+    /// Waits until every watch has listed what there is.
+    pub async fn until_synced(&self) {
+        let notified = self.synced.notified();
+        if !self.is_synced() {
+            notified.await;
+        }
+    }
+
+    /// Wakes every account.
+    pub fn wake_all(&self) {
+        for account in self.accounts.state() {
+            self.wake_one(ObjectRef::from_obj(&account));
+        }
+    }
+
+    fn wake_one(&self, account: ObjectRef<OAuthAccount>) {
+        // The receiver ends with the process.
+        let _ = self.wake.unbounded_send(account);
+    }
+
+    fn wake_referrers(&self, referent: Referent, namespace: &str, name: &str) {
+        self.references.to(referent, namespace, name).into_iter().for_each(|account| self.wake_one(account));
+    }
+
+    fn api<K>(&self, client: Client) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        }
+    }
+
+    fn has_listed(&self, first: &mut bool) {
+        if std::mem::take(first) && self.listed.fetch_add(1, Ordering::AcqRel) + 1 == WATCHES {
+            self.synced.notify_waiters();
+        }
+        self.wake_all();
+    }
+}
+
+/// Watches accounts: fills the store, and wakes what has changed. Ends only when the watch does.
+pub async fn accounts(scope: Arc<Scope>, mut writer: Writer<OAuthAccount>, world: Arc<World>) {
+    let api: Api<DeserializeGuard<OAuthAccount>> = scope.api(world.cluster.watches.clone());
+    let mut events = pin!(told(watch(api, watcher::Config::default()), "accounts", &scope, &world));
+    let mut first = true;
+    while let Some(event) = events.next().await {
+        let Some(event) = readable(event, &world) else { continue };
+        writer.apply_watcher_event(&event);
+        match &event {
+            Event::Apply(account) => {
+                scope.references.set(account);
+                scope.wake_one(ObjectRef::from_obj(account));
+            }
+            Event::Delete(account) => {
+                scope.references.remove(account);
+                scope.memory.forget(account.metadata.uid.as_deref().unwrap_or_default());
+            }
+            Event::Init | Event::InitApply(_) => {}
+            Event::InitDone => {
+                scope.references.replace(scope.accounts.state().iter().map(AsRef::as_ref));
+                scope.has_listed(&mut first);
+            }
+        }
+    }
+}
+
+/// Watches Secrets, without their content.
+pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
+    let api: Api<PartialObjectMeta<Secret>> = scope.api(world.cluster.watches.clone());
+    let mut events = pin!(told(watch(api, watcher::Config::default()), "secrets", &scope, &world));
+    let mut listing: Vec<(Place, Mark)> = vec![];
+    let mut first = true;
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => listing.clear(),
+            Event::InitApply(secret) => listing.extend(Mark::of(&secret.metadata).map(|mark| (place(&secret), mark))),
+            Event::InitDone => {
+                scope.marks.replace(std::mem::take(&mut listing));
+                scope.has_listed(&mut first);
+            }
+            Event::Apply(secret) => {
+                let (namespace, name) = place(&secret);
+                scope.marks.set((namespace.clone(), name.clone()), Mark::of(&secret.metadata));
+                scope.wake_referrers(Referent::Secret, &namespace, &name);
+            }
+            Event::Delete(secret) => {
+                let (namespace, name) = place(&secret);
+                scope.marks.set((namespace.clone(), name.clone()), None);
+                scope.wake_referrers(Referent::Secret, &namespace, &name);
+            }
+        }
+    }
+}
+
+/// Watches ConfigMaps, without their content: some hold a CA bundle.
+pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
+    let api: Api<PartialObjectMeta<ConfigMap>> = scope.api(world.cluster.watches.clone());
+    let mut events = pin!(told(watch(api, watcher::Config::default()), "configmaps", &scope, &world));
+    let mut first = true;
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init | Event::InitApply(_) => {}
+            Event::InitDone => scope.has_listed(&mut first),
+            Event::Apply(map) | Event::Delete(map) => {
+                let (namespace, name) = place(&map);
+                scope.wake_referrers(Referent::ConfigMap, &namespace, &name);
+            }
+        }
+    }
+}
+
+/// A watch that is begun again after an error, with patience, and tells the health board how it is.
+fn told<'a, K: Clone + Debug + Send + 'static>(
+    stream: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'a,
+    what: &'static str,
+    scope: &'a Scope,
+    world: &'a World,
+) -> impl Stream<Item = Event<K>> + Send + 'a {
+    let component = match &scope.namespace {
+        Some(namespace) => format!("watch-{what}-{namespace}"),
+        None => format!("watch-{what}"),
+    };
+    world.health.set(&component, Condition::Unhealthy, "not listed yet");
+    let failing = component.clone();
+    let mut well = false;
+    let stream = stream.default_backoff().inspect_err(move |error| {
+        tracing::warn!(watch = failing, %error, "watch interrupted; it is begun again");
+        world.health.set(&failing, Condition::Degraded, "interrupted");
+    });
+    stream.filter_map(move |event| {
+        let listed = matches!(event, Ok(Event::InitDone));
+        if event.is_err() || listed || (!well && matches!(event, Ok(Event::Apply(_) | Event::Delete(_)))) {
+            well = event.is_ok();
+            if well {
+                world.health.set(&component, Condition::Healthy, "watching");
+            }
+        }
+        std::future::ready(event.ok())
+    })
+}
+
+fn place<K>(object: &PartialObjectMeta<K>) -> Place {
+    let text = |value: &Option<String>| value.as_deref().unwrap_or_default().into();
+    (text(&object.metadata.namespace), text(&object.metadata.name))
+}
+
+/// The account in an event, without what nobody reads: managed fields are most of an object's size. One that this
+/// version cannot read is left out, and said: it must not stop the others.
+fn readable(event: Event<DeserializeGuard<OAuthAccount>>, world: &World) -> Option<Event<OAuthAccount>> {
+    let read = |guard: DeserializeGuard<OAuthAccount>| match guard.0 {
+        Ok(mut account) => {
+            account.metadata.managed_fields = None;
+            if let Some(annotations) = &mut account.metadata.annotations {
+                annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+            }
+            Some(account)
+        }
+        Err(invalid) => {
+            world.metrics.unreadable.inc();
+            let (namespace, name) = (invalid.metadata.namespace.unwrap_or_default(), invalid.metadata.name.unwrap_or_default());
+            tracing::error!(namespace, name, error = %invalid.error, "this version cannot read the account; it is left alone");
+            None
+        }
+    };
+    Some(match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::Apply(guard) => Event::Apply(read(guard)?),
+        Event::InitApply(guard) => Event::InitApply(read(guard)?),
+        Event::Delete(guard) => Event::Delete(read(guard)?),
+    })
+}

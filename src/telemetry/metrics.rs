@@ -1,0 +1,238 @@
+//! Every metric, named and explained in one place. Names of controllers, queues and API requests are
+//! controller-runtime's and client-go's, which existing dashboards query.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, exponential_buckets,
+};
+use std::time::Duration;
+
+/// Value of the label `controller`.
+pub const ACCOUNT_CONTROLLER: &str = "oauthaccount";
+
+/// Metrics of one process.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Reconciles by result: success, requeue_after, error.
+    pub reconcile_total: IntCounterVec,
+    /// Reconciles that ended in an error of the API server's.
+    pub reconcile_errors: IntCounterVec,
+    /// Duration of a reconcile.
+    pub reconcile_time: HistogramVec,
+    /// Reconciles under way.
+    pub active_workers: IntGaugeVec,
+    /// Objects waiting to be reconciled.
+    pub queue_adds: IntCounterVec,
+    /// API requests by status code, method and host.
+    pub api_requests: IntCounterVec,
+    /// Duration of API requests.
+    pub api_duration: HistogramVec,
+    /// 1 on the leader.
+    pub leader: IntGaugeVec,
+    /// Token requests by provider, grant and result.
+    pub token_requests: IntCounterVec,
+    /// Duration of token requests.
+    pub token_duration: HistogramVec,
+    /// How long after its planned moment a refresh was made.
+    pub lateness: Histogram,
+    /// Writes of token Secrets by result.
+    pub secret_writes: IntCounterVec,
+    /// Objects of a kind that this version cannot read.
+    pub unreadable: IntCounter,
+    /// What is computed at scrape time.
+    pub at_scrape: AtScrape,
+}
+
+/// Gauges that are set from the cache when somebody asks, so that a deleted object leaves no series.
+#[derive(Clone)]
+pub struct AtScrape {
+    /// 1 where the account's condition has this status.
+    pub ready: IntGaugeVec,
+    /// When the published token was issued.
+    pub issued: GaugeVec,
+    /// When it expires.
+    pub expiration: GaugeVec,
+    /// When it is to be refreshed.
+    pub renewal: GaugeVec,
+    /// When a token was last obtained.
+    pub last_success: GaugeVec,
+    /// How long the most overdue refresh has been due.
+    pub overdue: Gauge,
+}
+
+impl Metrics {
+    /// Metrics with a registry of their own, of a process that reconciles so many objects at once.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a mistake of ours, found by every test.
+    pub fn new(concurrent_reconciles: u16) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        let seconds = || exponential_buckets(0.001, 2.0, 16);
+        let account = &["namespace", "name"];
+        let metrics = Self {
+            reconcile_total: counters(
+                r,
+                "controller_runtime_reconcile_total",
+                "Reconciles by result.",
+                &["controller", "result"],
+            )?,
+            reconcile_errors: counters(
+                r,
+                "controller_runtime_reconcile_errors_total",
+                "Reconciles that failed.",
+                &["controller"],
+            )?,
+            reconcile_time: histograms(
+                r,
+                "controller_runtime_reconcile_time_seconds",
+                "Duration of a reconcile.",
+                &["controller"],
+                seconds()?,
+            )?,
+            active_workers: gauges(r, "controller_runtime_active_workers", "Reconciles under way.", &["controller"])?,
+            queue_adds: counters(r, "workqueue_adds_total", "Objects handed to the queue.", &["name"])?,
+            api_requests: counters(r, "rest_client_requests_total", "Requests to the API server.", &["code", "method", "host"])?,
+            api_duration: histograms(
+                r,
+                "rest_client_request_duration_seconds",
+                "Duration of requests to the API server, watches left out.",
+                &["verb", "host"],
+                seconds()?,
+            )?,
+            leader: gauges(r, "leader_election_master_status", "1 on the leader, 0 on the others.", &["name"])?,
+            token_requests: counters(
+                r,
+                "oauth_operator_token_requests_total",
+                "Token requests by provider, grant and result.",
+                &["provider", "grant", "result"],
+            )?,
+            token_duration: histograms(
+                r,
+                "oauth_operator_token_request_duration_seconds",
+                "Duration of token requests.",
+                &["provider", "grant"],
+                seconds()?,
+            )?,
+            lateness: registered(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "oauth_operator_renewal_lateness_seconds",
+                        "How long after its planned moment a refresh was made.",
+                    )
+                    .buckets(exponential_buckets(0.01, 4.0, 10)?),
+                )?,
+            )?,
+            secret_writes: counters(r, "oauth_operator_secret_writes_total", "Writes of token Secrets by result.", &["result"])?,
+            unreadable: registered(
+                r,
+                IntCounter::new(
+                    "oauth_operator_unreadable_objects_total",
+                    "Objects that this version cannot read, each time they are seen.",
+                )?,
+            )?,
+            at_scrape: AtScrape {
+                ready: gauges(
+                    r,
+                    "oauth_operator_account_ready_status",
+                    "1 for the status that the account's condition Ready has.",
+                    &["namespace", "name", "condition"],
+                )?,
+                issued: moments(
+                    r,
+                    "oauth_operator_access_token_issued_timestamp_seconds",
+                    "When the published token was issued.",
+                    account,
+                )?,
+                expiration: moments(
+                    r,
+                    "oauth_operator_access_token_expiration_timestamp_seconds",
+                    "When the published token expires.",
+                    account,
+                )?,
+                renewal: moments(
+                    r,
+                    "oauth_operator_access_token_renewal_timestamp_seconds",
+                    "When the published token is to be refreshed.",
+                    account,
+                )?,
+                last_success: moments(
+                    r,
+                    "oauth_operator_last_success_timestamp_seconds",
+                    "When a token was last obtained.",
+                    account,
+                )?,
+                overdue: registered(
+                    r,
+                    Gauge::new(
+                        "oauth_operator_oldest_overdue_refresh_seconds",
+                        "How long the most overdue refresh has been due.",
+                    )?,
+                )?,
+            },
+            registry: registry.clone(),
+        };
+        let build = gauges(r, "oauth_operator_build_info", "1, with the version as a label.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let most: IntGauge = gauges(
+            r,
+            "controller_runtime_max_concurrent_reconciles",
+            "Reconciles that may be under way at once.",
+            &["controller"],
+        )?
+        .with_label_values(&[ACCOUNT_CONTROLLER]);
+        most.set(i64::from(concurrent_reconciles));
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(metrics)
+    }
+
+    /// A reconcile has ended.
+    pub fn reconciled(&self, result: &str, took: Duration) {
+        self.reconcile_total.with_label_values(&[ACCOUNT_CONTROLLER, result]).inc();
+        self.reconcile_time.with_label_values(&[ACCOUNT_CONTROLLER]).observe(took.as_secs_f64());
+        if result == "error" {
+            self.reconcile_errors.with_label_values(&[ACCOUNT_CONTROLLER]).inc();
+        }
+    }
+
+    /// Everything in Prometheus' text format.
+    ///
+    /// # Errors
+    /// The encoder's, for a metric that is none.
+    pub fn text(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = vec![];
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn moments(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    registered(registry, GaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    buckets: Vec<f64>,
+) -> prometheus::Result<HistogramVec> {
+    registered(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?)
+}

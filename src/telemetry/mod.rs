@@ -1,0 +1,4 @@
+//! Logs and metrics: every name that an operator of clusters may search for stands here.
+
+pub mod logs;
+pub mod metrics;

@@ -1,0 +1,99 @@
+//! Clients of the API server, each with the timeouts that its use needs, all of them counted.
+
+use crate::telemetry::metrics::Metrics;
+use http::{Request, Response};
+use kube::client::{Body, ClientBuilder};
+use kube::{Client, Config};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tower::limit::ConcurrencyLimitLayer;
+use tower::{Layer, Service};
+
+/// Requests that one client has under way at once: each holds a connection.
+const CONCURRENT: usize = 64;
+
+/// Clients by use.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Reads and writes of objects.
+    pub objects: Client,
+    /// Watches: silent for minutes.
+    pub watches: Client,
+    /// The Lease: an answer that is late is no answer.
+    pub lease: Client,
+}
+
+impl Cluster {
+    /// Clients for the cluster that `KUBECONFIG`, the default kubeconfig or the Pod's own ServiceAccount names.
+    ///
+    /// # Errors
+    /// Where none of them names a cluster that can be talked to.
+    pub async fn connect(metrics: &Metrics) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let config = Config::infer().await?;
+        let client = |read_timeout| -> Result<Client, kube::Error> {
+            let mut config = config.clone();
+            config.connect_timeout = Some(Duration::from_secs(5));
+            config.read_timeout = Some(Duration::from_secs(read_timeout));
+            // A retry inside the client would hide an outage from the deadlines of reconcile and Lease.
+            config.default_retry = false;
+            let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
+            let counted = Counted { metrics: metrics.clone(), host };
+            Ok(ClientBuilder::try_from(config)?.with_layer(&counted).with_layer(&ConcurrencyLimitLayer::new(CONCURRENT)).build())
+        };
+        // The API server ends a watch after 290 s at the latest.
+        Ok(Self { objects: client(15)?, watches: client(300)?, lease: client(5)? })
+    }
+}
+
+#[derive(Clone)]
+struct Counted {
+    metrics: Metrics,
+    host: String,
+}
+
+impl<S> Layer<S> for Counted {
+    type Service = CountedService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CountedService { inner, counted: self.clone() }
+    }
+}
+
+struct CountedService<S> {
+    inner: S,
+    counted: Counted,
+}
+
+impl<S, B> Service<Request<Body>> for CountedService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let method = request.method().to_string();
+        let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let Counted { metrics, host } = self.counted.clone();
+        let began = Instant::now();
+        let reply = self.inner.call(request);
+        Box::pin(async move {
+            let reply = reply.await;
+            let code = reply.as_ref().map_or_else(|_| "<error>".to_owned(), |reply| reply.status().as_u16().to_string());
+            metrics.api_requests.with_label_values(&[&code, &method, &host]).inc();
+            if !watch {
+                metrics.api_duration.with_label_values(&[&method, &host]).observe(began.elapsed().as_secs_f64());
+            }
+            reply
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! Discovery documents, asked for once and kept for a while.
+
+use super::clock;
+use super::outbound::Outbound;
+use crate::oauth::{Fault, FaultKind, metadata_urls, read_metadata};
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OnceCell;
+use url::Url;
+
+/// How long a document is believed.
+const KEPT_FOR: SignedDuration = SignedDuration::from_mins(10);
+/// Documents that are kept.
+const KEPT: usize = 1024;
+/// Bytes of a document that are read.
+const MOST: usize = 1024 * 1024;
+
+/// Issuer and digest of the CA bundle: a document is worth what the certificate behind it is worth.
+type Key = (String, Option<[u8; 32]>);
+
+struct Entry {
+    since: Timestamp,
+    endpoint: Arc<OnceCell<Url>>,
+}
+
+/// What issuers say of themselves.
+#[derive(Default)]
+pub struct Discovery {
+    entries: Mutex<HashMap<Key, Entry>>,
+}
+
+impl Discovery {
+    /// The token endpoint of an issuer. Accounts that ask at once share one request; a failure is not kept.
+    ///
+    /// # Errors
+    /// Why there is no document, or none that can be used.
+    pub async fn token_endpoint(&self, outbound: &Outbound, issuer: &str, ca_bundle: Option<&[u8]>) -> Result<Url, Fault> {
+        let cell = self.cell((issuer.to_owned(), ca_bundle.map(|bundle| Sha256::digest(bundle).into())));
+        cell.get_or_try_init(|| fetch(outbound, issuer, ca_bundle)).await.cloned()
+    }
+
+    fn cell(&self, key: Key) -> Arc<OnceCell<Url>> {
+        let now = clock::now();
+        // The map stays whole whatever its holder did.
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        // Tenants choose the issuers: what is kept for them must have an end.
+        if entries.len() >= KEPT {
+            entries.clear();
+        }
+        let fresh = |entry: &Entry| now.duration_since(entry.since) < KEPT_FOR;
+        let entry = entries.entry(key).or_insert_with(|| Entry { since: now, endpoint: Arc::default() });
+        if !fresh(entry) {
+            *entry = Entry { since: now, endpoint: Arc::default() };
+        }
+        entry.endpoint.clone()
+    }
+}
+
+async fn fetch(outbound: &Outbound, issuer: &str, ca_bundle: Option<&[u8]>) -> Result<Url, Fault> {
+    let url = Url::parse(issuer).map_err(|_| Fault::new(FaultKind::Misconfigured, "spec.provider.issuer is not a URL."))?;
+    let mut status = 0;
+    for address in metadata_urls(&url) {
+        let request = http::Request::get(address.as_str()).header("accept", "application/json").body(vec![]);
+        let request = request.map_err(|_| Fault::new(FaultKind::Misconfigured, "spec.provider.issuer is not a URL."))?;
+        let reply = outbound.send(request, ca_bundle, MOST).await?;
+        if reply.status == 200 {
+            return read_metadata(issuer, &reply.body).map(|metadata| metadata.token_endpoint);
+        }
+        status = reply.status;
+    }
+    let kind = if status >= 500 || status == 429 { FaultKind::Unavailable } else { FaultKind::Misconfigured };
+    Err(Fault::new(
+        kind,
+        format!("{issuer} answers HTTP {status} where its discovery document should be; check spec.provider.issuer."),
+    ))
+}

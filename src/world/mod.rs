@@ -1,0 +1,73 @@
+//! EVERYTHING OUTSIDE, one file per outside thing, each at arm's length: no decision is made here.
+
+use crate::telemetry::metrics::Metrics;
+
+pub mod clock;
+pub mod cluster;
+pub mod discovery;
+pub mod events;
+pub mod gate;
+pub mod health;
+pub mod lease;
+pub mod marks;
+pub mod outbound;
+pub mod secrets;
+pub mod statuses;
+pub mod token_endpoint;
+
+/// Everything outside, as one controller reaches it.
+pub struct World {
+    /// The API server.
+    pub cluster: cluster::Cluster,
+    /// Providers.
+    pub outbound: outbound::Outbound,
+    /// One gate per token-endpoint host.
+    pub gates: gate::Gates,
+    /// Discovery documents.
+    pub discovery: discovery::Discovery,
+    /// Events.
+    pub events: events::Events,
+    /// Counters.
+    pub metrics: Metrics,
+    /// How we are.
+    pub health: health::Health,
+    /// Who this instance is.
+    pub identity: String,
+}
+
+/// What the API server did not do for us.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// It answered with an error, or not in a way we understand.
+    #[error("the API server answered: {0}")]
+    Answered(#[from] kube::Error),
+    /// It did not answer in time.
+    #[error("the API server did not answer within {0} s")]
+    TimedOut(u64),
+}
+
+/// Seconds that one call to the API server may take.
+const API_DEADLINE: u64 = 15;
+
+/// One call to the API server, within its deadline.
+async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+    let deadline = std::time::Duration::from_secs(API_DEADLINE);
+    tokio::time::timeout(deadline, call).await.map_err(|_| ApiError::TimedOut(API_DEADLINE))?.map_err(ApiError::Answered)
+}
+
+impl ApiError {
+    /// The API server's own words, where it has some.
+    fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Answered(kube::Error::Api(status)) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// Its words, where it understood and does not let us: a missing right, a quota, an admission policy.
+    pub fn refusal(&self) -> Option<String> {
+        let status = self.status()?;
+        let refused = status.is_forbidden() || status.is_invalid() || status.code == 400 || status.code == 413;
+        refused.then(|| status.message.chars().take(300).collect())
+    }
+}

@@ -1,0 +1,90 @@
+//! Secrets and ConfigMaps, read live and written with the identity of what they replace.
+
+use super::{ApiError, call};
+use crate::api::vocabulary::MANAGER;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, ResourceExt};
+
+/// What came of a write.
+#[derive(Debug)]
+pub enum Written {
+    /// Stored.
+    Stored {
+        /// Its UID.
+        uid: String,
+        /// Its resourceVersion.
+        resource_version: String,
+    },
+    /// Somebody was faster: it exists, is gone, or has changed.
+    Conflict,
+    /// The API server does not permit or accept it; its words.
+    Refused(String),
+}
+
+/// Reads one Secret; `None` where there is none.
+///
+/// # Errors
+/// Whatever else the API server answers.
+pub async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
+    call(Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name)).await
+}
+
+/// Reads one ConfigMap; `None` where there is none.
+///
+/// # Errors
+/// Whatever else the API server answers.
+pub async fn config_map(client: &Client, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ApiError> {
+    call(Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(name)).await
+}
+
+/// Creates a Secret.
+///
+/// # Errors
+/// Whatever the API server answers beside conflict and refusal.
+pub async fn create(client: &Client, secret: &Secret) -> Result<Written, ApiError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    written(call(api.create(&params, secret)).await)
+}
+
+/// Applies a Secret over the one with the UID and resourceVersion in its metadata, and over no other.
+///
+/// # Errors
+/// Whatever the API server answers beside conflict and refusal.
+pub async fn apply(client: &Client, secret: &Secret) -> Result<Written, ApiError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
+    let params = PatchParams::apply(MANAGER).force();
+    written(call(api.patch(&secret.name_any(), &params, &Patch::Apply(secret))).await)
+}
+
+/// Deletes the Secret with this UID and no other; one that is gone is deleted.
+///
+/// # Errors
+/// Whatever else the API server answers.
+pub async fn delete(client: &Client, namespace: &str, name: &str, uid: &str) -> Result<(), ApiError> {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match call(Api::<Secret>::namespaced(client.clone(), namespace).delete(name, &params)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.status().is_some_and(|status| status.is_not_found() || status.is_conflict()) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn written(answer: Result<Secret, ApiError>) -> Result<Written, ApiError> {
+    match answer {
+        Ok(secret) => Ok(Written::Stored {
+            uid: secret.uid().unwrap_or_default(),
+            resource_version: secret.resource_version().unwrap_or_default(),
+        }),
+        Err(error) => match (error.status(), error.refusal()) {
+            // A write over what is gone, or in a namespace that is going, is a race and no refusal.
+            (Some(status), _) if status.is_conflict() || status.is_already_exists() || status.is_not_found() => {
+                Ok(Written::Conflict)
+            }
+            (_, Some(words)) => Ok(Written::Refused(words)),
+            _ => Err(error),
+        },
+    }
+}

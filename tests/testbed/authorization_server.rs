@@ -1,0 +1,95 @@
+//! The certified OpenID provider, under TLS by a private CA.
+
+use super::certificates::Authority;
+use super::process::{Process, folder};
+use super::{Result, root};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+/// A running provider.
+pub struct AuthorizationServer {
+    /// Its issuer identifier.
+    pub issuer: String,
+    /// The CA to trust, PEM.
+    pub ca: String,
+    registration_token: String,
+    process: Process,
+}
+
+/// A client registered with it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub id: String,
+    pub secret: String,
+}
+
+impl AuthorizationServer {
+    pub async fn start(name: &str) -> Result<Self> {
+        let folder = folder(name)?;
+        let authority = Authority::new("testbed provider")?;
+        let (certificate, key) = authority.server(&["127.0.0.1", "localhost"])?.store(&folder, "server")?;
+        let registration_token = random();
+        let settings = json!({"certificate": certificate, "key": key, "registrationToken": registration_token, "port": 0});
+        let script = root().join("tests/authorization-server/server.mjs").display().to_string();
+        let process = Process::start("oidc-provider", &folder, Path::new("node"), &[script, settings.to_string()], &[])?;
+        let issuer = |output: String| {
+            let line = output.lines().find_map(|line| serde_json::from_str::<Value>(line).ok())?;
+            line["issuer"].as_str().map(str::to_owned)
+        };
+        process.until("listening", Duration::from_secs(30), async || issuer(process.output()).is_some()).await?;
+        let issuer = issuer(process.output()).ok_or("no issuer")?;
+        Ok(Self { issuer, ca: authority.certificate.clone(), registration_token, process })
+    }
+
+    /// An HTTP client that trusts it.
+    pub fn http(&self) -> Result<reqwest::Client> {
+        let ca = reqwest::Certificate::from_pem(self.ca.as_bytes())?;
+        Ok(reqwest::Client::builder().tls_certs_only([ca]).no_proxy().timeout(Duration::from_secs(10)).build()?)
+    }
+
+    /// Registers a client (RFC 7591) whose tokens live for so many seconds.
+    pub async fn register(&self, token_seconds: u32, method: &str) -> Result<Client> {
+        self.register_with(&json!({"accessTokenTtl": token_seconds, "token_endpoint_auth_method": method})).await
+    }
+
+    /// Registers a client with metadata of its own.
+    pub async fn register_with(&self, metadata: &Value) -> Result<Client> {
+        let mut body = json!({"grant_types": ["client_credentials"], "response_types": [], "redirect_uris": []});
+        body.as_object_mut().ok_or("an object")?.extend(metadata.as_object().cloned().unwrap_or_default());
+        let request = self.http()?.post(format!("{}/reg", self.issuer)).bearer_auth(&self.registration_token);
+        let answer = request.header("content-type", "application/json").body(body.to_string()).send().await?;
+        let text = answer.text().await?;
+        let value: Value = serde_json::from_str(&text)?;
+        let text_of = |key: &str| value[key].as_str().map(str::to_owned).ok_or_else(|| format!("registration: {text}"));
+        Ok(Client { id: text_of("client_id")?, secret: text_of("client_secret")? })
+    }
+
+    /// What the provider says of a token (RFC 7662), asked as the client it was issued to.
+    pub async fn introspect(&self, client: &Client, token: &str) -> Result<Value> {
+        let body = url::form_urlencoded::Serializer::new(String::new()).append_pair("token", token).finish();
+        let request = self.http()?.post(format!("{}/token/introspection", self.issuer));
+        let request = request.basic_auth(&client.id, Some(&client.secret)).body(body);
+        let answer = request.header("content-type", "application/x-www-form-urlencoded").send().await?;
+        Ok(serde_json::from_str(&answer.text().await?)?)
+    }
+
+    /// Token requests of a client that were granted and refused so far.
+    pub async fn token_requests(&self, client: &Client) -> Result<(u64, u64)> {
+        let url = format!("{}/testbed/token-requests?client_id={}", self.issuer, client.id);
+        let count: Value = serde_json::from_str(&self.http()?.get(url).send().await?.text().await?)?;
+        Ok((count["issued"].as_u64().unwrap_or(0), count["refused"].as_u64().unwrap_or(0)))
+    }
+
+    /// Its process, to stop and wake it.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+/// A secret made at run time.
+pub fn random() -> String {
+    let mut bytes = [0; 24];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").expect("Linux"), &mut bytes).expect("it never ends");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

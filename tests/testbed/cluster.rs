@@ -1,0 +1,170 @@
+//! A real control plane: etcd, kube-apiserver and kube-controller-manager on free loopback ports, RBAC enforced, every
+//! write audited. A cluster of the user's own takes its place where `KUBECONFIG` names one (demo only).
+
+use super::certificates::{Authority, Identity};
+use super::kubectl::Kubectl;
+use super::process::{Process, folder, free_port};
+use super::{Result, root};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A control plane.
+pub struct Cluster {
+    /// Kubeconfig of its admin.
+    pub kubeconfig: PathBuf,
+    /// What the API server wrote down of every write: one JSON object a line.
+    pub audit_log: PathBuf,
+    /// Where its files are.
+    pub folder: PathBuf,
+    /// Its address.
+    pub server: String,
+    /// The CA that signed its certificate, PEM.
+    pub ca: String,
+    /// The API server.
+    pub api_server: Process,
+    _controller_manager: Process,
+    _etcd: Process,
+}
+
+/// Where the binaries are: `make tools` puts them there.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let path = root().join("target/tools/kubernetes").join(name);
+    if path.exists() { Ok(path) } else { Err(format!("{} is not there: run `make tools`", path.display()).into()) }
+}
+
+impl Cluster {
+    /// Starts one, with the operator's CRDs applied.
+    pub async fn start(name: &str) -> Result<Self> {
+        let folder = folder(name)?;
+        let at = |file: &str| folder.join(file).display().to_string();
+        let authority = Authority::new("testbed")?;
+        std::fs::write(folder.join("ca.crt"), &authority.certificate)?;
+        let served = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.0.0.1"];
+        authority.server(&served)?.store(&folder, "api-server")?;
+        // Any ECDSA key signs ServiceAccount tokens.
+        authority.server(&["localhost"])?.store(&folder, "service-account")?;
+        let (etcd_port, peer_port, port, manager_port) = (free_port()?, free_port()?, free_port()?, free_port()?);
+        let server = format!("https://127.0.0.1:{port}");
+        let admin = authority.client("admin", Some("system:masters"))?;
+        let kubeconfig = kubeconfig(&folder, "admin", &server, &authority.certificate, &Credentials::Certificate(admin))?;
+        let manager = authority.client("system:kube-controller-manager", None)?;
+        let manager = kubeconfig_of(&folder, "controller-manager", &server, &authority.certificate, manager)?;
+        std::fs::write(folder.join("audit-policy.yaml"), AUDIT_POLICY)?;
+
+        let flags = |text: String| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+        let etcd = Process::start(
+            "etcd",
+            &folder,
+            &binary("etcd")?,
+            &flags(format!(
+                "--data-dir {} --listen-client-urls http://127.0.0.1:{etcd_port} --advertise-client-urls http://127.0.0.1:{etcd_port} \
+                 --listen-peer-urls http://127.0.0.1:{peer_port} --unsafe-no-fsync --log-level warn",
+                at("etcd")
+            )),
+            &[],
+        )?;
+        let api_server = Process::start(
+            "kube-apiserver",
+            &folder,
+            &binary("kube-apiserver")?,
+            &flags(format!(
+                "--etcd-servers http://127.0.0.1:{etcd_port} --secure-port {port} --bind-address 127.0.0.1 --tls-cert-file {} \
+                 --tls-private-key-file {} --client-ca-file {} --service-account-key-file {} --service-account-signing-key-file {} \
+                 --service-account-issuer https://kubernetes.default.svc --authorization-mode RBAC \
+                 --service-cluster-ip-range 10.0.0.0/24 --audit-policy-file {} --audit-log-path {}",
+                at("api-server.crt"),
+                at("api-server.key"),
+                at("ca.crt"),
+                // The certificate, for its public key.
+                at("service-account.crt"),
+                at("service-account.key"),
+                at("audit-policy.yaml"),
+                at("audit.log"),
+            )),
+            &[],
+        )?;
+        let kubectl = Kubectl::new(&kubeconfig);
+        api_server
+            .until("ready", Duration::from_secs(90), async || kubectl.try_run(&["get", "--raw", "/readyz"]).is_ok())
+            .await?;
+        let controller_manager = Process::start(
+            "kube-controller-manager",
+            &folder,
+            &binary("kube-controller-manager")?,
+            &flags(format!(
+                "--kubeconfig {manager} --authentication-kubeconfig {manager} --authorization-kubeconfig {manager} \
+                 --service-account-private-key-file {} --root-ca-file {} --use-service-account-credentials --leader-elect=false \
+                 --bind-address 127.0.0.1 --secure-port {manager_port}",
+                at("service-account.key"),
+                at("ca.crt"),
+                manager = manager.display(),
+            )),
+            &[],
+        )?;
+        let cluster = Self {
+            audit_log: folder.join("audit.log"),
+            kubeconfig,
+            server,
+            ca: authority.certificate.clone(),
+            api_server,
+            _controller_manager: controller_manager,
+            _etcd: etcd,
+            folder,
+        };
+        cluster.kubectl().run(&["apply", "--server-side", "-f", &root().join("crds").display().to_string()])?;
+        cluster.kubectl().run(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            "crd/oauthaccounts.oauth-operator.dev",
+        ])?;
+        Ok(cluster)
+    }
+
+    /// kubectl as its admin.
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.kubeconfig)
+    }
+}
+
+/// How a kubeconfig's user proves itself.
+pub enum Credentials {
+    Certificate(Identity),
+    Token(String),
+}
+
+fn kubeconfig_of(folder: &Path, name: &str, server: &str, ca: &str, identity: Identity) -> Result<PathBuf> {
+    kubeconfig(folder, name, server, ca, &Credentials::Certificate(identity))
+}
+
+/// Writes a kubeconfig.
+pub fn kubeconfig(folder: &Path, name: &str, server: &str, ca: &str, credentials: &Credentials) -> Result<PathBuf> {
+    use base64::Engine;
+    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let user = match credentials {
+        Credentials::Certificate(identity) => serde_json::json!({
+            "client-certificate-data": base64(&identity.certificate), "client-key-data": base64(&identity.key)
+        }),
+        Credentials::Token(token) => serde_json::json!({ "token": token }),
+    };
+    let config = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": name,
+        "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority-data": base64(ca)}}],
+        "users": [{"name": name, "user": user}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+    });
+    let path = folder.join(format!("{name}.kubeconfig"));
+    std::fs::write(&path, serde_json::to_string_pretty(&config)?)?;
+    Ok(path)
+}
+
+/// Every write, without bodies: who wrote what, and how it ended.
+const AUDIT_POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  verbs: [create, update, patch, delete, deletecollection]
+- level: None
+";

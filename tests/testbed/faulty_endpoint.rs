@@ -1,0 +1,121 @@
+//! A token endpoint that misbehaves on request, in ways that a real one will not: the last path segment names how.
+
+use super::Result;
+use super::certificates::Authority;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// The endpoint, for as long as the runtime that started it.
+pub struct FaultyEndpoint {
+    /// `https://127.0.0.1:<port>`.
+    pub url: String,
+    /// Host and port.
+    pub authority: String,
+    /// The CA to trust, PEM.
+    pub ca: String,
+    requests: Arc<Mutex<HashMap<String, u64>>>,
+}
+
+impl FaultyEndpoint {
+    pub async fn start() -> Result<Self> {
+        let authority = Authority::new("testbed faults")?;
+        let identity = authority.server(&["127.0.0.1", "localhost"])?;
+        let certificates = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes())?];
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key)?;
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let requests: Arc<Mutex<HashMap<String, u64>>> = Arc::default();
+        let counted = requests.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, counted) = (acceptor.clone(), counted.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(move |request| answer(request, counted.clone()));
+                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        let authority_ = address.to_string();
+        Ok(Self { url: format!("https://{authority_}"), authority: authority_, ca: authority.certificate.clone(), requests })
+    }
+
+    /// Requests to a path so far.
+    pub fn requests(&self, path: &str) -> u64 {
+        self.requests.lock().expect("nobody panics while holding it").get(path).copied().unwrap_or(0)
+    }
+}
+
+type Answer = std::result::Result<Response<Full<Bytes>>, Infallible>;
+
+fn reply(status: u16, content_type: &str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let response = Response::builder().status(status).header("content-type", content_type);
+    response.body(Full::new(body.into())).expect("a response")
+}
+
+fn token(lifetime: &str) -> Response<Full<Bytes>> {
+    let token = super::authorization_server::random();
+    reply(200, "application/json", format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":{lifetime}}}"#))
+}
+
+async fn answer(request: Request<Incoming>, requests: Arc<Mutex<HashMap<String, u64>>>) -> Answer {
+    let path = request.uri().path().to_owned();
+    let credentials = request.headers().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let count = {
+        let mut requests = requests.lock().expect("nobody panics while holding it");
+        let count = requests.entry(path.clone()).or_default();
+        *count += 1;
+        *count
+    };
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    Ok(match parts.as_slice() {
+        ["html"] => reply(200, "text/html", "<html><body>Please sign in</body></html>"),
+        ["empty"] => reply(200, "application/json", ""),
+        ["huge"] => reply(200, "application/json", vec![b' '; 8 << 20]),
+        ["header-injection"] => reply(200, "application/json", r#"{"access_token":"a\r\nX-Evil: b","expires_in":3600}"#),
+        ["redirect"] => {
+            let mut response = reply(307, "text/plain", "");
+            response.headers_mut().insert("location", "https://127.0.0.1:1/stolen".parse().expect("a header"));
+            response
+        }
+        ["lifetime", seconds] => token(seconds),
+        // The secret, the body and the header come back in an error's words.
+        ["echo"] => {
+            use base64::Engine;
+            let basic = credentials.strip_prefix("Basic ").unwrap_or_default();
+            let decoded = base64::engine::general_purpose::STANDARD.decode(basic).unwrap_or_default();
+            let words = format!("{} {}", String::from_utf8_lossy(&decoded), String::from_utf8_lossy(&body));
+            let error = serde_json::json!({"error": "invalid_client", "error_description": words});
+            reply(401, "application/json", error.to_string())
+        }
+        ["rate-limited"] => {
+            let mut response = reply(429, "text/plain", "slow down");
+            response.headers_mut().insert("retry-after", "30".parse().expect("a header"));
+            response
+        }
+        // One token of so many seconds, then nothing but trouble.
+        ["once", seconds] if count == 1 => token(seconds),
+        ["once", _] | ["unavailable"] => reply(503, "text/html", "<html>maintenance</html>"),
+        // So many milliseconds until a token of an hour.
+        ["slow", milliseconds] => {
+            tokio::time::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0))).await;
+            token("3600")
+        }
+        _ => reply(404, "text/plain", "no such fault"),
+    })
+}

@@ -1,0 +1,21 @@
+//! The real parts that tests, demo and bench stand on: a Kubernetes control plane, an authorization server, the operator,
+//! Prometheus. Each is a process of its own that ends with its caller, however that ends.
+#![allow(dead_code, reason = "tests, demo and bench each use their part")]
+
+pub mod authorization_server;
+pub mod certificates;
+pub mod cluster;
+pub mod faulty_endpoint;
+pub mod kubectl;
+pub mod operator;
+pub mod process;
+pub mod prometheus;
+pub mod story;
+
+/// What the testbed does with its own mistakes and those of the machine: it stops and says so.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The folder of the checkout.
+pub fn root() -> std::path::PathBuf {
+    std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}

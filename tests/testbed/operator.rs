@@ -1,0 +1,80 @@
+//! The operator's own binary, as its own ServiceAccount.
+
+use super::Result;
+use super::process::Process;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A running operator.
+pub struct Operator {
+    /// Its process.
+    pub process: Process,
+    /// Address of probes and metrics.
+    pub address: String,
+    /// Its identity in the Lease.
+    pub identity: String,
+}
+
+/// The binary that was built beside us.
+pub fn executable() -> PathBuf {
+    option_env!("CARGO_BIN_EXE_oauth-operator").map_or_else(
+        || {
+            let ourselves = std::env::current_exe().expect("we run from a file");
+            ourselves.ancestors().nth(2).expect("target/<profile>/examples/<us>").join("oauth-operator")
+        },
+        PathBuf::from,
+    )
+}
+
+impl Operator {
+    /// Starts it and waits until it is ready.
+    pub async fn start(folder: &Path, identity: &str, kubeconfig: &Path, arguments: &[&str]) -> Result<Self> {
+        let mut all: Vec<String> = vec!["--listen".into(), "127.0.0.1:0".into(), "--identity".into(), identity.into()];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let environment = [
+            ("KUBECONFIG", kubeconfig.display().to_string()),
+            ("OAUTH_OPERATOR_LOG_FORMAT", "json".to_owned()),
+            ("OAUTH_OPERATOR_LOG_LEVEL", "info,oauth_operator=debug".to_owned()),
+        ];
+        let process = Process::start(identity, folder, &executable(), &all, &environment)?;
+        process.until("listening", Duration::from_secs(20), async || address(&process).is_some()).await?;
+        let address = address(&process).ok_or("no address")?;
+        let operator = Self { process, address, identity: identity.to_owned() };
+        operator.process.until("ready", Duration::from_secs(20), async || operator.is_ready().await).await?;
+        Ok(operator)
+    }
+
+    async fn is_ready(&self) -> bool {
+        self.get("/readyz").await.is_ok_and(|(status, _)| status == 200)
+    }
+
+    /// Asks one of its pages.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let answer = reqwest::Client::builder().no_proxy().build()?.get(format!("http://{}{path}", self.address)).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
+    /// One sample of its metrics, by the start of its line.
+    pub async fn metric(&self, series: &str) -> Result<Option<f64>> {
+        let (_, text) = self.get("/metrics").await?;
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        Ok(line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()))
+    }
+
+    /// Its log, line by line.
+    pub fn log(&self) -> Vec<Value> {
+        self.process.output().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Whether it leads.
+    pub async fn leads(&self) -> bool {
+        matches!(self.metric("leader_election_master_status{name=\"oauth-operator\"}").await, Ok(Some(1.0)))
+    }
+}
+
+fn address(process: &Process) -> Option<String> {
+    let output = process.output();
+    let mut lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.find(|line| line["msg"] == "listening")?["address"].as_str().map(str::to_owned)
+}

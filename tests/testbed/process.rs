@@ -1,0 +1,137 @@
+//! Child processes that end with us.
+
+use super::{Result, root};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+/// A folder for one instance of something, under `target/testbed/<our process id>`. What dead processes left there is
+/// removed first.
+pub fn folder(name: &str) -> Result<PathBuf> {
+    static CLEANED: OnceLock<()> = OnceLock::new();
+    let all = root().join("target/testbed");
+    CLEANED.get_or_init(|| {
+        for entry in std::fs::read_dir(&all).into_iter().flatten().flatten() {
+            let owner = entry.file_name().to_string_lossy().parse::<u32>();
+            if owner.is_ok_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    });
+    let folder = all.join(std::process::id().to_string()).join(name);
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// A child process; killed when dropped, and by the kernel when we die.
+pub struct Process {
+    child: Mutex<Child>,
+    /// Its standard output and error.
+    pub log: PathBuf,
+    name: String,
+}
+
+type Job = Box<dyn FnOnce() + Send + Sync>;
+
+/// The kernel ends a child when the *thread* that made it ends: children come from one thread that lives as long as we.
+fn nursery() -> &'static Mutex<mpsc::Sender<Job>> {
+    static NURSERY: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
+    NURSERY.get_or_init(|| {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        std::thread::spawn(move || queue.into_iter().for_each(|job| job()));
+        Mutex::new(jobs)
+    })
+}
+
+impl Process {
+    /// Starts a program, its output in a log file of the folder.
+    pub fn start(
+        name: &str,
+        folder: &Path,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, String)],
+    ) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log)?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).current_dir(folder);
+        command.envs(environment.iter().map(|(key, value)| (key, value)));
+        let (answer, started) = mpsc::sync_channel(1);
+        nursery().lock().expect("the nursery lives").send(Box::new(move || {
+            let _ = answer.send(command.spawn());
+        }))?;
+        let child = started.recv()?.map_err(|error| format!("starting {}: {error}", program.display()))?;
+        Ok(Self { child: Mutex::new(child), log, name: name.to_owned() })
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().expect("nobody panics while holding it")
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child().id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("not zero");
+        kill_process(pid, signal).expect("our own child takes our signals");
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.child().try_wait().expect("our own child can be waited for")
+    }
+
+    /// Waits for its end.
+    pub async fn end_within(&self, limit: Duration) -> Option<ExitStatus> {
+        let began = Instant::now();
+        while began.elapsed() < limit {
+            if let Some(status) = self.ended() {
+                return Some(status);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
+    }
+
+    /// Everything it has said.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until `ready` says so; an end before that, or none within the limit, is an error with the log's end.
+    pub async fn until<F: AsyncFn() -> bool>(&self, what: &str, limit: Duration, ready: F) -> Result<()> {
+        let began = Instant::now();
+        while !ready().await {
+            let ended = self.ended();
+            if ended.is_some() || began.elapsed() > limit {
+                let output = self.output();
+                let tail: Vec<&str> = output.lines().rev().take(15).collect();
+                let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+                return Err(format!("{} {what}: not after {:?} ({ended:?}):\n{tail}", self.name, began.elapsed()).into());
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().expect("nobody panics while holding it");
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,53 @@
+//! The real Prometheus and its promtool.
+
+use super::Result;
+use super::process::{Process, folder, free_port};
+use serde_json::Value;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// A Prometheus that scrapes one target every second.
+pub struct Prometheus {
+    address: String,
+    process: Process,
+}
+
+impl Prometheus {
+    pub async fn start(name: &str, target: &str) -> Result<Self> {
+        let folder = folder(name)?;
+        let configuration = format!(
+            "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: oauth-operator\n  static_configs:\n  - targets: ['{target}']\n"
+        );
+        std::fs::write(folder.join("prometheus.yml"), configuration)?;
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let arguments = [
+            format!("--config.file={}", folder.join("prometheus.yml").display()),
+            format!("--storage.tsdb.path={}", folder.join("data").display()),
+            format!("--web.listen-address={address}"),
+        ];
+        let process = Process::start("prometheus", &folder, Path::new("prometheus"), &arguments, &[])?;
+        let prometheus = Self { address, process };
+        let up = async || prometheus.query("up == 1").await.is_ok_and(|samples| !samples.is_empty());
+        prometheus.process.until("scraping", Duration::from_secs(30), up).await?;
+        Ok(prometheus)
+    }
+
+    /// Samples of an instant query.
+    pub async fn query(&self, query: &str) -> Result<Vec<Value>> {
+        let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        let url = format!("http://{}/api/v1/query?query={encoded}", self.address);
+        let answer: Value =
+            serde_json::from_str(&reqwest::Client::builder().no_proxy().build()?.get(url).send().await?.text().await?)?;
+        Ok(answer["data"]["result"].as_array().cloned().ok_or_else(|| format!("{answer}"))?)
+    }
+}
+
+/// What promtool has to say against a scrape; empty when it is content.
+pub fn promtool_check_metrics(scrape: &str) -> Result<String> {
+    let mut child = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().ok_or("no stdin")?.write_all(scrape.as_bytes())?;
+    let output = child.wait_with_output()?;
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}

@@ -1,0 +1,241 @@
+//! One story: a tenant's namespace, the operator's own, and the operator with exactly the rights of deploy/operator.yaml.
+
+use super::authorization_server::Client;
+use super::cluster::{Cluster, Credentials, kubeconfig};
+use super::kubectl::Kubectl;
+use super::operator::Operator;
+use super::process::folder;
+use super::{Result, root};
+use k8s_openapi::api::core::v1::Secret;
+use oauth_operator::api::OAuthAccount;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The manifest that users apply, object by object.
+pub fn manifest() -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(root().join("deploy/operator.yaml"))?;
+    Ok(serde_saphyr::from_multiple(&text)?)
+}
+
+/// Where the operator may work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// In the story's tenant namespace.
+    Tenant,
+    /// Everywhere.
+    All,
+}
+
+/// A story on a cluster.
+pub struct Story<'a> {
+    pub cluster: &'a Cluster,
+    /// The tenant's namespace.
+    pub apps: String,
+    /// The operator's namespace.
+    pub system: String,
+    /// Where its files are.
+    pub folder: PathBuf,
+    /// Kubeconfig of the operator's ServiceAccount.
+    pub kubeconfig: PathBuf,
+    reach: Reach,
+}
+
+impl<'a> Story<'a> {
+    /// Makes the namespaces and the operator's rights, no wider than the manifest's.
+    pub async fn begin(cluster: &'a Cluster, name: &str, reach: Reach) -> Result<Self> {
+        let (apps, system) = (format!("{name}-apps"), format!("{name}-system"));
+        let kubectl = cluster.kubectl();
+        let mut objects = vec![namespace(&apps), namespace(&system)];
+        for mut object in manifest()? {
+            match object["kind"].as_str() {
+                Some("ServiceAccount" | "Role") => object["metadata"]["namespace"] = json!(system),
+                Some("ClusterRole") => {}
+                Some(kind @ ("RoleBinding" | "ClusterRoleBinding")) => {
+                    let cluster_wide = kind == "ClusterRoleBinding";
+                    object["subjects"][0]["namespace"] = json!(system);
+                    if cluster_wide && reach == Reach::Tenant {
+                        object["kind"] = json!("RoleBinding");
+                        object["metadata"]["namespace"] = json!(apps);
+                    } else if cluster_wide {
+                        object["metadata"]["name"] = json!(format!("oauth-operator-{name}"));
+                    } else {
+                        object["metadata"]["namespace"] = json!(system);
+                    }
+                }
+                _ => continue,
+            }
+            objects.push(object);
+        }
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        kubectl.feed(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &list)?;
+        let token = kubectl.namespaced(&system).run(&["create", "token", "oauth-operator", "--duration=2h"])?;
+        let folder = folder(name)?;
+        let credentials = Credentials::Token(token.trim().to_owned());
+        let kubeconfig = kubeconfig(&folder, "operator", &cluster.server, &cluster.ca, &credentials)?;
+        Ok(Self { cluster, apps, system, folder, kubeconfig, reach })
+    }
+
+    /// kubectl of the tenant.
+    pub fn kubectl(&self) -> Kubectl {
+        self.cluster.kubectl().namespaced(&self.apps)
+    }
+
+    /// An operator that may talk to loopback.
+    pub async fn operator(&self, identity: &str) -> Result<Operator> {
+        self.operator_with(identity, &["--allowed-cidrs", "127.0.0.0/8"]).await
+    }
+
+    /// An operator with flags of the story's own.
+    pub async fn operator_with(&self, identity: &str, flags: &[&str]) -> Result<Operator> {
+        let mut arguments = vec!["--namespace", &self.system];
+        if self.reach == Reach::Tenant {
+            arguments.extend(["--watch-namespaces", &self.apps]);
+        }
+        arguments.extend(flags);
+        Operator::start(&self.folder, identity, &self.kubeconfig, &arguments).await
+    }
+
+    /// A Secret of the tenant's.
+    pub fn secret(&self, name: &str, data: &[(&str, &str)]) -> Result<()> {
+        let data: BTreeMap<_, _> = data.iter().copied().collect();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        self.kubectl().apply(&secret.to_string()).map(drop)
+    }
+
+    /// A ConfigMap with a CA bundle.
+    pub fn ca(&self, name: &str, certificate: &str) -> Result<()> {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"ca.crt": certificate}});
+        self.kubectl().apply(&map.to_string()).map(drop)
+    }
+
+    /// The Secret `<name>-client` of a client and the account `<name>` that uses it, with `patch` merged into its spec.
+    pub fn account(&self, name: &str, provider: &Value, client: &Client, patch: &Value) -> Result<()> {
+        self.secret(&format!("{name}-client"), &[("client_secret", &client.secret)])?;
+        self.account_alone(name, provider, client, patch)
+    }
+
+    /// The account alone.
+    pub fn account_alone(&self, name: &str, provider: &Value, client: &Client, patch: &Value) -> Result<()> {
+        self.kubectl().apply(&account(name, provider, client, patch).to_string()).map(drop)
+    }
+
+    /// The account as the API server shows it.
+    pub fn get(&self, name: &str) -> Result<OAuthAccount> {
+        Ok(serde_json::from_str(&self.kubectl().run(&["get", "oauthaccount", name, "-o", "json"])?)?)
+    }
+
+    /// A Secret as the API server shows it; none where there is none.
+    pub fn read_secret(&self, name: &str) -> Result<Option<Secret>> {
+        let text = self.kubectl().run(&["get", "secret", name, "-o", "json", "--ignore-not-found"])?;
+        Ok(if text.is_empty() { None } else { Some(serde_json::from_str(&text)?) })
+    }
+
+    /// One key of a Secret as text.
+    pub fn key(&self, secret: &str, key: &str) -> Result<String> {
+        let secret = self.read_secret(secret)?.ok_or_else(|| format!("no Secret {secret}"))?;
+        let bytes = secret.data.and_then(|mut data| data.remove(key)).ok_or_else(|| format!("no key {key}"))?;
+        Ok(String::from_utf8(bytes.0)?)
+    }
+
+    /// Status and reason of a condition, with its message.
+    pub fn condition(&self, name: &str, type_: &str) -> Result<Option<(String, String, String)>> {
+        let conditions = self.get(name)?.status.unwrap_or_default().conditions;
+        let found = conditions.into_iter().find(|condition| condition.type_ == type_);
+        Ok(found.map(|condition| (condition.status, condition.reason, condition.message)))
+    }
+
+    /// Waits until a condition has this status and reason; its message.
+    pub async fn until(&self, name: &str, type_: &str, status: &str, reason: &str) -> Result<String> {
+        let mut last = None;
+        let wanted = || -> Result<Option<String>> {
+            last = self.condition(name, type_)?;
+            Ok(last.clone().filter(|(s, r, _)| s == status && r == reason).map(|(_, _, message)| message))
+        };
+        let message = eventually(Duration::from_secs(30), wanted).await?;
+        message.ok_or_else(|| format!("{name}: {type_} is not {status}/{reason} but {last:?}").into())
+    }
+
+    /// Waits until Ready is True.
+    pub async fn until_ready(&self, name: &str) -> Result<()> {
+        self.until(name, "Ready", "True", "TokenPublished").await.map(drop)
+    }
+
+    /// Waits until the published token has this generation.
+    pub async fn until_generation(&self, name: &str, generation: i64) -> Result<()> {
+        let reached = || -> Result<Option<()>> {
+            let token = self.get(name)?.status.unwrap_or_default().token;
+            Ok(token.filter(|token| token.generation >= generation).map(drop))
+        };
+        eventually(Duration::from_secs(60), reached).await?.ok_or_else(|| format!("{name}: no generation {generation}").into())
+    }
+
+    /// Writes that users audited by the API server have made, as `verb resource/subresource name`.
+    pub fn writes_by_operator(&self) -> Result<Vec<String>> {
+        let user = format!("system:serviceaccount:{}:oauth-operator", self.system);
+        let log = std::fs::read_to_string(&self.cluster.audit_log)?;
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let own = events.filter(|event| event["user"]["username"] == json!(user));
+        Ok(own
+            .map(|event| {
+                let object = &event["objectRef"];
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let subresource = object["subresource"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
+                format!("{} {}{subresource} {}", text(&event["verb"]), text(&object["resource"]), text(&object["name"]))
+            })
+            .collect())
+    }
+}
+
+/// An account that obtains tokens with client credentials.
+pub fn account(name: &str, provider: &Value, client: &Client, patch: &Value) -> Value {
+    let mut account = json!({
+        "apiVersion": "oauth-operator.dev/v1alpha1",
+        "kind": "OAuthAccount",
+        "metadata": {"name": name},
+        "spec": {
+            "provider": provider,
+            "client": {"id": client.id, "secretRef": {"name": format!("{name}-client"), "key": "client_secret"}},
+            "grant": {"clientCredentials": {}},
+        }
+    });
+    merge(&mut account["spec"], patch);
+    account
+}
+
+/// RFC 7396.
+fn merge(base: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *base = patch.clone();
+        return;
+    };
+    if !base.is_object() {
+        *base = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            base.as_object_mut().expect("an object").remove(key);
+        } else {
+            merge(&mut base[key], value);
+        }
+    }
+}
+
+fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
+/// Asks again and again until there is an answer or the time is over.
+pub async fn eventually<T>(limit: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(Some(answer));
+        }
+        if began.elapsed() > limit {
+            return Ok(None);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
