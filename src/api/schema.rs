@@ -74,3 +74,7 @@ fn pending_status() -> Value {
     };
     json!({"conditions": [condition("Ready", "Unknown"), condition("Authorized", "Unknown"), condition("Reconciling", "True")]})
 }
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

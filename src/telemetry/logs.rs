@@ -69,7 +69,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let spans = context.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
         let spans = spans.filter_map(|span| span.extensions().get::<SpanFields>().map(|fields| fields.0.clone()));
-        let mut line = line(event, now(), spans);
+        let mut line = line(event, &now(), spans);
         line.push('\n');
         // Nobody is left to tell when standard error is gone.
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
@@ -84,21 +84,24 @@ fn now() -> String {
     text
 }
 
-fn line(event: &Event<'_>, now: String, spans: impl Iterator<Item = Map<String, Value>>) -> String {
+fn line(event: &Event<'_>, now: &str, spans: impl Iterator<Item = Map<String, Value>>) -> String {
     let mut fields = Fields(Map::new());
     event.record(&mut fields);
     let message = fields.0.remove("message").unwrap_or_default();
     let metadata = event.metadata();
     let level = metadata.level().as_str().to_ascii_lowercase();
-    let mut all = Map::from_iter([
-        ("level".to_owned(), json!(level)),
-        ("ts".to_owned(), json!(now)),
-        ("msg".to_owned(), message),
-        ("target".to_owned(), json!(metadata.target())),
-    ]);
-    spans.for_each(|span| all.extend(span));
-    all.extend(fields.0);
-    Value::Object(all).to_string()
+    let mut rest = Map::new();
+    spans.for_each(|span| rest.extend(span));
+    rest.extend(fields.0);
+    // Written by hand for the order: what a person looks for stands first.
+    let mut line =
+        format!(r#"{{"level":{},"ts":{},"msg":{},"target":{}"#, json!(level), json!(now), message, json!(metadata.target()));
+    for (key, value) in rest {
+        // A String takes whatever is written.
+        let _ = fmt::Write::write_fmt(&mut line, format_args!(",{}:{value}", json!(key)));
+    }
+    line.push('}');
+    line
 }
 
 struct Fields(Map<String, Value>);

@@ -4,7 +4,13 @@
 #[path = "../testbed/mod.rs"]
 mod testbed;
 
+mod api;
+mod at_rest;
+mod bad_input;
+mod leadership;
 mod main_job;
+mod token_secret;
+mod trust;
 
 use serde_json::{Value, json};
 use testbed::Result;

@@ -1,0 +1,276 @@
+//! Bad input gets a sentence that says what is allowed, or a condition that says what is wrong; nobody else notices.
+
+use super::{cluster, issuer, story};
+use crate::testbed::Result;
+use crate::testbed::authorization_server::Client;
+use crate::testbed::faulty_endpoint::FaultyEndpoint;
+use crate::testbed::process::free_port;
+use crate::testbed::story::account;
+use serde_json::{Value, json};
+
+/// The API server itself refuses these, with no operator about.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_object_is_refused_with_what_is_allowed() -> Result<()> {
+    let kubectl = cluster().await?.kubectl();
+    let client = Client { id: "app".into(), secret: "unused".into() };
+    let provider = json!({"issuer": "https://login.example.com"});
+    let key = json!({"name": "s", "key": "k"});
+    let long = "x".repeat(201);
+    for (name, patch, words) in [
+        ("a", json!({"provider": {"issuer": null}}), "must set exactly one of `preset`, `issuer` and `custom`"),
+        ("a", json!({"provider": {"preset": "Coze"}}), "must set exactly one of `preset`, `issuer` and `custom`"),
+        ("a", json!({"provider": {"issuer": "http://login.example.com"}}), "spec.provider.issuer"),
+        ("a", json!({"provider": {"issuer": "https://login.example.com/?tenant=a"}}), "spec.provider.issuer"),
+        ("a", json!({"provider": {"issuer": "https://user@login.example.com"}}), "spec.provider.issuer"),
+        (
+            "a",
+            json!({"provider": {"parameters": {"Tenant": "a"}}}),
+            "keys of `parameters` must be names such as tenant or region",
+        ),
+        ("a", json!({"provider": {"parameters": {"tenant": "a/../b"}}}), "spec.provider.parameters.tenant"),
+        ("a", json!({"provider": {"caBundleRef": {"name": "Not_A_Name"}}}), "spec.provider.caBundleRef.name"),
+        ("a", json!({"grant": {"clientCredentials": null}}), "must set exactly one of `clientCredentials`, `refreshToken`"),
+        ("a", json!({"grant": {"deviceCode": {}}}), "must set exactly one of `clientCredentials`, `refreshToken`"),
+        ("a", json!({"client": {"id": null}}), "must set `client.id` or `client.idFrom` for this grant"),
+        ("a", json!({"client": {"idFrom": {"secretKeyRef": key}}}), "may not set both `id` and `idFrom`"),
+        ("a", json!({"client": {"authMethod": "None"}}), "`client.authMethod` may not be None with `grant.clientCredentials`"),
+        (
+            "a",
+            json!({"client": {"authMethod": "ClientSecretPost", "secretRef": null}}),
+            "must set `client.secretRef` for this `client.authMethod`",
+        ),
+        ("a", json!({"client": {"authMethod": "clientSecretPost"}}), "supported values: \"ClientSecretBasic\""),
+        ("a", json!({"scopes": ["a b"]}), "spec.scopes[0]"),
+        ("a", json!({"scopes": ["a", "a"]}), "Duplicate value"),
+        ("a", json!({"refresh": {}}), "must set exactly one of `beforeExpirySeconds` and `beforeExpiryPercent`"),
+        ("a", json!({"refresh": {"beforeExpiryPercent": 51}}), "should be less than or equal to 50"),
+        ("a", json!({"allowedHosts": ["https://api.example.com"]}), "spec.allowedHosts[0]"),
+        ("a", json!({"tokenSecret": {"labels": {"kubernetes.io/x": "y"}}}), "`labels` may not use the prefixes kubernetes.io/"),
+        (
+            "a",
+            json!({"tokenSecret": {"labels": {"app.kubernetes.io/managed-by": "y"}}}),
+            "`labels` may not use the prefixes kubernetes.io/",
+        ),
+        (
+            "a",
+            json!({"tokenSecret": {"annotations": {"kubernetes.io/service-account.name": "admin"}}}),
+            "`annotations` may not use the prefixes kubernetes.io/",
+        ),
+        (
+            "a",
+            json!({"tokenSecret": {"annotations": {"oauth-operator.dev/account": "b"}}}),
+            "`annotations` may not use the prefixes",
+        ),
+        ("a", json!({"tokenSecret": {"type": "kubernetes.io/service-account-token"}}), "spec.tokenSecret.type"),
+        ("a", json!({"tokenSecret": {"data": {"access_token": "x"}}}), "may not be those the operator writes itself"),
+        (long.as_str(), json!({}), "must have at most 200 characters"),
+    ] {
+        let manifest = account(name, &provider, &client, &patch).to_string();
+        let refusal = kubectl.feed(&["apply", "--dry-run=server", "-f", "-"], &manifest);
+        let refusal = refusal.err().ok_or_else(|| format!("accepted: {patch}"))?;
+        assert!(refusal.contains(words), "{patch} must be refused with {words:?}, not: {refusal}");
+    }
+    let misspelled = account("a", &provider, &client, &json!({"scope": ["read"]})).to_string();
+    let refusal = kubectl.feed(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], &misspelled);
+    assert!(refusal.is_err_and(|refusal| refusal.contains("unknown field \"spec.scope\"")));
+    kubectl.feed(&["apply", "--dry-run=server", "-f", "-"], &account("a", &provider, &client, &json!({})).to_string())?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_without_effect_stalls_with_its_name() -> Result<()> {
+    let (story, provider) = story("unsupported").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account("later", &issuer(provider), &client, &json!({"dpop": {"algorithm": "ES256"}}))?;
+    let message = story.until("later", "Stalled", "True", "Unsupported").await?;
+    assert!(message.contains("spec.dpop is not supported by this version"), "{message}");
+    story.until("later", "Ready", "False", "Unsupported").await?;
+    assert_eq!(provider.token_requests(&client).await?, (0, 0));
+    story.kubectl().run(&[
+        "patch",
+        "oauthaccount",
+        "later",
+        "--type=json",
+        "-p",
+        r#"[{"op": "remove", "path": "/spec/dpop"}]"#,
+    ])?;
+    story.until_ready("later").await?;
+    assert_eq!(story.condition("later", "Stalled")?, None);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_named_and_its_arrival_is_enough() -> Result<()> {
+    let (story, provider) = story("missing").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account_alone("early", &issuer(provider), &client, &json!({}))?;
+    let message = story.until("early", "Ready", "False", "Configuration").await?;
+    assert_eq!(message, format!("Secret early-client does not exist in namespace {}; create it.", story.apps));
+    story.until("early", "Reconciling", "True", "Configuration").await?;
+    story.secret("early-client", &[("secret", &client.secret)])?;
+    let other_key = async || story.until("early", "Ready", "False", "Configuration").await;
+    let mut message = other_key().await?;
+    for _ in 0..50 {
+        if message.contains("has no key") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        message = other_key().await?;
+    }
+    assert_eq!(message, "Secret early-client has no key client_secret; add it, or name another key.");
+    story.secret("early-client", &[("client_secret", &client.secret)])?;
+    story.until_ready("early").await?;
+
+    let unknown_ca = json!({"issuer": provider.issuer, "caBundleRef": {"name": "no-ca"}});
+    story.account("no-ca", &unknown_ca, &client, &json!({}))?;
+    let message = story.until("no-ca", "Ready", "False", "Configuration").await?;
+    assert!(message.starts_with("ConfigMap no-ca does not exist"), "{message}");
+    story.ca("no-ca", &provider.ca)?;
+    story.until_ready("no-ca").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_in_a_secret_is_named_without_being_shown() -> Result<()> {
+    let (story, provider) = story("garbage").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    let with_line_break = format!("{}\n", client.secret);
+    for (name, value, words) in [
+        ("line-break", with_line_break.as_str(), "ends with a line break; remove it"),
+        ("empty", "", "is empty"),
+        ("binary", "\u{1}\u{2}\u{3}", "holds a character at position 0"),
+        ("two-lines", "first-half\nsecond-half", "holds a character at position 10"),
+    ] {
+        story.secret(&format!("{name}-client"), &[("client_secret", value)])?;
+        story.account_alone(name, &issuer(provider), &client, &json!({}))?;
+        let message = story.until(name, "Stalled", "True", "Configuration").await?;
+        assert!(
+            message.starts_with(&format!("Key client_secret of Secret {name}-client ")) && message.contains(words),
+            "{message}"
+        );
+        assert!(!message.contains("second-half"), "{message}");
+    }
+    story.ca("bad-ca", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")?;
+    story.account("bad-ca", &json!({"issuer": provider.issuer, "caBundleRef": {"name": "bad-ca"}}), &client, &json!({}))?;
+    let message = story.until("bad-ca", "Stalled", "True", "Configuration").await?;
+    assert!(message.contains("certificate"), "{message}");
+    assert_eq!(provider.token_requests(&client).await?, (0, 0));
+
+    story.secret("line-break-client", &[("client_secret", &client.secret)])?;
+    story.until_ready("line-break").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_client_secret_stalls_until_it_is_corrected() -> Result<()> {
+    let (story, provider) = story("wrong-secret").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    let wrong = Client { secret: "certainly-not-the-secret".into(), ..client.clone() };
+    story.account("wrong", &issuer(provider), &wrong, &json!({}))?;
+    let message = story.until("wrong", "Stalled", "True", "Authentication").await?;
+    assert!(message.contains("invalid_client") && message.contains("spec.client.secretRef"), "{message}");
+    story.until("wrong", "Authorized", "False", "Authentication").await?;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(
+        provider.token_requests(&client).await?.1 + provider.token_requests(&wrong).await?.1,
+        2,
+        "one refusal, counted twice: no retries"
+    );
+    story.secret("wrong-client", &[("client_secret", &client.secret)])?;
+    story.until_ready("wrong").await?;
+    story.until("wrong", "Authorized", "True", "TokenIssued").await?;
+
+    let narrow = provider.register_with(&json!({"accessTokenTtl": 3600, "scope": "read"})).await?;
+    story.account("narrow", &issuer(provider), &narrow, &json!({"scopes": ["admin"]}))?;
+    let message = story.until("narrow", "Stalled", "True", "Authorization").await?;
+    assert!(message.contains("invalid_scope") && message.contains("spec.scopes"), "{message}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_answers_nonsense_is_quoted_and_bounded() -> Result<()> {
+    let (story, provider) = story("nonsense").await?;
+    let operator = story.operator("operator-1").await?;
+    let endpoint = FaultyEndpoint::start().await?;
+    story.ca("faulty-ca", &endpoint.ca)?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    let custom =
+        |path: &str| json!({"custom": {"tokenURL": format!("{}{path}", endpoint.url)}, "caBundleRef": {"name": "faulty-ca"}});
+    for (name, path, reason, words) in [
+        ("html", "/html", "ProviderError", "a body that is no JSON object"),
+        ("empty", "/empty", "ProviderError", "an empty body"),
+        ("huge", "/huge", "ProviderError", "larger than 256 KiB"),
+        ("injection", "/header-injection", "ProviderError", "control or non-ASCII characters"),
+        ("redirect", "/redirect", "ProviderError", "redirects are never followed"),
+        ("zero", "/lifetime/0", "ProviderError", "a lifetime of 0 s"),
+        ("negative", "/lifetime/-3600", "ProviderError", "a lifetime of -3600 s"),
+        ("past", "/lifetime/1600000000", "ProviderError", "already expired"),
+        ("text", "/lifetime/\"soon\"", "ProviderError", "no number of seconds"),
+        ("limited", "/rate-limited", "RateLimited", "the provider asks for patience"),
+        ("maintenance", "/unavailable", "ProviderError", "the provider is in trouble"),
+        ("nowhere", "/no-such-fault", "Configuration", "check the endpoint in spec.provider"),
+    ] {
+        story.account(name, &custom(path), &client, &json!({}))?;
+        let message = story.until(name, "Ready", "False", reason).await?;
+        assert!(message.contains(words), "{name}: {message}");
+        assert_eq!(story.read_secret(&format!("{name}-token"))?, None, "{name}: nothing is published");
+    }
+    let limited = story.get("limited")?.status.ok_or("no status")?;
+    let (last, next) = (limited.last_attempt_time.ok_or("no attempt")?, limited.next_attempt_time.ok_or("no next attempt")?);
+    assert!(next.0.duration_since(last.0).as_secs() >= 30, "Retry-After: 30 is heard");
+    assert_eq!(endpoint.requests("/rate-limited"), 1);
+
+    // A lifetime in milliseconds since the epoch, ten minutes ahead, is understood for what it is.
+    let ahead = jiff::Timestamp::now().as_millisecond() + 600_000;
+    story.account("epoch", &custom(&format!("/lifetime/{ahead}")), &client, &json!({}))?;
+    story.until_ready("epoch").await?;
+    let expires: jiff::Timestamp = story.key("epoch-token", "expires_at")?.parse()?;
+    assert_eq!(expires.as_second(), ahead / 1000);
+
+    // Meanwhile an account in order has its token at once.
+    story.account("well", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("well").await?;
+    let (_, health) = operator.get("/healthz?verbose").await?;
+    assert!(health.contains("token-requests: unhealthy"), "{health}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_cannot_be_reached_is_named_with_the_cause() -> Result<()> {
+    let (story, provider) = story("unreachable").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    let port = free_port()?;
+    let cases: Vec<(&str, Value, &str, String)> = vec![
+        ("refused", json!({"issuer": format!("https://127.0.0.1:{port}")}), "Network", "Connection refused".into()),
+        (
+            "unknown-name",
+            json!({"issuer": "https://no-such-host.invalid"}),
+            "Network",
+            "The name no-such-host.invalid does not resolve".into(),
+        ),
+        ("private-ca", json!({"issuer": provider.issuer}), "Network", "name it in spec.provider.caBundleRef".into()),
+        (
+            "other-issuer",
+            json!({"issuer": provider.issuer.replace("127.0.0.1", "localhost"), "caBundleRef": {"name": "provider-ca"}}),
+            "Configuration",
+            format!("names another issuer, \"{}\"", provider.issuer),
+        ),
+        (
+            "no-discovery",
+            json!({"issuer": format!("{}/realms/none", provider.issuer), "caBundleRef": {"name": "provider-ca"}}),
+            "Configuration",
+            "answers HTTP 404 where its discovery document should be".into(),
+        ),
+    ];
+    for (name, provider, reason, words) in &cases {
+        story.account(name, provider, &client, &json!({}))?;
+        let message = story.until(name, "Ready", "False", reason).await?;
+        assert!(message.contains(words), "{name}: {message}");
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! One leads, the next one takes over, and nobody works without the Lease.
+
+use super::{issuer, story};
+use crate::testbed::Result;
+use crate::testbed::faulty_endpoint::FaultyEndpoint;
+use rustix::process::Signal;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_leads_and_the_other_takes_over_when_it_dies() -> Result<()> {
+    let (story, provider) = story("failover").await?;
+    let first = story.operator("operator-1").await?;
+    first.process.until("leading", Duration::from_secs(10), async || first.leads().await).await?;
+    let second = story.operator("operator-2").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account("before", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("before").await?;
+    assert!(!second.leads().await, "two leaders");
+    assert!(second.log().iter().all(|line| line["target"] != "audit"), "the other one asks for nothing");
+    let (_, standby) = second.get("/metrics").await?;
+    assert!(!standby.contains("oauth_operator_account_ready_status{"), "only the leader speaks of accounts");
+
+    first.process.signal(Signal::KILL);
+    let died = Instant::now();
+    story.account("after", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("after").await?;
+    assert!(died.elapsed() < Duration::from_secs(15), "the next leader works after {:?}", died.elapsed());
+    assert!(second.leads().await);
+    assert_eq!(provider.token_requests(&client).await?, (2, 0), "what had a token was left alone");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_end_it_finishes_what_is_under_way_and_gives_up_the_lease() -> Result<()> {
+    let (story, provider) = story("shutdown").await?;
+    let endpoint = FaultyEndpoint::start().await?;
+    story.ca("faulty-ca", &endpoint.ca)?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    let first = story.operator("operator-1").await?;
+    first.process.until("leading", Duration::from_secs(10), async || first.leads().await).await?;
+    let second = story.operator("operator-2").await?;
+    let slow = json!({"custom": {"tokenURL": format!("{}/slow/3000", endpoint.url)}, "caBundleRef": {"name": "faulty-ca"}});
+    story.account("slow", &slow, &client, &json!({}))?;
+    first.process.until("asking", Duration::from_secs(10), async || endpoint.requests("/slow/3000") == 1).await?;
+    first.process.signal(Signal::TERM);
+    let status = first.process.end_within(Duration::from_secs(20)).await.ok_or("it did not end")?;
+    assert!(status.success(), "{status:?}");
+    assert_eq!(story.key("slow-token", "generation")?, "1", "the answer under way was published");
+    second.process.until("leading", Duration::from_secs(4), async || second.leads().await).await?;
+    story.until_ready("slow").await?;
+    assert_eq!(endpoint.requests("/slow/3000"), 1, "nobody asked twice");
+    let holder = story.cluster.kubectl().namespaced(&story.system);
+    let holder = holder.run(&["get", "lease", "oauth-operator", "-o", "jsonpath={.spec.holderIdentity}"])?;
+    assert_eq!(holder, "operator-2");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_ends_instead_of_working_on() -> Result<()> {
+    let (story, provider) = story("paused").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    let first = story.operator("operator-1").await?;
+    first.process.until("leading", Duration::from_secs(10), async || first.leads().await).await?;
+    let second = story.operator("operator-2").await?;
+    first.process.signal(Signal::STOP);
+    second.process.until("leading", Duration::from_secs(16), async || second.leads().await).await?;
+    story.account("one", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("one").await?;
+    first.process.signal(Signal::CONT);
+    let status = first.process.end_within(Duration::from_secs(10)).await.ok_or("a leader without Lease goes on")?;
+    assert!(!status.success(), "it must be restarted, and is told so by its exit code");
+    let last = first.log().pop().ok_or("no log")?;
+    assert!(last["error"].as_str().is_some_and(|error| error.contains("the Lease is lost")), "{last}");
+    assert_eq!(provider.token_requests(&client).await?, (1, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_it_from_starting_is_said_in_a_sentence() -> Result<()> {
+    use std::process::Command;
+    let said = |arguments: &[&str], kubeconfig: &str| -> Result<(Option<i32>, String)> {
+        let output =
+            Command::new(crate::testbed::operator::executable()).args(arguments).env("KUBECONFIG", kubeconfig).output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    let (story, _) = story("start").await?;
+    let kubeconfig = story.kubeconfig.display().to_string();
+    for (arguments, kubeconfig, code, words) in [
+        (&["--namespace", "a", "--allowed-cidrs", "everything"][..], kubeconfig.as_str(), 2, "--allowed-cidrs"),
+        (&["--namespace", "a", "--log-level", "=="], kubeconfig.as_str(), 2, "--log-level"),
+        (&["--namespace", "a", "--listen", "127.0.0.1"], kubeconfig.as_str(), 2, "--listen"),
+        (&[], kubeconfig.as_str(), 2, "--namespace"),
+        (&["--namespace", "a", "--listen", "127.0.0.1:0"], "/does/not/exist", 1, "kubeconfig"),
+    ] {
+        let (status, text) = said(arguments, kubeconfig)?;
+        assert_eq!(status, Some(code), "{arguments:?}: {text}");
+        assert!(text.contains(words), "{arguments:?}: {text}");
+    }
+    Ok(())
+}

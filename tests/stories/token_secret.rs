@@ -1,0 +1,164 @@
+//! The contract of the token Secret: made, healed, pruned, and never taken from anybody.
+
+use super::{issuer, story};
+use crate::testbed::Result;
+use crate::testbed::story::eventually;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_healed_when_it_is_edited_and_made_again_when_it_is_deleted() -> Result<()> {
+    let (story, provider) = story("healing").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account("healed", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("healed").await?;
+    let first = story.key("healed-token", "access_token")?;
+    let kubectl = story.kubectl();
+    let limit = Duration::from_secs(15);
+
+    // Labels and public keys are put back without a request.
+    let damage = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}, "data": {"expires_at": "c29vbg==", "token_type": null}});
+    kubectl.run(&["patch", "secret", "healed-token", "--type=merge", "-p", &damage.to_string()])?;
+    let healed = || -> Result<Option<()>> {
+        let secret = story.read_secret("healed-token")?.ok_or("gone")?;
+        let label = secret.metadata.labels.unwrap_or_default()["app.kubernetes.io/managed-by"] == "oauth-operator";
+        Ok((label && story.key("healed-token", "token_type").is_ok_and(|type_| type_ == "Bearer")).then_some(()))
+    };
+    eventually(limit, healed).await?.ok_or("edits must be healed")?;
+    assert!(story.key("healed-token", "expires_at")?.ends_with('Z'));
+    assert_eq!(story.key("healed-token", "access_token")?, first);
+    assert_eq!(provider.token_requests(&client).await?, (1, 0));
+
+    // Keys that somebody adds are theirs.
+    kubectl.run(&["patch", "secret", "healed-token", "--type=merge", "-p", r#"{"data": {"extra": "eA=="}}"#])?;
+
+    // A forged token is replaced by a new one.
+    kubectl.run(&["patch", "secret", "healed-token", "--type=merge", "-p", r#"{"data": {"access_token": "Zm9yZ2Vk"}}"#])?;
+    story.until_generation("healed", 2).await?;
+    let second = story.key("healed-token", "access_token")?;
+    assert!(second != "forged" && second != first);
+    assert_eq!(story.key("healed-token", "extra")?, "x");
+
+    kubectl.run(&["delete", "secret", "healed-token"])?;
+    story.until_generation("healed", 3).await?;
+    let said = provider.introspect(&client, &story.key("healed-token", "access_token")?).await?;
+    assert_eq!(said["active"], json!(true));
+
+    // What cannot be changed in place is deleted and made anew.
+    kubectl.run(&["patch", "secret", "healed-token", "--type=merge", "-p", r#"{"immutable": true}"#])?;
+    story.until_generation("healed", 4).await?;
+    assert_ne!(story.read_secret("healed-token")?.ok_or("gone")?.immutable, Some(true));
+    story.until_ready("healed").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_done_while_no_operator_runs_is_healed_at_its_start() -> Result<()> {
+    let (story, provider) = story("damage").await?;
+    let operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    for name in ["kept", "forged", "deleted"] {
+        story.account(name, &issuer(provider), &client, &json!({}))?;
+        story.until_ready(name).await?;
+    }
+    operator.process.signal(rustix::process::Signal::TERM);
+    assert!(operator.process.end_within(Duration::from_secs(10)).await.is_some_and(|status| status.success()), "an orderly end");
+    story.kubectl().run(&[
+        "patch",
+        "secret",
+        "forged-token",
+        "--type=merge",
+        "-p",
+        r#"{"data": {"access_token": "Zm9yZ2Vk"}}"#,
+    ])?;
+    story.kubectl().run(&["delete", "secret", "deleted-token"])?;
+    let kept = story.read_secret("kept-token")?;
+    let _operator = story.operator("operator-2").await?;
+    story.until_generation("forged", 2).await?;
+    story.until_generation("deleted", 2).await?;
+    assert_eq!(story.read_secret("kept-token")?, kept, "what is whole is left alone");
+    assert_eq!(provider.token_requests(&client).await?, (5, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_follows_its_name_and_its_labels_and_goes_with_its_account() -> Result<()> {
+    let (story, provider) = story("rename").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account(
+        "moving",
+        &issuer(provider),
+        &client,
+        &json!({"tokenSecret": {"labels": {"team": "a"}, "annotations": {"note": "hello"}}}),
+    )?;
+    story.until_ready("moving").await?;
+    let secret = story.read_secret("moving-token")?.ok_or("no Secret")?;
+    assert_eq!(secret.metadata.labels.unwrap_or_default()["team"], "a");
+    assert_eq!(secret.metadata.annotations.unwrap_or_default()["note"], "hello");
+    let patch =
+        |patch: Value| story.kubectl().run(&["patch", "oauthaccount", "moving", "--type=merge", "-p", &patch.to_string()]);
+    let limit = Duration::from_secs(15);
+
+    patch(json!({"spec": {"tokenSecret": {"labels": null}}}))?;
+    let unlabelled = || -> Result<Option<()>> {
+        let labels = story.read_secret("moving-token")?.ok_or("gone")?.metadata.labels.unwrap_or_default();
+        Ok((!labels.contains_key("team")).then_some(()))
+    };
+    eventually(limit, unlabelled).await?.ok_or("a label taken out of the spec must go")?;
+    assert_eq!(provider.token_requests(&client).await?, (1, 0));
+
+    patch(json!({"spec": {"tokenSecret": {"name": "elsewhere"}}}))?;
+    let moved = || -> Result<Option<()>> {
+        Ok((story.read_secret("elsewhere")?.is_some() && story.read_secret("moving-token")?.is_none()).then_some(()))
+    };
+    eventually(limit, moved).await?.ok_or("the old Secret must be pruned once the new one is there")?;
+    assert_eq!(story.get("moving")?.status.and_then(|status| status.token_secret_name).as_deref(), Some("elsewhere"));
+
+    story.kubectl().run(&["delete", "oauthaccount", "moving", "--timeout=10s"])?;
+    let collected = || -> Result<Option<()>> { Ok(story.read_secret("elsewhere")?.is_none().then_some(())) };
+    eventually(Duration::from_secs(60), collected).await?.ok_or("the Secret must go with its account")?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_somebody_else_is_refused_and_left_as_it_is() -> Result<()> {
+    let (story, provider) = story("conflict").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.secret("precious", &[("password", "mine")])?;
+    let precious = story.read_secret("precious")?;
+    story.account("greedy", &issuer(provider), &client, &json!({"tokenSecret": {"name": "precious"}}))?;
+    let message = story.until("greedy", "SecretConflict", "True", "SecretConflict").await?;
+    assert!(message.contains("precious") && message.contains("was not made by the operator"), "{message}");
+    story.until("greedy", "Ready", "False", "SecretConflict").await?;
+    story.until("greedy", "Stalled", "True", "SecretConflict").await?;
+    assert_eq!(story.read_secret("precious")?, precious);
+    assert_eq!(provider.token_requests(&client).await?, (0, 0), "nothing is asked for that cannot be published");
+
+    // Labels that claim it for the account change nothing.
+    let uid = story.get("greedy")?.metadata.uid.unwrap_or_default();
+    story.kubectl().run(&[
+        "label",
+        "secret",
+        "precious",
+        &format!("oauth-operator.dev/account-uid={uid}"),
+        "app.kubernetes.io/managed-by=oauth-operator",
+    ])?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(story.key("precious", "password")?, "mine");
+
+    // Two accounts, one name: the first has it.
+    story.account("first", &issuer(provider), &client, &json!({"tokenSecret": {"name": "shared"}}))?;
+    story.until_ready("first").await?;
+    story.account("second", &issuer(provider), &client, &json!({"tokenSecret": {"name": "shared"}}))?;
+    let message = story.until("second", "SecretConflict", "True", "SecretConflict").await?;
+    assert!(message.contains("OAuthAccount first"), "{message}");
+
+    // The way is free as soon as the Secret is gone.
+    story.kubectl().run(&["delete", "secret", "precious"])?;
+    story.until_ready("greedy").await?;
+    assert_eq!(story.condition("greedy", "SecretConflict")?, None);
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! What happens when a namespace is hostile.
+
+use super::{cluster, issuer, provider, story};
+use crate::testbed::Result;
+use crate::testbed::authorization_server::{AuthorizationServer, Client};
+use crate::testbed::faulty_endpoint::FaultyEndpoint;
+use crate::testbed::story::{Reach, Story};
+use serde_json::json;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_leave_nothing_inside_is_asked_by_whatever_name() -> Result<()> {
+    let (story, provider) = story("inside").await?;
+    let _operator = story.operator_with("operator-1", &[]).await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    let port = provider.issuer.rsplit(':').next().unwrap_or_default();
+    for (name, host) in [
+        ("literal", "127.0.0.1"),
+        ("name", "localhost"),
+        ("mapped", "[::ffff:127.0.0.1]"),
+        ("decimal", "2130706433"),
+        ("metadata", "169.254.169.254"),
+        ("cluster", "10.0.0.1"),
+        ("v6", "[::1]"),
+    ] {
+        let provider =
+            json!({"custom": {"tokenURL": format!("https://{host}:{port}/token")}, "caBundleRef": {"name": "provider-ca"}});
+        story.account(name, &provider, &client, &json!({}))?;
+        let message = story.until(name, "Stalled", "True", "Configuration").await?;
+        assert!(message.contains("its address is not a public one"), "{name}: {message}");
+        assert!(message.contains("--allowed-cidrs"), "{name}: {message}");
+    }
+    story.account("discovered", &issuer(provider), &client, &json!({}))?;
+    story.until("discovered", "Stalled", "True", "Configuration").await?;
+    assert_eq!(provider.token_requests(&client).await?, (0, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_that_names_its_hosts_goes_nowhere_else() -> Result<()> {
+    let (story, provider) = story("hosts").await?;
+    let _operator = story.operator("operator-1").await?;
+    let thief = FaultyEndpoint::start().await?;
+    story.ca("thief-ca", &thief.ca)?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    let host = provider.issuer.trim_start_matches("https://");
+    story.secret("guarded", &[("client_secret", &client.secret)])?;
+    story.kubectl().run(&[
+        "annotate",
+        "secret",
+        "guarded",
+        &format!("oauth-operator.dev/token-hosts=login.example.com, {host}"),
+    ])?;
+    let guarded = json!({"client": {"secretRef": {"name": "guarded"}}});
+    story.account_alone("honest", &issuer(provider), &client, &guarded)?;
+    story.until_ready("honest").await?;
+    let stolen = json!({"custom": {"tokenURL": format!("{}/lifetime/3600", thief.url)}, "caBundleRef": {"name": "thief-ca"}});
+    story.account_alone("thief", &stolen, &client, &guarded)?;
+    let message = story.until("thief", "Stalled", "True", "Configuration").await?;
+    assert!(
+        message.contains("Secret guarded does not permit its keys to be sent to") && message.contains(&thief.authority),
+        "{message}"
+    );
+    assert_eq!(thief.requests("/lifetime/3600"), 0, "not a byte reached the thief");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_hosts_are_required_a_seed_without_them_goes_nowhere() -> Result<()> {
+    let (story, provider) = story("required").await?;
+    let _operator = story.operator_with("operator-1", &["--allowed-cidrs", "127.0.0.0/8", "--require-token-hosts"]).await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account("bare", &issuer(provider), &client, &json!({}))?;
+    let message = story.until("bare", "Stalled", "True", "Configuration").await?;
+    assert!(message.contains("oauth-operator.dev/token-hosts"), "{message}");
+    assert_eq!(provider.token_requests(&client).await?, (0, 0));
+    let host = provider.issuer.trim_start_matches("https://");
+    story.kubectl().run(&["annotate", "secret", "bare-client", &format!("oauth-operator.dev/token-hosts={host}")])?;
+    story.until_ready("bare").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_may_do_what_it_must_and_nothing_else() -> Result<()> {
+    let (story, _) = story("rights").await?;
+    let user = format!("system:serviceaccount:{}:oauth-operator", story.system);
+    let may = |verb: &str, resource: &str, namespace: &str| -> bool {
+        let kubectl = cluster_kubectl(&story).namespaced(namespace);
+        kubectl.try_run(&["auth", "can-i", verb, resource, "--as", &user, "--quiet"]).is_ok()
+    };
+    let (apps, system) = (story.apps.as_str(), story.system.as_str());
+    for (verb, resource, namespace) in [
+        ("watch", "oauthaccounts.oauth-operator.dev", apps),
+        ("patch", "oauthaccounts.oauth-operator.dev/status", apps),
+        ("create", "secrets", apps),
+        ("delete", "secrets", apps),
+        ("create", "leases.coordination.k8s.io", system),
+        ("update", "leases.coordination.k8s.io/oauth-operator", system),
+    ] {
+        assert!(may(verb, resource, namespace), "must: {verb} {resource} in {namespace}");
+    }
+    for (verb, resource, namespace) in [
+        ("update", "oauthaccounts.oauth-operator.dev", apps),
+        ("patch", "oauthaccounts.oauth-operator.dev", apps),
+        ("delete", "oauthaccounts.oauth-operator.dev", apps),
+        ("deletecollection", "secrets", apps),
+        ("get", "secrets", "kube-system"),
+        ("get", "secrets", "default"),
+        ("get", "secrets", system),
+        ("create", "pods", apps),
+        ("create", "serviceaccounts/token", apps),
+        ("update", "leases.coordination.k8s.io/other", system),
+        ("get", "nodes", apps),
+        ("create", "rolebindings.rbac.authorization.k8s.io", apps),
+    ] {
+        assert!(!may(verb, resource, namespace), "must not: {verb} {resource} in {namespace}");
+    }
+    Ok(())
+}
+
+fn cluster_kubectl(story: &Story<'_>) -> crate::testbed::kubectl::Kubectl {
+    story.cluster.kubectl()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_who_may_view_or_edit_a_namespace_may_view_or_edit_its_accounts() -> Result<()> {
+    let (story, _) = story("people").await?;
+    let kubectl = story.kubectl();
+    for role in ["view", "edit"] {
+        kubectl.run(&["create", "rolebinding", role, &format!("--clusterrole={role}"), &format!("--user={role}er")])?;
+    }
+    let may = |user: &str, verb: &str, resource: &str| {
+        kubectl.try_run(&["auth", "can-i", verb, resource, "--as", user, "--quiet"]).is_ok()
+    };
+    let mut aggregated = false;
+    for _ in 0..100 {
+        aggregated = may("viewer", "get", "oauthaccounts") && may("editer", "create", "oauthaccounts");
+        if aggregated {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(aggregated, "the roles are aggregated");
+    assert!(!may("viewer", "create", "oauthaccounts") && !may("viewer", "get", "secrets"));
+    assert!(!may("editer", "patch", "oauthaccounts/status"), "status is the operator's word");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_told_to_watch_one_namespace_serves_no_other() -> Result<()> {
+    let (provider, cluster) = (provider().await?, cluster().await?);
+    let story = Story::begin(cluster, "scope", Reach::Tenant).await?;
+    let other = Story::begin(cluster, "other-scope", Reach::Tenant).await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    for story in [&other, &story] {
+        story.ca("provider-ca", &provider.ca)?;
+        story.account("one", &issuer(provider), &client, &json!({}))?;
+    }
+    story.until_ready("one").await?;
+    assert_eq!(
+        other.condition("one", "Ready")?.map(|(status, reason, _)| (status, reason)),
+        Some(("Unknown".into(), "Pending".into()))
+    );
+    assert_eq!(other.read_secret("one-token")?, None);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_for_all_namespaces_serves_each_and_keeps_references_inside() -> Result<()> {
+    // A cluster of its own: it serves the accounts of all stories.
+    let cluster = crate::testbed::cluster::Cluster::start("all-namespaces").await?;
+    let provider: &AuthorizationServer = provider().await?;
+    let story = Story::begin(&cluster, "all", Reach::All).await?;
+    let other = Story::begin(&cluster, "all-other", Reach::All).await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    for story in [&other, &story] {
+        story.ca("provider-ca", &provider.ca)?;
+        story.account("one", &issuer(provider), &client, &json!({}))?;
+    }
+    story.until_ready("one").await?;
+    other.until_ready("one").await?;
+    // The same names in another namespace are other objects.
+    story.account_alone("borrower", &issuer(provider), &client, &json!({"client": {"secretRef": {"name": "lender-client"}}}))?;
+    other.secret("lender-client", &[("client_secret", &client.secret)])?;
+    let message = story.until("borrower", "Ready", "False", "Configuration").await?;
+    assert!(message.contains("does not exist in namespace all-apps"), "{message}");
+    Ok(())
+}
+
+/// Every secret that was minted, sought in everything that was written.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_told_to_anybody() -> Result<()> {
+    let (story, provider) = story("canary").await?;
+    let operator = story.operator("operator-1").await?;
+    let endpoint = FaultyEndpoint::start().await?;
+    story.ca("faulty-ca", &endpoint.ca)?;
+    let good = provider.register(6, "client_secret_basic").await?;
+    let echoed = Client { id: "echo-client".into(), secret: "canary secret/with+odd&characters".into() };
+    story.account("good", &issuer(provider), &good, &json!({}))?;
+    let custom = json!({"custom": {"tokenURL": format!("{}/echo", endpoint.url)}, "caBundleRef": {"name": "faulty-ca"}});
+    story.account("echo", &custom, &echoed, &json!({}))?;
+    story.account("echo-post", &custom, &echoed, &json!({"client": {"authMethod": "ClientSecretPost"}}))?;
+    let wrong = Client { secret: "canary-wrong-secret-0123456789".into(), ..good.clone() };
+    story.account("wrong", &issuer(provider), &wrong, &json!({}))?;
+    story.until_ready("good").await?;
+    let mut secrets = vec![good.secret.clone(), echoed.secret.clone(), wrong.secret, story.key("good-token", "access_token")?];
+    story.until_generation("good", 2).await?;
+    secrets.push(story.key("good-token", "access_token")?);
+    for name in ["echo", "echo-post"] {
+        let message = story.until(name, "Stalled", "True", "Authentication").await?;
+        assert!(message.contains("[redacted]"), "the provider echoed it: {message}");
+    }
+    story.until("wrong", "Stalled", "True", "Authentication").await?;
+    let base64 = |text: &str| {
+        use base64::Engine;
+        base64::engine::general_purpose::STANDARD.encode(text)
+    };
+    for (place, text) in [
+        ("log", operator.process.output()),
+        ("metrics", operator.get("/metrics").await?.1),
+        ("health", operator.get("/healthz?verbose").await?.1),
+        ("accounts", story.kubectl().run(&["get", "oauthaccounts", "-o", "yaml"])?),
+        ("events", story.kubectl().run(&["get", "events", "-o", "yaml"])?),
+        ("audit log of the API server", std::fs::read_to_string(&story.cluster.audit_log)?),
+    ] {
+        assert!(text.len() > 50, "{place}: there must be something to search");
+        for secret in &secrets {
+            let forms = [secret.clone(), base64(secret), url::form_urlencoded::byte_serialize(secret.as_bytes()).collect()];
+            for form in forms {
+                assert!(!text.contains(&form), "a secret stands in the {place}");
+            }
+        }
+    }
+    Ok(())
+}
