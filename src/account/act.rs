@@ -1,7 +1,10 @@
 //! One step, done: the only verb that changes the world.
 
 use super::memory::Memory;
-use super::{AttemptOutcome, Contents, EndpointSource, Held, Next, Outcome, Record, Seen, inputs, manifest, notices, view};
+use super::{
+    AttemptOutcome, Contents, EndpointSource, Held, Next, Outcome, Record, Seen, Template, TokenSecretView, inputs, manifest,
+    notices, patch, view,
+};
 use crate::api::{OAuthAccountStatus, Trigger};
 use crate::oauth::{Fault, FaultKind, TokenRequest};
 use crate::world::marks::{Mark, Marks};
@@ -108,10 +111,16 @@ async fn publish(
     let written = match over {
         Some(held) if held.unalterable => {
             secrets::delete(client, namespace, name, &held.uid).await?;
-            secrets::create(client, &manifest(account, name, contents, None)).await
+            secrets::create(client, &manifest(account, name, contents)).await
         }
-        Some(held) => secrets::apply(client, &manifest(account, name, contents, Some(held))).await,
-        None => secrets::create(client, &manifest(account, name, contents, None)).await,
+        Some(held) => {
+            let obsolete = match &seen.token_secret {
+                Some(TokenSecretView::Ours { contents: there, .. }) => Template::obsolete(there, contents),
+                _ => Template::default(),
+            };
+            secrets::patch(client, namespace, name, &patch(account, name, contents, held, &obsolete)).await
+        }
+        None => secrets::create(client, &manifest(account, name, contents)).await,
     };
     let count = |result: &str| hands.world.metrics.secret_writes.with_label_values(&[result]).inc();
     match written {

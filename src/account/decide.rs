@@ -108,6 +108,9 @@ fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
             Some(_) => Quiet::Yes,
         };
     }
+    if status.failed_attempts > 0 {
+        return Quiet::No;
+    }
     let due = match (&status.token, &status.next_refresh_time) {
         (Some(_), Some(next)) => next.0 <= now,
         _ => true,

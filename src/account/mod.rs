@@ -20,10 +20,10 @@ mod seen;
 
 pub use decide::{Next, decide};
 pub use plan::{ClientIDFrom, EndpointSource, Plan, token_secret_name};
-pub use publication::{Contents, Record};
+pub use publication::{Contents, Record, Template};
 pub use report::{Notice, grant, notices, provider, report};
 pub use schedule::{fraction, renewal};
-pub use secret::{manifest, view};
+pub use secret::{manifest, patch, view};
 pub use seen::{
     AttemptOutcome, Credentials, Held, Inputs, Outcome, SecretMark, Seen, Stray, TokenSecretView, readable, references_digest,
 };

@@ -3,11 +3,11 @@
 
 use super::Plan;
 use crate::api::{ExpirySource, OAuthAccount, TokenStatus, vocabulary as v};
-use crate::oauth::{Sensitive, Token, hex};
+use crate::oauth::{Sensitive, Token};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The part of a Secret that is ours to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,45 @@ impl Contents {
             mine.iter().all(|(key, value)| theirs.get(key) == Some(value))
         }
         within(&self.labels, &other.labels) && within(&self.annotations, &other.annotations) && within(&self.data, &other.data)
+    }
+}
+
+/// Names that the user's template brought into the Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    /// Names of labels.
+    pub labels: BTreeSet<String>,
+    /// Names of annotations.
+    pub annotations: BTreeSet<String>,
+}
+
+impl Template {
+    fn of(account: &OAuthAccount) -> Self {
+        let secret = &account.spec.token_secret;
+        Self { labels: secret.labels.keys().cloned().collect(), annotations: secret.annotations.keys().cloned().collect() }
+    }
+
+    fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What the template brought into these contents, by their own account; never a name of ours.
+    fn in_contents(contents: &Contents) -> Self {
+        let text = contents.annotations.get(v::TEMPLATE_ANNOTATION);
+        let mut template: Self = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        template.labels.retain(|name| *name != v::MANAGED_BY_LABEL && *name != v::COMPONENT_LABEL);
+        for names in [&mut template.labels, &mut template.annotations] {
+            names.retain(|name| !name.starts_with(v::GROUP));
+        }
+        template
+    }
+
+    /// What the template brought into the contents that are there and no longer asks for.
+    pub fn obsolete(there: &Contents, wanted: &Contents) -> Self {
+        let mut template = Self::in_contents(there);
+        template.labels.retain(|name| !wanted.labels.contains_key(name));
+        template.annotations.retain(|name| !wanted.annotations.contains_key(name));
+        template
     }
 }
 
@@ -76,7 +115,7 @@ impl Record {
         annotations.insert(v::ISSUED_ANNOTATION.into(), self.public.issued_time.0.to_string());
         annotations.insert(v::EXPIRY_SOURCE_ANNOTATION.into(), format!("{:?}", self.public.expiry_source));
         annotations.insert(v::REQUEST_DIGEST_ANNOTATION.into(), self.request_digest.clone());
-        annotations.insert(v::TEMPLATE_DIGEST_ANNOTATION.into(), template_digest(account));
+        annotations.insert(v::TEMPLATE_ANNOTATION.into(), Template::of(account).to_text());
         Contents { labels, annotations, data }
     }
 
@@ -106,11 +145,6 @@ impl Record {
         };
         Some(Self { access_token, public, request_digest: note(v::REQUEST_DIGEST_ANNOTATION).cloned().unwrap_or_default() })
     }
-}
-
-fn template_digest(account: &OAuthAccount) -> String {
-    let template = serde_json::to_vec(&account.spec.token_secret).unwrap_or_default();
-    hex(&Sha256::digest(&template)[..8])
 }
 
 fn expiry_source(name: &str) -> Option<ExpirySource> {

@@ -1,12 +1,13 @@
 //! Between our contents and a Kubernetes Secret; pure.
 
-use super::{Contents, Held, Record, TokenSecretView};
+use super::{Contents, Held, Record, Template, TokenSecretView};
 use crate::api::{OAuthAccount, TokenStatus, vocabulary::GROUP};
 use crate::oauth::Sensitive;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
+use serde_json::{Value, json};
 
 /// What a Secret of the name we publish in is to this account.
 pub fn view(secret: Option<Secret>, account: &OAuthAccount, reported: Option<&TokenStatus>) -> TokenSecretView {
@@ -48,8 +49,8 @@ fn contents(secret: Secret) -> Contents {
     }
 }
 
-/// The Secret to write over what is `held`, or anew: owned by the account, so that it goes when the account goes.
-pub fn manifest(account: &OAuthAccount, name: &str, contents: &Contents, over: Option<&Held>) -> Secret {
+/// The Secret to make: owned by the account, so that it goes when the account goes.
+pub fn manifest(account: &OAuthAccount, name: &str, contents: &Contents) -> Secret {
     let owner = OwnerReference {
         api_version: OAuthAccount::api_version(&()).into_owned(),
         kind: OAuthAccount::kind(&()).into_owned(),
@@ -66,8 +67,6 @@ pub fn manifest(account: &OAuthAccount, name: &str, contents: &Contents, over: O
             labels: Some(contents.labels.clone()),
             annotations: Some(contents.annotations.clone()),
             owner_references: Some(vec![owner]),
-            uid: over.map(|held| held.uid.clone()),
-            resource_version: over.map(|held| held.resource_version.clone()),
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),
@@ -76,15 +75,28 @@ pub fn manifest(account: &OAuthAccount, name: &str, contents: &Contents, over: O
     }
 }
 
+/// The merge patch (RFC 7396) that makes the Secret that is `held`, and no other version of it, hold the contents. Keys
+/// that others have added stay; what the template no longer asks for goes.
+pub fn patch(account: &OAuthAccount, name: &str, contents: &Contents, held: &Held, obsolete: &Template) -> Value {
+    let mut patch = json!(manifest(account, name, contents));
+    patch["metadata"]["uid"] = json!(held.uid);
+    patch["metadata"]["resourceVersion"] = json!(held.resource_version);
+    for (field, names) in [("labels", &obsolete.labels), ("annotations", &obsolete.annotations)] {
+        for name in names {
+            patch["metadata"][field][name] = Value::Null;
+        }
+    }
+    patch
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::account::seen::tests::{account, record};
-    use serde_json::json;
 
     fn published() -> Secret {
         let account = account(&json!({}));
-        let mut secret = manifest(&account, "demo-token", &record(1, 3600).contents(&account), None);
+        let mut secret = manifest(&account, "demo-token", &record(1, 3600).contents(&account));
         secret.metadata.resource_version = Some("7".into());
         secret
     }
@@ -121,6 +133,32 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_patch_takes_out_what_the_template_no_longer_asks_for_and_nothing_of_others() {
+        let before = account(&json!({"tokenSecret": {"labels": {"team": "a", "kept": "b"}, "annotations": {"note": "c"}}}));
+        let after = account(&json!({"tokenSecret": {"labels": {"kept": "b"}}}));
+        let mut there = record(1, 3600).contents(&before);
+        there.labels.insert("of-others".into(), "d".into());
+        let wanted = record(1, 3600).contents(&after);
+        let held = Held { uid: "s".into(), resource_version: "7".into(), unalterable: false };
+        let patch = patch(&after, "demo-token", &wanted, &held, &Template::obsolete(&there, &wanted));
+        let labels = patch["metadata"]["labels"].as_object().unwrap();
+        assert_eq!((labels.get("team"), labels.get("kept")), (Some(&Value::Null), Some(&json!("b"))));
+        assert!(!labels.contains_key("of-others"));
+        assert_eq!(patch["metadata"]["annotations"].as_object().unwrap().get("note"), Some(&Value::Null));
+        assert_eq!((&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]), (&json!("s"), &json!("7")));
+    }
+
+    #[test]
+    fn a_forged_template_cannot_take_out_what_is_ours() {
+        let account = account(&json!({}));
+        let wanted = record(1, 3600).contents(&account);
+        let mut there = wanted.clone();
+        let forged = r#"{"labels": ["app.kubernetes.io/managed-by", "oauth-operator.dev/account-uid"], "annotations": ["oauth-operator.dev/account"]}"#;
+        there.annotations.insert(crate::api::vocabulary::TEMPLATE_ANNOTATION.into(), forged.into());
+        assert_eq!(Template::obsolete(&there, &wanted), Template::default());
     }
 
     #[test]

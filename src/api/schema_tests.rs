@@ -75,7 +75,7 @@ fn line_1_the_group_is_a_domain_of_ours_and_names_are_regular() {
         v::ISSUED_ANNOTATION,
         v::EXPIRY_SOURCE_ANNOTATION,
         v::REQUEST_DIGEST_ANNOTATION,
-        v::TEMPLATE_DIGEST_ANNOTATION,
+        v::TEMPLATE_ANNOTATION,
         v::TOKEN_HOSTS_ANNOTATION,
     ] {
         assert!(key.starts_with(&format!("{group}/")), "{key}");

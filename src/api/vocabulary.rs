@@ -24,8 +24,9 @@ pub const EXPIRY_SOURCE_ANNOTATION: &str = "oauth-operator.dev/expiry-source";
 /// spec obtains another token.
 pub const REQUEST_DIGEST_ANNOTATION: &str = "oauth-operator.dev/request-digest";
 
-/// Annotation on a token Secret: digest of `spec.tokenSecret`, so that a label taken out of it goes from the Secret too.
-pub const TEMPLATE_DIGEST_ANNOTATION: &str = "oauth-operator.dev/template-digest";
+/// Annotation on a token Secret: names of the labels and annotations that `spec.tokenSecret` asked for, as JSON, so that
+/// one taken out of it goes from the Secret too.
+pub const TEMPLATE_ANNOTATION: &str = "oauth-operator.dev/template";
 
 /// Annotation on a seed Secret: comma-separated hosts that may be sent its keys.
 pub const TOKEN_HOSTS_ANNOTATION: &str = "oauth-operator.dev/token-hosts";

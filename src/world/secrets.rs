@@ -5,6 +5,7 @@ use crate::api::vocabulary::MANAGER;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
+use serde_json::Value;
 
 /// What came of a write.
 #[derive(Debug)]
@@ -48,14 +49,14 @@ pub async fn create(client: &Client, secret: &Secret) -> Result<Written, ApiErro
     written(call(api.create(&params, secret)).await)
 }
 
-/// Applies a Secret over the one with the UID and resourceVersion in its metadata, and over no other.
+/// Merges a patch (RFC 7396) into the Secret with the UID and resourceVersion in the patch, and into no other.
 ///
 /// # Errors
 /// Whatever the API server answers beside conflict and refusal.
-pub async fn apply(client: &Client, secret: &Secret) -> Result<Written, ApiError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
-    let params = PatchParams::apply(MANAGER).force();
-    written(call(api.patch(&secret.name_any(), &params, &Patch::Apply(secret))).await)
+pub async fn patch(client: &Client, namespace: &str, name: &str, patch: &Value) -> Result<Written, ApiError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    written(call(api.patch(name, &params, &Patch::Merge(patch))).await)
 }
 
 /// Deletes the Secret with this UID and no other; one that is gone is deleted.

@@ -6,23 +6,28 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-/// Writes status by server-side apply. The UID goes with it, so that an account of the same name made meanwhile does not
-/// inherit what was true of its predecessor.
+/// Puts a status in place of the one that is there, whatever it is (JSON patch, RFC 6902). Server-side apply would not:
+/// the conditions that the schema gives a new account belong to nobody, and would stay. The UID is tested in the same
+/// step, so that an account of the same name made meanwhile does not inherit what was true of its predecessor.
 ///
 /// # Errors
-/// Whatever the API server answers; a conflict of UIDs and an account that is gone are none: there is nobody to tell.
+/// Whatever the API server answers; another UID and an account that is gone are none: there is nobody to tell.
 pub async fn say(client: &Client, account: &OAuthAccount, status: &OAuthAccountStatus) -> Result<(), ApiError> {
     let api: Api<OAuthAccount> = Api::namespaced(client.clone(), &account.namespace().unwrap_or_default());
-    let patch = json!({
-        "apiVersion": "oauth-operator.dev/v1alpha1",
-        "kind": "OAuthAccount",
-        "metadata": {"name": account.name_any(), "uid": account.uid()},
-        "status": status,
-    });
-    let params = PatchParams::apply(MANAGER).force();
-    match call(api.patch_status(&account.name_any(), &params, &Patch::Apply(patch))).await {
+    let patch = json!([
+        {"op": "test", "path": "/metadata/uid", "value": account.uid()},
+        {"op": "add", "path": "/status", "value": status},
+    ]);
+    let patch: json_patch::Patch =
+        serde_json::from_value(patch).map_err(|error| ApiError::Answered(kube::Error::SerdeError(error)))?;
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match call(api.patch_status(&account.name_any(), &params, &Patch::Json::<()>(patch))).await {
         Ok(_) => Ok(()),
-        Err(error) if error.status().is_some_and(|status| status.is_not_found() || status.is_conflict()) => Ok(()),
+        Err(error) if error.status().is_some_and(|status| status.is_not_found()) => Ok(()),
+        Err(error) if error.status().is_some_and(|status| status.is_invalid()) => {
+            tracing::warn!(%error, "status not written: it is another account of the same name");
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

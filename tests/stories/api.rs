@@ -74,7 +74,7 @@ async fn status_is_the_operators_word_and_spec_the_users() -> Result<()> {
     let managers = before["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
     let ours: Vec<_> = managers.iter().filter(|entry| entry["manager"] == "oauth-operator").collect();
     assert_eq!(ours.len(), 1, "one field manager: {managers:?}");
-    assert_eq!((&ours[0]["subresource"], &ours[0]["operation"]), (&json!("status"), &json!("Apply")));
+    assert_eq!((&ours[0]["subresource"], &ours[0]["operation"]), (&json!("status"), &json!("Update")));
     let fields: Vec<_> = ours[0]["fieldsV1"].as_object().ok_or("fields")?.keys().cloned().collect();
     assert_eq!(fields, ["f:status"], "no controller writes to spec or metadata");
 

@@ -209,7 +209,7 @@ async fn a_provider_that_answers_nonsense_is_quoted_and_bounded() -> Result<()> 
         ("zero", "/lifetime/0", "ProviderError", "a lifetime of 0 s"),
         ("negative", "/lifetime/-3600", "ProviderError", "a lifetime of -3600 s"),
         ("past", "/lifetime/1600000000", "ProviderError", "already expired"),
-        ("text", "/lifetime/\"soon\"", "ProviderError", "no number of seconds"),
+        ("text", "/lifetime-in-words", "ProviderError", "no number of seconds"),
         ("limited", "/rate-limited", "RateLimited", "the provider asks for patience"),
         ("maintenance", "/unavailable", "ProviderError", "the provider is in trouble"),
         ("nowhere", "/no-such-fault", "Configuration", "check the endpoint in spec.provider"),

@@ -4,6 +4,7 @@ use super::{cluster, issuer, provider, story};
 use crate::testbed::Result;
 use crate::testbed::authorization_server::{AuthorizationServer, Client};
 use crate::testbed::faulty_endpoint::FaultyEndpoint;
+use crate::testbed::kubectl::Kubectl;
 use crate::testbed::story::{Reach, Story};
 use serde_json::json;
 use std::time::Duration;
@@ -83,14 +84,12 @@ async fn where_hosts_are_required_a_seed_without_them_goes_nowhere() -> Result<(
 async fn the_operator_may_do_what_it_must_and_nothing_else() -> Result<()> {
     let (story, _) = story("rights").await?;
     let user = format!("system:serviceaccount:{}:oauth-operator", story.system);
-    let may = |verb: &str, resource: &str, namespace: &str| -> bool {
-        let kubectl = cluster_kubectl(&story).namespaced(namespace);
-        kubectl.try_run(&["auth", "can-i", verb, resource, "--as", &user, "--quiet"]).is_ok()
-    };
+    let may =
+        |verb: &str, resource: &str, namespace: &str| can(&story.cluster.kubectl().namespaced(namespace), &user, verb, resource);
     let (apps, system) = (story.apps.as_str(), story.system.as_str());
     for (verb, resource, namespace) in [
         ("watch", "oauthaccounts.oauth-operator.dev", apps),
-        ("patch", "oauthaccounts.oauth-operator.dev/status", apps),
+        ("patch", "oauthaccounts.oauth-operator.dev#status", apps),
         ("create", "secrets", apps),
         ("delete", "secrets", apps),
         ("create", "leases.coordination.k8s.io", system),
@@ -107,7 +106,7 @@ async fn the_operator_may_do_what_it_must_and_nothing_else() -> Result<()> {
         ("get", "secrets", "default"),
         ("get", "secrets", system),
         ("create", "pods", apps),
-        ("create", "serviceaccounts/token", apps),
+        ("create", "serviceaccounts#token", apps),
         ("update", "leases.coordination.k8s.io/other", system),
         ("get", "nodes", apps),
         ("create", "rolebindings.rbac.authorization.k8s.io", apps),
@@ -117,8 +116,11 @@ async fn the_operator_may_do_what_it_must_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
-fn cluster_kubectl(story: &Story<'_>) -> crate::testbed::kubectl::Kubectl {
-    story.cluster.kubectl()
+/// Whether a user may; a resource is written `resource`, `resource#subresource` or `resource/name`.
+fn can(kubectl: &Kubectl, user: &str, verb: &str, resource: &str) -> bool {
+    let (resource, subresource) = resource.split_once('#').unwrap_or((resource, ""));
+    let subresource = format!("--subresource={subresource}");
+    kubectl.try_run(&["auth", "can-i", verb, resource, &subresource, "--as", user, "--quiet"]).is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,9 +130,7 @@ async fn people_who_may_view_or_edit_a_namespace_may_view_or_edit_its_accounts()
     for role in ["view", "edit"] {
         kubectl.run(&["create", "rolebinding", role, &format!("--clusterrole={role}"), &format!("--user={role}er")])?;
     }
-    let may = |user: &str, verb: &str, resource: &str| {
-        kubectl.try_run(&["auth", "can-i", verb, resource, "--as", user, "--quiet"]).is_ok()
-    };
+    let may = |user: &str, verb: &str, resource: &str| can(&kubectl, user, verb, resource);
     let mut aggregated = false;
     for _ in 0..100 {
         aggregated = may("viewer", "get", "oauthaccounts") && may("editer", "create", "oauthaccounts");
@@ -141,7 +141,7 @@ async fn people_who_may_view_or_edit_a_namespace_may_view_or_edit_its_accounts()
     }
     assert!(aggregated, "the roles are aggregated");
     assert!(!may("viewer", "create", "oauthaccounts") && !may("viewer", "get", "secrets"));
-    assert!(!may("editer", "patch", "oauthaccounts/status"), "status is the operator's word");
+    assert!(!may("editer", "patch", "oauthaccounts#status"), "status is the operator's word");
     Ok(())
 }
 

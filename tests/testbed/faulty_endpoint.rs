@@ -93,6 +93,7 @@ async fn answer(request: Request<Incoming>, requests: Arc<Mutex<HashMap<String, 
             response.headers_mut().insert("location", "https://127.0.0.1:1/stolen".parse().expect("a header"));
             response
         }
+        ["lifetime-in-words"] => token("\"soon\""),
         ["lifetime", seconds] => token(seconds),
         // The secret, the body and the header come back in an error's words.
         ["echo"] => {
