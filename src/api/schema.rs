@@ -43,12 +43,14 @@ pub(super) fn free_object(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn finished(crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    #[expect(clippy::expect_used, reason = "a CRD is JSON by construction")]
     let mut tree = serde_json::to_value(crd).expect("a CRD is JSON");
     for version in tree["spec"]["versions"].as_array_mut().into_iter().flatten() {
         let schema = &mut version["schema"]["openAPIV3Schema"];
         absent_not_null(schema);
         schema["properties"]["status"]["default"] = pending_status();
     }
+    #[expect(clippy::expect_used, reason = "only names and values that a CRD may have were changed; the tests see every one")]
     serde_json::from_value(tree).expect("what came from a CRD is one")
 }
 

@@ -95,8 +95,8 @@ fn carried(address: IpAddr) -> IpAddr {
 fn is_global(address: IpAddr) -> bool {
     let within = |block: &&str| block.parse::<IpNet>().is_ok_and(|network| network.contains(&address));
     match address {
-        IpAddr::V4(_) => !NOT_GLOBAL_V4.iter().any(|block| within(&block)),
-        IpAddr::V6(v6) => v6.segments()[0] & 0xe000 == 0x2000 && !NOT_GLOBAL_V6.iter().any(|block| within(&block)),
+        IpAddr::V4(_) => !NOT_GLOBAL_V4.iter().any(within),
+        IpAddr::V6(v6) => v6.segments()[0] & 0xe000 == 0x2000 && !NOT_GLOBAL_V6.iter().any(within),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Stories about the operator on a real control plane, with a real authorization server. Each has namespaces of its own,
 //! and an operator limited to them.
 
+#![allow(clippy::disallowed_methods, reason = "tests read the clock to compare it with what they are told")]
+
 #[path = "../testbed/mod.rs"]
 mod testbed;
 

@@ -5,25 +5,27 @@ use super::certificates::{Authority, Identity};
 use super::kubectl::Kubectl;
 use super::process::{Process, folder, free_port};
 use super::{Result, root};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A control plane.
+/// A cluster.
 pub struct Cluster {
     /// Kubeconfig of its admin.
     pub kubeconfig: PathBuf,
-    /// What the API server wrote down of every write: one JSON object a line.
+    /// How a kubeconfig names it: address and CA.
+    entry: Value,
+    /// What the API server wrote down of every write: one JSON object a line. Of clusters that we have started.
     pub audit_log: PathBuf,
-    /// Where its files are.
-    pub folder: PathBuf,
-    /// Its address.
-    pub server: String,
-    /// The CA that signed its certificate, PEM.
-    pub ca: String,
-    /// The API server.
+    /// Our processes of it; none where it is the user's own.
+    pub control_plane: Option<ControlPlane>,
+}
+
+/// The processes of a control plane.
+pub struct ControlPlane {
     pub api_server: Process,
-    _controller_manager: Process,
-    _etcd: Process,
+    pub controller_manager: Process,
+    pub etcd: Process,
 }
 
 /// Where the binaries are: `make tools` puts them there.
@@ -46,9 +48,10 @@ impl Cluster {
         let (etcd_port, peer_port, port, manager_port) = (free_port()?, free_port()?, free_port()?, free_port()?);
         let server = format!("https://127.0.0.1:{port}");
         let admin = authority.client("admin", Some("system:masters"))?;
-        let kubeconfig = kubeconfig(&folder, "admin", &server, &authority.certificate, &Credentials::Certificate(admin))?;
-        let manager = authority.client("system:kube-controller-manager", None)?;
-        let manager = kubeconfig_of(&folder, "controller-manager", &server, &authority.certificate, manager)?;
+        let entry = json!({"server": server, "certificate-authority-data": base64(&authority.certificate)});
+        let kubeconfig = kubeconfig(&folder, "admin", &entry, &Credentials::Certificate(admin))?;
+        let manager = Credentials::Certificate(authority.client("system:kube-controller-manager", None)?);
+        let manager = self::kubeconfig(&folder, "controller-manager", &entry, &manager)?;
         std::fs::write(folder.join("audit-policy.yaml"), AUDIT_POLICY)?;
 
         let flags = |text: String| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
@@ -101,24 +104,31 @@ impl Cluster {
             )),
             &[],
         )?;
-        let cluster = Self {
-            audit_log: folder.join("audit.log"),
-            kubeconfig,
-            server,
-            ca: authority.certificate.clone(),
-            api_server,
-            _controller_manager: controller_manager,
-            _etcd: etcd,
-            folder,
-        };
-        cluster.kubectl().run(&["apply", "--server-side", "-f", &root().join("crds").display().to_string()])?;
-        cluster.kubectl().run(&[
-            "wait",
-            "--for=condition=Established",
-            "--timeout=30s",
-            "crd/oauthaccounts.oauth-operator.dev",
-        ])?;
+        let control_plane = Some(ControlPlane { api_server, controller_manager, etcd });
+        let cluster = Self { kubeconfig, entry, audit_log: folder.join("audit.log"), control_plane };
+        cluster.define_kinds()?;
         Ok(cluster)
+    }
+
+    /// The cluster that a kubeconfig's current context names, with the operator's CRDs applied.
+    pub fn of(kubeconfig: &Path) -> Result<Self> {
+        let view = Kubectl::new(kubeconfig).run(&["config", "view", "--raw", "--minify", "--flatten", "-o", "json"])?;
+        let view: Value = serde_json::from_str(&view)?;
+        let entry = view["clusters"][0]["cluster"].clone();
+        let cluster = Self { kubeconfig: kubeconfig.to_owned(), entry, audit_log: PathBuf::new(), control_plane: None };
+        cluster.define_kinds()?;
+        Ok(cluster)
+    }
+
+    /// A kubeconfig for somebody else.
+    pub fn kubeconfig_for(&self, folder: &Path, name: &str, credentials: &Credentials) -> Result<PathBuf> {
+        kubeconfig(folder, name, &self.entry, credentials)
+    }
+
+    fn define_kinds(&self) -> Result<()> {
+        let established = ["wait", "--for=condition=Established", "--timeout=30s", "crd/oauthaccounts.oauth-operator.dev"];
+        self.kubectl().run(&["apply", "--server-side", "-f", &root().join("crds").display().to_string()])?;
+        self.kubectl().run(&established).map(drop)
     }
 
     /// kubectl as its admin.
@@ -133,23 +143,21 @@ pub enum Credentials {
     Token(String),
 }
 
-fn kubeconfig_of(folder: &Path, name: &str, server: &str, ca: &str, identity: Identity) -> Result<PathBuf> {
-    kubeconfig(folder, name, server, ca, &Credentials::Certificate(identity))
+fn base64(text: &str) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-/// Writes a kubeconfig.
-pub fn kubeconfig(folder: &Path, name: &str, server: &str, ca: &str, credentials: &Credentials) -> Result<PathBuf> {
-    use base64::Engine;
-    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+fn kubeconfig(folder: &Path, name: &str, cluster: &Value, credentials: &Credentials) -> Result<PathBuf> {
     let user = match credentials {
-        Credentials::Certificate(identity) => serde_json::json!({
+        Credentials::Certificate(identity) => json!({
             "client-certificate-data": base64(&identity.certificate), "client-key-data": base64(&identity.key)
         }),
-        Credentials::Token(token) => serde_json::json!({ "token": token }),
+        Credentials::Token(token) => json!({ "token": token }),
     };
-    let config = serde_json::json!({
+    let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": name,
-        "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority-data": base64(ca)}}],
+        "clusters": [{"name": name, "cluster": cluster}],
         "users": [{"name": name, "user": user}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
     });

@@ -1,7 +1,7 @@
 //! One story: a tenant's namespace, the operator's own, and the operator with exactly the rights of deploy/operator.yaml.
 
 use super::authorization_server::Client;
-use super::cluster::{Cluster, Credentials, kubeconfig};
+use super::cluster::{Cluster, Credentials};
 use super::kubectl::Kubectl;
 use super::operator::Operator;
 use super::process::folder;
@@ -73,7 +73,7 @@ impl<'a> Story<'a> {
         let token = kubectl.namespaced(&system).run(&["create", "token", "oauth-operator", "--duration=2h"])?;
         let folder = folder(name)?;
         let credentials = Credentials::Token(token.trim().to_owned());
-        let kubeconfig = kubeconfig(&folder, "operator", &cluster.server, &cluster.ca, &credentials)?;
+        let kubeconfig = cluster.kubeconfig_for(&folder, "operator", &credentials)?;
         Ok(Self { cluster, apps, system, folder, kubeconfig, reach })
     }
 

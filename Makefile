@@ -1,0 +1,52 @@
+# The project's interface for people and for CI. Recipes are short; what they run can be run by hand.
+.DEFAULT_GOAL := help
+SHELL := bash
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## See it work: a real control plane, a real authorization server, two accounts
+	@tools/install.sh kubernetes
+	@tools/install.sh authorization-server
+	@cargo build --locked --bin oauth-operator --example demo
+	@target/debug/examples/demo
+
+.PHONY: test
+test: ## All tests, on real parts; installs what they need
+	@tools/install.sh debian
+	@tools/install.sh kubernetes
+	@tools/install.sh authorization-server
+	cargo test --locked
+
+.PHONY: check
+check: ## Format, lints, generated files, licences
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --lib --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+	@$(MAKE) --no-print-directory crds
+	@git diff --exit-code --stat -- crds || { echo "crds/ is not what the types say: commit what 'make crds' has written"; exit 1; }
+	@tools/install.sh cargo-deny
+	target/tools/cargo-deny --log-level warn check bans licenses sources
+
+.PHONY: cluster
+cluster: ## Start control plane, authorization server and operator, and leave them running
+	@tools/install.sh kubernetes
+	@tools/install.sh authorization-server
+	@cargo build --locked --bin oauth-operator --example cluster
+	@tools/cluster.sh up
+
+.PHONY: cluster-down
+cluster-down: ## End what `make cluster` has started
+	@tools/cluster.sh down
+
+.PHONY: crds
+crds: ## Write crds/ anew from the Rust types
+	@cargo run --quiet --locked --bin crdgen crds
+
+.PHONY: tools
+tools: ## Install all that tests, demo and checks need
+	@tools/install.sh all

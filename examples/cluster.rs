@@ -1,0 +1,64 @@
+//! The place for trying things by hand: control plane, authorization server and operator, until a signal ends them.
+//! `make cluster` runs it: `cluster FOLDER` writes FOLDER/settings.env when everything is there.
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a program for a terminal")]
+
+#[path = "../tests/testbed/mod.rs"]
+mod testbed;
+
+use serde_json::json;
+use std::path::PathBuf;
+use testbed::Result;
+use testbed::authorization_server::AuthorizationServer;
+use testbed::cluster::{Cluster, binary};
+use testbed::story::{Reach, Story, account};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: cluster FOLDER")?);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let cluster = Cluster::start("cluster").await?;
+    let provider = AuthorizationServer::start("provider").await?;
+    let story = Story::begin(&cluster, "try", Reach::All).await?;
+    let operator = story.operator("oauth-operator").await?;
+
+    let client = provider.register(60, "client_secret_basic").await?;
+    story.ca("provider-ca", &provider.ca)?;
+    story.secret("example-client", &[("client_secret", &client.secret)])?;
+    cluster.kubectl().run(&["config", "set-context", "--current", "--namespace", &story.apps])?;
+    let issuer = json!({"issuer": provider.issuer, "caBundleRef": {"name": "provider-ca"}});
+    let manifest = serde_saphyr::to_string(&account("example", &issuer, &client, &json!({"scopes": ["read"]})))?;
+    std::fs::write(folder.join("account.yaml"), manifest)?;
+    std::fs::write(folder.join("provider-ca.crt"), &provider.ca)?;
+    let at = |file: &str| folder.canonicalize().map(|folder| folder.join(file).display().to_string());
+    let kubectl = binary("kubectl")?;
+    let settings = [
+        ("KUBECONFIG", cluster.kubeconfig.display().to_string()),
+        ("PROVIDER_ISSUER", provider.issuer.clone()),
+        ("PROVIDER_CA", at("provider-ca.crt")?),
+        ("OPERATOR", format!("http://{}", operator.address)),
+        ("OPERATOR_LOG", operator.process.log.display().to_string()),
+        ("ACCOUNT", at("account.yaml")?),
+        ("PATH", format!("{}:$PATH", kubectl.parent().ok_or("a folder")?.display())),
+    ];
+    let lines: Vec<String> = settings.iter().map(|(key, value)| format!("export {key}=\"{value}\"\n")).collect();
+    // Renamed, so that whoever waits for it finds it whole.
+    std::fs::write(folder.join("settings.partial"), lines.concat())?;
+    std::fs::rename(folder.join("settings.partial"), folder.join("settings.env"))?;
+    println!("running");
+    tokio::select! {
+        _ = terminate.recv() => println!("asked to end"),
+        ended = died(&operator.process) => println!("the operator ended: {ended}"),
+    }
+    Ok(())
+}
+
+async fn died(process: &testbed::process::Process) -> std::process::ExitStatus {
+    loop {
+        if let Some(status) = process.ended() {
+            return status;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+}
