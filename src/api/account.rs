@@ -159,7 +159,7 @@ pub struct OAuthAccountSpec {
     /// When to refresh. Absent: by the token's lifetime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshSchedule>,
-    /// Hosts the token may be sent to: exact host[:port], `*.` covers one label.
+    /// Hosts the token may be sent to: host or host:port, exact; `*.` covers one label.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 259), regex(pattern = super::provider::HOST)), extend("x-kubernetes-list-type" = "set"))]
     pub allowed_hosts: Vec<String>,
