@@ -23,6 +23,8 @@ pub struct Hands<'a> {
     pub memory: &'a Memory,
     /// Identifies this pass in logs.
     pub reconcile_id: &'a str,
+    /// Whether this instance may still ask for tokens.
+    pub may_ask: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// Does one step.
@@ -47,12 +49,17 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
         Next::Fail { trigger, fault } => {
             warn(seen, &fault);
             let now = clock::now();
-            Ok(Outcome::Failed(AttemptOutcome { trigger, started: now, finished: now, fault: Some(fault) }))
+            Ok(Outcome::Failed(AttemptOutcome { trigger, started: now, finished: now, fault: Some(fault), issued: false }))
         }
-        Next::Redeem { trigger, request, ca_bundle } => Ok(redeem(trigger, &request, ca_bundle.as_deref(), seen, hands).await),
+        Next::Redeem { trigger, request, ca_bundle } => redeem(trigger, &request, ca_bundle.as_deref(), seen, hands).await,
         Next::Publish { name, record, contents, over } => publish(&name, record, &contents, over.as_ref(), seen, hands).await,
         Next::Prune(stray) => {
-            secrets::delete(&world.cluster.objects, namespace, &stray.name, &stray.uid).await?;
+            let deleted =
+                secrets::delete(&world.cluster.objects, namespace, &stray.name, &stray.uid, Some(&stray.resource_version));
+            if let Some(words) = deleted.await? {
+                tracing::warn!(secret = stray.name, "token Secret under an old name not deleted: {words}");
+                return Ok(Outcome::Pruned(stray));
+            }
             hands.marks.set((namespace.into(), stray.name.as_str().into()), None);
             tracing::info!(secret = stray.name, "token Secret under an old name deleted");
             Ok(Outcome::Pruned(stray))
@@ -62,13 +69,20 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
     }
 }
 
-async fn redeem(trigger: Trigger, request: &TokenRequest, ca_bundle: Option<&[u8]>, seen: &Seen, hands: &Hands<'_>) -> Outcome {
+async fn redeem(
+    trigger: Trigger,
+    request: &TokenRequest,
+    ca_bundle: Option<&[u8]>,
+    seen: &Seen,
+    hands: &Hands<'_>,
+) -> Result<Outcome, ApiError> {
     let world = hands.world;
     let (provider, grant) = (super::provider(seen), super::grant(seen));
     if let (Trigger::Schedule, Some(planned)) = (trigger, &seen.status.next_refresh_time) {
         world.metrics.lateness.observe(clock::now().duration_since(planned.0).as_secs_f64().max(0.0));
     }
-    let exchange = token_endpoint::redeem(&world.outbound, &world.gates, request, ca_bundle).await;
+    let exchange = token_endpoint::redeem(&world.outbound, &world.gates, request, ca_bundle, hands.may_ask).await;
+    let exchange = exchange.ok_or(ApiError::LeaseLost)?;
     let result = exchange.result.as_ref().map_or_else(|fault| fault.kind.metric(), |_| "success");
     let took = exchange.finished.duration_since(exchange.sent).as_secs_f64();
     world.metrics.token_requests.with_label_values(&[provider, grant, result]).inc();
@@ -90,7 +104,7 @@ async fn redeem(trigger: Trigger, request: &TokenRequest, ca_bundle: Option<&[u8
         ),
         Err(fault) => warn(seen, fault),
     }
-    Outcome::Redeemed { trigger, sent: exchange.sent, finished: exchange.finished, result: exchange.result }
+    Ok(Outcome::Redeemed { trigger, sent: exchange.sent, finished: exchange.finished, result: exchange.result })
 }
 
 fn warn(seen: &Seen, fault: &Fault) {
@@ -109,10 +123,11 @@ async fn publish(
     let (client, account) = (&hands.world.cluster.objects, &seen.account);
     let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
     let written = match over {
-        Some(held) if held.unalterable => {
-            secrets::delete(client, namespace, name, &held.uid).await?;
-            secrets::create(client, &manifest(account, name, contents)).await
-        }
+        Some(held) if held.unalterable => match secrets::delete(client, namespace, name, &held.uid, None).await {
+            Ok(None) => secrets::create(client, &manifest(account, name, contents)).await,
+            Ok(Some(words)) => Ok(Written::Refused(words)),
+            Err(error) => Err(error),
+        },
         Some(held) => {
             let obsolete = match &seen.token_secret {
                 Some(TokenSecretView::Ours { contents: there, .. }) => Template::obsolete(there, contents),
@@ -130,7 +145,12 @@ async fn publish(
             let mark = Mark { owner, uid: uid.as_str().into(), resource_version: resource_version.as_str().into() };
             hands.marks.set((namespace.into(), name.into()), Some(mark));
             tracing::debug!(secret = name, generation = record.public.generation, "token published");
-            Ok(Outcome::Published { record, held: Held { uid, resource_version, unalterable: false } })
+            Ok(Outcome::Published { record, held: Held { uid, resource_version, unalterable: false, disowned: false } })
+        }
+        Ok(Written::NamespaceGone) => {
+            count("refused");
+            hands.memory.gone(seen.uid());
+            Ok(Outcome::Gone)
         }
         Ok(Written::Conflict) => {
             count("conflict");
@@ -150,10 +170,13 @@ async fn publish(
     }
 }
 
-async fn say(status: OAuthAccountStatus, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiError> {
+pub async fn say(status: OAuthAccountStatus, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiError> {
     let account = &seen.account;
-    statuses::say(&hands.world.cluster.objects, account, &status).await?;
-    hands.memory.said(seen.uid(), account.metadata.resource_version.as_deref().unwrap_or_default(), status.clone());
+    let Some(version) = statuses::say(&hands.world.cluster.objects, account, &status).await? else {
+        hands.memory.gone(seen.uid());
+        return Ok(Outcome::Gone);
+    };
+    hands.memory.said(seen.uid(), account.metadata.resource_version.as_deref().unwrap_or_default(), &version, status.clone());
     for notice in notices(&seen.status, &status) {
         let type_ = if notice.warning { EventType::Warning } else { EventType::Normal };
         hands.world.events.tell(&account.object_ref(&()), type_, &notice.reason, &notice.note).await;

@@ -1,7 +1,7 @@
 //! What to do next, as a function of what was seen and of `now`.
 
 use super::schedule::renewal;
-use super::{Contents, Held, Plan, Record, Seen, Stray, TokenSecretView, report};
+use super::{Contents, Held, Plan, Record, Seen, Stray, TokenSecretView, report, token_secret_name};
 use crate::api::{OAuthAccountStatus, Trigger};
 use crate::oauth::{Fault, TokenRequest};
 use jiff::{SignedDuration, Timestamp};
@@ -60,10 +60,14 @@ pub enum Next {
 
 /// The next step. Called again with its outcome until it rests.
 pub fn decide(seen: &Seen, now: Timestamp) -> Next {
-    if seen.account.metadata.deletion_timestamp.is_some() {
+    if seen.gone || seen.account.metadata.deletion_timestamp.is_some() {
         return Next::Rest(None);
     }
-    let Ok(plan) = &seen.plan else { return say_or_rest(seen, now) };
+    let Ok(plan) = &seen.plan else {
+        // The token is left alone; whether it is still there must be known to be told.
+        let look = seen.token_secret.is_none() && (!in_place(seen) || report::conflicted(&seen.status));
+        return if look { Next::ReadTokenSecret(token_secret_name(&seen.account)) } else { say_or_rest(seen, now) };
+    };
     let Some(view) = &seen.token_secret else {
         return match undisturbed(seen, plan, now) {
             Quiet::Yes => say_or_rest(seen, now),
@@ -90,13 +94,18 @@ enum Quiet {
     No,
 }
 
+/// Whether the watch shows the token Secret as it was published.
+fn in_place(seen: &Seen) -> bool {
+    seen.status.token_secret_resource_version.as_ref() == seen.mark.as_ref().map(|mark| &mark.resource_version)
+}
+
 fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
     let status = &seen.status;
-    let in_place = status.token_secret_resource_version.as_ref() == seen.mark.as_ref().map(|mark| &mark.resource_version);
-    if status.observed_generation != Some(seen.generation())
+    if edited(seen)
         || seen.unpublished.is_some()
-        || !in_place
+        || !in_place(seen)
         || !seen.strays.is_empty()
+        || (seen.requested().is_some() && !plan.suspended)
         || report::conflicted(status)
     {
         return Quiet::No;
@@ -123,13 +132,15 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     if seen.publish_refused {
         return None;
     }
-    let unpublished = seen.unpublished.as_ref().filter(|record| serves(record, seen, plan, now));
+    let unpublished = seen.unpublished.as_ref().filter(|record| answers(record, plan, now));
     let (contents, record, over) = match (view, unpublished) {
-        (TokenSecretView::Foreign(_), _) => return None,
-        (_, Some(_)) if seen.attempt.is_none() && seen.waits(now) => return None,
+        (TokenSecretView::Foreign(_) | TokenSecretView::Departing(_), _) => return None,
+        (_, Some(_)) if seen.attempt.is_none() && seen.waits(now) && !edited(seen) => return None,
         (TokenSecretView::Ours { held, .. }, Some(record)) => (None, record, Some(held)),
         (TokenSecretView::Absent, Some(record)) => (None, record, None),
-        (TokenSecretView::Ours { held, contents, record: Some(record) }, None) => (Some(contents), record, Some(held)),
+        (TokenSecretView::Ours { held, contents, record: Some(record) }, None) => {
+            ((!held.disowned).then_some(contents), record, Some(held))
+        }
         _ => return None,
     };
     let wanted = record.contents(&seen.account);
@@ -142,8 +153,8 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
 
 /// The next step towards a token, where one is due.
 fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> Option<Next> {
-    let unpublished = seen.unpublished.as_ref().is_some_and(|record| serves(record, seen, plan, now));
-    if seen.attempt.is_some() || unpublished || matches!(view, TokenSecretView::Foreign(_)) {
+    let unpublished = seen.unpublished.as_ref().is_some_and(|record| answers(record, plan, now));
+    if seen.attempted || unpublished || matches!(view, TokenSecretView::Foreign(_) | TokenSecretView::Departing(_)) {
         return None;
     }
     let cause = cause(seen, plan, now)?;
@@ -176,8 +187,18 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
         None => Some(Trigger::Missing),
         Some(record) if record.request_digest != plan.request_digest() => Some(Trigger::SpecChanged),
         Some(record) if !serves(record, seen, plan, now) => Some(Trigger::Schedule),
-        Some(_) => None,
+        Some(_) => seen.requested().map(|_| Trigger::Requested),
     }
+}
+
+/// Whether a record is a valid token of the kind that is asked for.
+fn answers(record: &Record, plan: &Plan, now: Timestamp) -> bool {
+    record.request_digest == plan.request_digest() && record.public.expiration_time.0 > now
+}
+
+/// Whether the spec has changed since status spoke of it.
+fn edited(seen: &Seen) -> bool {
+    seen.status.observed_generation != Some(seen.generation())
 }
 
 /// Whether a record answers what is asked for and need not be replaced yet.
@@ -189,14 +210,20 @@ pub(super) fn serves(record: &Record, seen: &Seen, plan: &Plan, now: Timestamp) 
 
 /// What lets the attempt be made now; `None` while it has to wait after a failure that nothing has changed since.
 fn trigger(seen: &Seen, cause: Trigger, now: Timestamp) -> Option<Trigger> {
-    let edited = seen.status.observed_generation != Some(seen.generation());
-    if seen.status.failed_attempts == 0 || edited {
-        return Some(cause);
+    let requested = seen.requested().is_some();
+    if !requested && seen.asked_for_patience(now) {
+        return None;
     }
-    match (seen.waits(now), seen.references_changed()) {
-        (false, _) => Some(Trigger::Retry),
-        (true, true) => Some(Trigger::ReferenceChanged),
-        (true, false) => None,
+    if seen.status.failed_attempts == 0 {
+        let paused = cause == Trigger::Missing && seen.pause_for_vandals().is_some_and(|until| until > now);
+        return (!paused).then_some(cause);
+    }
+    match seen.waits(now) {
+        _ if edited(seen) => Some(cause),
+        _ if requested => Some(Trigger::Requested),
+        true if seen.references_changed() => Some(Trigger::ReferenceChanged),
+        true => None,
+        false => Some(Trigger::Retry),
     }
 }
 
@@ -205,13 +232,19 @@ fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
     if status != seen.status {
         return Next::Say(status);
     }
+    let paused = seen.record().is_none().then(|| seen.pause_for_vandals()).flatten();
     let moments = [
         status.token.as_ref().map(|token| token.expiration_time.0),
         status.next_refresh_time.as_ref().filter(|_| status.failed_attempts == 0).map(|next| next.0),
         status.next_attempt_time.as_ref().map(|next| next.0),
+        status.retry_after_time.as_ref().map(|until| until.0),
+        paused,
     ];
     let next = moments.into_iter().flatten().filter(|moment| *moment > now).min();
-    Next::Rest(Some(next.unwrap_or(now + LONGEST_REST).min(now + LONGEST_REST)))
+    // A token that was due when it came: the next pass asks again, and not at once.
+    let due = status.failed_attempts == 0 && status.next_refresh_time.as_ref().is_some_and(|next| next.0 <= now);
+    let soon = (seen.attempted && due).then(|| now + SignedDuration::from_secs(1));
+    Next::Rest([next, soon, Some(now + LONGEST_REST)].into_iter().flatten().min())
 }
 
 #[cfg(test)]

@@ -20,10 +20,13 @@ struct World {
     unpublished: Option<Record>,
     /// What the provider answers, and for how many seconds its tokens live.
     provider: Result<i64, Fault>,
+    /// Seconds that an answer takes.
+    latency: i64,
     seed_version: u64,
     seed: Result<(), Fault>,
     token_hosts: Option<String>,
     write_refused: Option<Fault>,
+    conflicts: u32,
     writes: u64,
     requests: u64,
     status_writes: u64,
@@ -41,10 +44,12 @@ impl World {
             stray: None,
             unpublished: None,
             provider: Ok(3600),
+            latency: 0,
             seed_version: 1,
             seed: Ok(()),
             token_hosts: None,
             write_refused: None,
+            conflicts: 0,
             writes: 0,
             requests: 0,
             status_writes: 0,
@@ -60,7 +65,11 @@ impl World {
         // The index knows our own Secrets only.
         let ours = self.secret.as_ref().filter(|_| !self.foreign);
         seen.mark = ours.map(|(version, _)| SecretMark { resource_version: version.to_string() });
-        seen.strays = self.stray.iter().map(|name| Stray { name: name.clone(), uid: String::new() }).collect();
+        seen.strays = self
+            .stray
+            .iter()
+            .map(|name| Stray { name: name.clone(), uid: String::new(), resource_version: String::new() })
+            .collect();
         seen.unpublished = self.unpublished.take();
         for _ in 0..TURNS {
             let next = decide(&seen, self.now);
@@ -108,22 +117,32 @@ impl World {
                 }),
             }),
             Next::FindEndpoint { .. } => Outcome::EndpointFound(Ok("https://login.example.com/token".parse().unwrap())),
-            Next::Fail { trigger, fault } => {
-                Outcome::Failed(AttemptOutcome { trigger, started: self.now, finished: self.now, fault: Some(fault) })
-            }
+            Next::Fail { trigger, fault } => Outcome::Failed(AttemptOutcome {
+                trigger,
+                started: self.now,
+                finished: self.now,
+                fault: Some(fault),
+                issued: false,
+            }),
             Next::Redeem { trigger, .. } => {
                 self.requests += 1;
+                let sent = self.now;
+                self.now += SignedDuration::from_secs(self.latency);
                 let result = self.provider.clone().map(|lifetime| Token {
                     access_token: Sensitive::new(format!("token-{}", self.requests)),
                     token_type: "Bearer".into(),
                     scopes: None,
-                    expiry: Expiry { at: self.now + SignedDuration::from_secs(lifetime), source: ExpirySource::Field },
+                    expiry: Expiry { at: sent + SignedDuration::from_secs(lifetime), source: ExpirySource::Field },
                 });
-                Outcome::Redeemed { trigger, sent: self.now, finished: self.now, result }
+                Outcome::Redeemed { trigger, sent, finished: self.now, result }
             }
             Next::Publish { record, contents, over, .. } => {
                 if let Some(fault) = &self.write_refused {
                     return Outcome::PublishRefused { at: self.now, fault: fault.clone() };
+                }
+                if self.conflicts > 0 {
+                    self.conflicts -= 1;
+                    return Outcome::PublishConflicted;
                 }
                 if over != self.secret.as_ref().map(|(version, _)| held(*version)) {
                     return Outcome::PublishConflicted;
@@ -169,7 +188,7 @@ impl World {
 }
 
 fn held(version: u64) -> Held {
-    Held { uid: "s".into(), resource_version: version.to_string(), unalterable: false }
+    Held { uid: "s".into(), resource_version: version.to_string(), unalterable: false, disowned: false }
 }
 
 fn yes(reason: &str) -> (String, String) {
@@ -414,10 +433,139 @@ fn an_unsupported_field_stalls_with_its_name_and_leaves_the_token_alone() {
     world.reconcile();
     world.edit(&json!({"dpop": {"algorithm": "ES256"}}));
     world.run_until(3599);
-    assert_eq!((world.requests, world.ready()), (1, no("Unsupported")));
+    assert_eq!((world.requests, world.ready()), (1, yes("TokenPublished")), "the token is as valid as it was");
     assert_eq!(world.condition(ConditionType::Stalled), Some(yes("Unsupported")));
     assert_eq!(world.token(), "token-1");
-    assert_eq!(world.told, ["Unsupported"]);
+    world.run_until(3600);
+    assert_eq!((world.requests, world.ready()), (1, no("TokenExpired")));
+    assert_eq!(world.told, ["Unsupported", "TokenExpired"]);
+    let mut fresh = World::new(&json!({"dpop": {"algorithm": "ES256"}}));
+    fresh.reconcile();
+    assert_eq!((fresh.requests, fresh.ready()), (0, no("Unsupported")));
+}
+
+#[test]
+fn a_person_who_asks_for_a_new_token_gets_one_once() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    let ask = |world: &mut World, moment: &str| {
+        let annotation = ("oauth-operator.dev/refresh-requested-at".to_owned(), moment.to_owned());
+        world.account.metadata.annotations = Some(std::collections::BTreeMap::from([annotation]));
+    };
+    ask(&mut world, "2026-01-01T00:00:05.7Z");
+    world.now = at(6);
+    world.reconcile();
+    world.reconcile();
+    assert_eq!((world.requests, world.token()), (2, "token-2"));
+    assert_eq!(world.status.last_handled_refresh_time.as_ref().map(|time| time.0), Some(at(5)));
+    world.provider = Err(fault(FaultKind::Unavailable));
+    ask(&mut world, "2026-01-01T00:01:00Z");
+    world.reconcile();
+    assert_eq!((world.requests, world.status.failed_attempts), (3, 0), "a failure, too, is an answer, and harms nothing");
+    assert_eq!((world.ready(), world.told.clone()), (yes("TokenPublished"), vec!["ProviderError".to_owned()]));
+    world.reconcile();
+    assert_eq!(world.requests, 3);
+    world.run_until(2900);
+    let (requests, failed) = (world.requests, world.status.failed_attempts);
+    assert!(failed > 0);
+    ask(&mut world, "2026-01-01T00:02:00Z");
+    world.reconcile();
+    assert_eq!((world.requests, world.status.failed_attempts), (requests + 1, failed + 1), "a person's word shortens the wait");
+    ask(&mut world, "now");
+    world.reconcile();
+    assert_eq!(world.condition(ConditionType::Stalled), Some(yes("Configuration")));
+}
+
+#[test]
+fn a_token_that_is_due_when_it_comes_is_published_and_asked_for_again_without_haste() {
+    let mut world = World::new(&json!({}));
+    (world.provider, world.latency) = (Ok(20), 15);
+    for _ in 0..5 {
+        let (requests, before) = (world.requests, world.now);
+        let until = world.reconcile().unwrap();
+        assert_eq!(world.requests, requests + 1, "one request a pass");
+        assert_eq!(world.ready(), yes("TokenPublished"));
+        assert!(until.duration_since(before).as_secs() >= 1);
+        world.now = until;
+    }
+}
+
+#[test]
+fn whoever_keeps_deleting_the_secret_does_not_drive_us() {
+    let mut world = World::new(&json!({}));
+    while world.now < at(600) {
+        world.secret = None;
+        let until = world.reconcile().unwrap();
+        world.now = until.min(world.now + SignedDuration::from_millis(500));
+    }
+    assert!((5..30).contains(&world.requests), "{} requests in ten minutes", world.requests);
+    assert_eq!(world.requests, world.writes);
+}
+
+#[test]
+fn a_refused_publication_is_tried_again_when_the_spec_changes() {
+    let mut world = World::new(&json!({"tokenSecret": {"labels": {"forbidden": "label"}}}));
+    world.write_refused = Some(fault(FaultKind::ApiRefused));
+    world.reconcile();
+    assert_eq!(world.condition(ConditionType::Authorized), Some(yes("TokenIssued")), "the provider did issue it");
+    world.write_refused = None;
+    world.edit(&json!({}));
+    world.reconcile();
+    assert_eq!((world.requests, world.ready()), (1, yes("TokenPublished")));
+}
+
+#[test]
+fn a_fault_for_a_person_still_stalls_when_the_token_expires() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    world.provider = Err(fault(FaultKind::HostNotPermitted));
+    world.run_until(3600);
+    assert_eq!(world.ready(), no("TokenExpired"));
+    assert_eq!(world.condition(ConditionType::Stalled), Some(yes("Configuration")));
+}
+
+#[test]
+fn neither_an_edit_nor_another_secret_shortens_the_patience_a_provider_asked_for() {
+    let mut world = World::new(&json!({}));
+    let wait = Some(SignedDuration::from_secs(300));
+    world.provider = Err(Fault { retry_after: wait, ..fault(FaultKind::Unavailable) });
+    world.reconcile();
+    world.seed_version = 2;
+    world.edit(&json!({"scopes": ["other"]}));
+    world.run_until(299);
+    assert_eq!(world.requests, 1);
+    world.run_until(301);
+    assert_eq!(world.requests, 2);
+}
+
+#[test]
+fn a_race_for_the_secret_is_looked_at_again_and_costs_no_second_request() {
+    let mut world = World::new(&json!({}));
+    world.conflicts = 2;
+    world.reconcile();
+    assert_eq!((world.requests, world.writes, world.ready()), (1, 1, yes("TokenPublished")));
+}
+
+#[test]
+fn a_stray_left_by_a_crash_is_pruned_at_rest() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    world.stray = Some("old-token".into());
+    world.reconcile();
+    assert_eq!(world.stray, None);
+}
+
+#[test]
+fn history_keeps_the_last_five_attempts_and_failures_are_counted() {
+    let mut world = World::new(&json!({}));
+    world.provider = Err(fault(FaultKind::Unavailable));
+    for failures in 1..=7 {
+        world.reconcile();
+        assert_eq!(world.status.failed_attempts, failures);
+        world.now = world.status.next_attempt_time.as_ref().unwrap().0;
+    }
+    assert_eq!(world.status.history.len(), 5);
+    assert!(world.status.history.windows(2).all(|pair| pair[0].start_time > pair[1].start_time), "newest first");
 }
 
 #[test]
@@ -460,7 +608,7 @@ fn random_histories_keep_the_promises() {
     for history in 0..300 {
         let mut world = World::new(&json!({}));
         for step in 0..60 {
-            match draw(12) {
+            match draw(14) {
                 0 => world.provider = Ok(i64::try_from(draw(7200)).unwrap() + 5),
                 1 => world.provider = Err(fault(FaultKind::Unavailable)),
                 2 => world.provider = Err(fault(FaultKind::InvalidClient)),
@@ -476,6 +624,8 @@ fn random_histories_keep_the_promises() {
                         contents.data.insert("access_token".into(), Sensitive::new("forged"));
                     }
                 }
+                10 => world.edit(&json!({"suspend": draw(2) == 0})),
+                11 => world.edit(&json!({"par": if draw(2) == 0 { json!(true) } else { json!(null) }})),
                 _ => world.now += SignedDuration::from_secs(i64::try_from(draw(1800)).unwrap()),
             }
             let waiting = world.status.next_attempt_time.clone().filter(|next| next.0 > world.now);

@@ -38,7 +38,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn credentials(&mut self, plan: &Plan) -> Result<Credentials, Unread> {
-        // All references are read before any is judged, so that a change of each wakes us.
+        // All references are read before any is judged, so that a change of each is noticed.
         let secret = self.key(&plan.client_secret).await?;
         let id = match &plan.client_id {
             ClientIDFrom::Literal(id) => Ok((id.clone(), None)),
@@ -84,7 +84,10 @@ impl Reader<'_> {
             },
             CABundleKind::ConfigMap => {
                 let read = secrets::config_map(&self.world.cluster.objects, self.namespace, name).await;
-                let map = self.found("ConfigMap", name, read)?;
+                let map = match self.found("ConfigMap", name, read)? {
+                    Ok(map) => map,
+                    Err(fault) => return Ok(Err(fault)),
+                };
                 self.versions
                     .insert(format!("ConfigMap/{name}"), map.as_ref().and_then(|map| map.metadata.resource_version.clone()));
                 let Some(map) = map else { return Ok(Err(self.missing("ConfigMap", name))) };
@@ -100,7 +103,10 @@ impl Reader<'_> {
     async fn secret(&mut self, name: &str) -> Result<Result<&Secret, Fault>, Unread> {
         if !self.secrets.contains_key(name) {
             let read = secrets::secret(&self.world.cluster.objects, self.namespace, name).await;
-            let secret = self.found("Secret", name, read)?;
+            let secret = match self.found("Secret", name, read)? {
+                Ok(secret) => secret,
+                Err(fault) => return Ok(Err(fault)),
+            };
             let version = secret.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
             self.versions.insert(format!("Secret/{name}"), version);
             self.secrets.insert(name.to_owned(), secret);
@@ -109,14 +115,17 @@ impl Reader<'_> {
         Ok(self.secrets.get(name).and_then(Option::as_ref).ok_or(missing))
     }
 
-    fn found<T>(&self, kind: &str, name: &str, read: Result<Option<T>, ApiError>) -> Result<Option<T>, Unread> {
-        read.map_err(|error| match error.refusal() {
-            Some(words) => {
-                let message = format!("The operator may not read {kind} {name} in namespace {}: {words}", self.namespace);
-                Unread::Fault(Fault::new(FaultKind::ApiRefused, message))
-            }
-            None => Unread::Api(error),
-        })
+    fn found<T>(&self, kind: &str, name: &str, read: Result<Option<T>, ApiError>) -> Result<Result<Option<T>, Fault>, Unread> {
+        match read {
+            Ok(found) => Ok(Ok(found)),
+            Err(error) => match error.refusal() {
+                Some(words) => {
+                    let message = format!("The operator may not read {kind} {name} in namespace {}: {words}", self.namespace);
+                    Ok(Err(Fault::new(FaultKind::ApiRefused, message)))
+                }
+                None => Err(Unread::Api(error)),
+            },
+        }
     }
 
     fn missing(&self, kind: &str, name: &str) -> Fault {

@@ -2,13 +2,23 @@
 
 use super::Record;
 use crate::api::OAuthAccountStatus;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A status that was written and that the cache may not show yet.
+struct Said {
+    /// resourceVersion that the cache showed when it was written.
+    over: String,
+    /// resourceVersion that the write made.
+    made: String,
+    status: OAuthAccountStatus,
+}
 
 #[derive(Default)]
 struct Entries {
-    said: HashMap<String, (String, OAuthAccountStatus)>,
+    said: HashMap<String, Said>,
     unpublished: HashMap<String, Record>,
+    gone: HashSet<String>,
 }
 
 /// The memory of one controller, by UID of the account.
@@ -18,22 +28,20 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Status was written while the cache showed this resourceVersion: until it shows another, what was written counts.
-    pub fn said(&self, uid: &str, cached_version: &str, status: OAuthAccountStatus) {
-        self.lock().said.insert(uid.to_owned(), (cached_version.to_owned(), status));
+    /// Status was written over what the cache showed.
+    pub fn said(&self, uid: &str, over: &str, made: &str, status: OAuthAccountStatus) {
+        self.lock().said.insert(uid.to_owned(), Said { over: over.to_owned(), made: made.to_owned(), status });
     }
 
-    /// The status written since the cache was at this resourceVersion.
-    pub fn newer_status(&self, uid: &str, cached_version: &str) -> Option<OAuthAccountStatus> {
+    /// The status written last, while the cache does not show it yet.
+    pub fn newer_status(&self, uid: &str, cached: &str) -> Option<OAuthAccountStatus> {
         let mut entries = self.lock();
-        match entries.said.get(uid) {
-            Some((version, status)) if version == cached_version => Some(status.clone()),
-            Some(_) => {
-                entries.said.remove(uid);
-                None
-            }
-            None => None,
+        let said = entries.said.get(uid)?;
+        if shows(cached, said) {
+            entries.said.remove(uid);
+            return None;
         }
+        Some(said.status.clone())
     }
 
     /// Keeps a token that is in no Secret yet.
@@ -46,15 +54,86 @@ impl Memory {
         self.lock().unpublished.remove(uid)
     }
 
-    /// The account is gone.
+    /// The API server says that the account is gone, before the watch does.
+    pub fn gone(&self, uid: &str) {
+        let mut entries = self.lock();
+        entries.forget(uid);
+        entries.gone.insert(uid.to_owned());
+    }
+
+    /// Whether the account is known to be gone.
+    pub fn is_gone(&self, uid: &str) -> bool {
+        self.lock().gone.contains(uid)
+    }
+
+    /// The watch says that the account is gone.
     pub fn forget(&self, uid: &str) {
         let mut entries = self.lock();
-        entries.said.remove(uid);
-        entries.unpublished.remove(uid);
+        entries.forget(uid);
+        entries.gone.remove(uid);
+    }
+
+    /// A list of the watch says that these and no other accounts are there.
+    pub fn retain(&self, there: &HashSet<String>) {
+        let mut entries = self.lock();
+        entries.said.retain(|uid, _| there.contains(uid));
+        entries.unpublished.retain(|uid, _| there.contains(uid));
+        entries.gone.retain(|uid| there.contains(uid));
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
         // Each change is whole before its lock is let go.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    fn forget(&mut self, uid: &str) {
+        self.said.remove(uid);
+        self.unpublished.remove(uid);
+    }
+}
+
+/// Whether the cache shows what was said. resourceVersions of one resource are numbers that grow (Kubernetes 1.35 made
+/// that a promise, KEP-5504); where they are none, any other version than the one written over counts.
+fn shows(cached: &str, said: &Said) -> bool {
+    match (cached.parse::<u64>(), said.made.parse::<u64>()) {
+        (Ok(cached), Ok(made)) => cached >= made,
+        _ => cached != said.over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_counts_until_the_cache_shows_it() {
+        let memory = Memory::default();
+        let status = OAuthAccountStatus { failed_attempts: 1, ..OAuthAccountStatus::default() };
+        memory.said("a", "5", "9", status.clone());
+        for cached in ["5", "7"] {
+            assert_eq!(
+                memory.newer_status("a", cached),
+                Some(status.clone()),
+                "somebody else's write at {cached} changes nothing"
+            );
+        }
+        assert_eq!(memory.newer_status("a", "10"), None);
+        memory.said("a", "x", "y", status.clone());
+        assert_eq!(memory.newer_status("a", "x"), Some(status));
+        assert_eq!(memory.newer_status("a", "z"), None);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_accounts_that_are_gone() {
+        let memory = Memory::default();
+        let record = crate::account::seen::tests::record(1, 60);
+        memory.keep("a", record.clone());
+        memory.gone("a");
+        assert!(memory.is_gone("a") && memory.take("a").is_none());
+        memory.keep("b", record);
+        memory.retain(&HashSet::new());
+        assert!(!memory.is_gone("a") && memory.take("b").is_none());
     }
 }

@@ -19,7 +19,7 @@ mod secret;
 mod seen;
 
 pub use decide::{Next, decide};
-pub use plan::{ClientIDFrom, EndpointSource, Plan, token_secret_name};
+pub use plan::{ClientIDFrom, EndpointSource, Plan, Refusal, token_secret_name};
 pub use publication::{Contents, Record, Template};
 pub use report::{Notice, grant, notices, provider, report};
 pub use schedule::{fraction, renewal};

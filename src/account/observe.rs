@@ -18,12 +18,17 @@ pub fn observe(account: Arc<OAuthAccount>, marks: &Marks, memory: &Memory, token
         plan: Plan::of(&account),
         status: memory.newer_status(uid, version).or_else(|| account.status.clone()).unwrap_or_default(),
         mark: mark.map(|mark| SecretMark { resource_version: mark.resource_version.into_string() }),
-        strays: others.into_iter().map(|(name, uid)| Stray { name, uid }).collect(),
+        strays: others
+            .into_iter()
+            .map(|(name, mark)| Stray { name, uid: mark.uid.into(), resource_version: mark.resource_version.into() })
+            .collect(),
         token_hosts_required,
         token_secret: None,
         inputs: None,
         endpoint: None,
         attempt: None,
+        attempted: false,
+        gone: memory.is_gone(uid),
         unpublished: memory.take(uid),
         publish_refused: false,
         account,

@@ -1,11 +1,13 @@
 //! The spec as the operator understands it: parsed once, refused with a sentence where this version lacks the effect.
 
+use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use crate::api::{
-    AuthMethod, CABundleReference, CreationPolicy, DeletionPolicy, KeyReference, OAuthAccount, RefreshSchedule, RevocationPolicy,
-    SecretType, StatePolicy,
+    AuthMethod, CABundleReference, CreationPolicy, DeletionPolicy, KeyReference, OAuthAccount, Reason, RefreshSchedule,
+    RevocationPolicy, SecretType, StatePolicy,
 };
-use crate::oauth::Sensitive;
-use crate::oauth::{ClientAuthentication, TokenRequest};
+use crate::oauth::{ClientAuthentication, Sensitive, TokenRequest, hex};
+use jiff::Timestamp;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -25,6 +27,31 @@ pub enum ClientIDFrom {
     Literal(String),
     /// In a Secret.
     Secret(KeyReference),
+}
+
+/// Why an account's spec is not acted on, in a sentence that names the field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A field is set whose effect this version does not have.
+    Unsupported(String),
+    /// A field holds what the schema could not check.
+    Invalid(String),
+}
+
+impl Refusal {
+    /// The sentence.
+    pub fn sentence(&self) -> &str {
+        let (Self::Unsupported(sentence) | Self::Invalid(sentence)) = self;
+        sentence
+    }
+
+    /// Reason that conditions and Events give.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Unsupported(_) => Reason::Unsupported,
+            Self::Invalid(_) => Reason::Configuration,
+        }
+    }
 }
 
 /// What an account asks the operator to do.
@@ -52,21 +79,26 @@ pub struct Plan {
     pub token_secret_name: String,
     /// Whether token requests pause.
     pub suspended: bool,
+    /// When a person last asked for a new token.
+    pub requested: Option<Timestamp>,
 }
 
 impl Plan {
     /// Understands an account.
     ///
     /// # Errors
-    /// A sentence that names the field, for a field whose effect this version lacks, and for what the schema could
-    /// not check.
-    pub fn of(account: &OAuthAccount) -> Result<Self, String> {
-        let spec = &account.spec;
+    /// For a field whose effect this version lacks, and for what the schema could not check.
+    pub fn of(account: &OAuthAccount) -> Result<Self, Refusal> {
         if let Some(field) = unsupported(account) {
-            return Err(format!(
+            return Err(Refusal::Unsupported(format!(
                 "{field} is not supported by this version of the operator; remove it, or install a version that supports it."
-            ));
+            )));
         }
+        Self::supported(account).map_err(Refusal::Invalid)
+    }
+
+    fn supported(account: &OAuthAccount) -> Result<Self, String> {
+        let spec = &account.spec;
         let endpoint = match (&spec.provider.issuer, &spec.provider.custom) {
             (Some(issuer), _) => {
                 https(issuer).map_err(|why| format!("spec.provider.issuer is not usable: {why}."))?;
@@ -100,6 +132,7 @@ impl Plan {
             refresh: spec.refresh.clone(),
             token_secret_name: token_secret_name(account),
             suspended: spec.suspend,
+            requested: requested(account)?,
         })
     }
 
@@ -108,6 +141,7 @@ impl Plan {
         TokenRequest {
             endpoint,
             client_id,
+            client_id_is_secret: matches!(self.client_id, ClientIDFrom::Secret(_)),
             client_secret,
             authentication: self.authentication.clone(),
             scopes: self.scopes.clone(),
@@ -118,9 +152,32 @@ impl Plan {
 
     /// Digest of what decides which token is issued. A published token with another digest is not the one asked for.
     pub fn request_digest(&self) -> String {
-        let text = format!("{:?}", (&self.endpoint, &self.client_id, &self.scopes, &self.audience, &self.resources));
-        crate::oauth::hex(&Sha256::digest(text.as_bytes())[..16])
+        // Written out, so that neither a library nor a renamed variant changes it: every account would ask for a new token.
+        let provider = match &self.endpoint {
+            EndpointSource::Issuer(issuer) => json!({"issuer": issuer}),
+            EndpointSource::Custom(url) => json!({"tokenURL": url.as_str()}),
+        };
+        let client = match &self.client_id {
+            ClientIDFrom::Literal(id) => json!({"id": id}),
+            ClientIDFrom::Secret(reference) => json!({"secret": reference.name, "key": reference.key}),
+        };
+        let text = json!([provider, client, "ClientCredentials", self.scopes, self.audience, self.resources]).to_string();
+        hex(&Sha256::digest(text.as_bytes())[..16])
     }
+}
+
+/// The annotation by which a person asks for a new token; whole seconds, as its echo in status.
+fn requested(account: &OAuthAccount) -> Result<Option<Timestamp>, String> {
+    let value = account.metadata.annotations.as_ref().and_then(|all| all.get(REFRESH_REQUESTED_ANNOTATION));
+    let parse =
+        |value: &String| value.parse::<Timestamp>().ok().and_then(|moment| Timestamp::from_second(moment.as_second()).ok());
+    value
+        .map(|value| {
+            parse(value).ok_or_else(|| {
+                format!("metadata.annotations[{REFRESH_REQUESTED_ANNOTATION}] must be a moment such as 2026-01-31T09:30:00Z.")
+            })
+        })
+        .transpose()
 }
 
 /// Name of the Secret an account publishes in.
@@ -189,10 +246,9 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn plan(patch: &serde_json::Value) -> Result<Plan, String> {
-        Plan::of(&crate::account::seen::tests::account(patch))
+        Plan::of(&crate::account::seen::tests::account(patch)).map_err(|refusal| refusal.sentence().to_owned())
     }
 
     #[test]
@@ -243,6 +299,10 @@ mod tests {
         assert_ne!(base, digest(json!({"scopes": ["other"]})));
         assert_ne!(base, digest(json!({"client": {"id": "other"}})));
         assert_ne!(base, digest(json!({"provider": {"issuer": "https://other.example.com"}})));
+        assert_eq!(
+            base, "addd45384966ea0b03f5c38411712f5c",
+            "another digest makes every account ask for a new token after an upgrade"
+        );
         assert_eq!(base, digest(json!({"suspend": true, "tokenSecret": {"labels": {"a": "b"}}})));
     }
 

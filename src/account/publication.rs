@@ -53,9 +53,8 @@ impl Template {
     fn in_contents(contents: &Contents) -> Self {
         let text = contents.annotations.get(v::TEMPLATE_ANNOTATION);
         let mut template: Self = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        template.labels.retain(|name| *name != v::MANAGED_BY_LABEL && *name != v::COMPONENT_LABEL);
         for names in [&mut template.labels, &mut template.annotations] {
-            names.retain(|name| !name.starts_with(v::GROUP));
+            names.retain(|name| !name.starts_with(v::GROUP) && !name.starts_with("app.kubernetes.io/"));
         }
         template
     }
@@ -107,6 +106,7 @@ impl Record {
         ]);
         data.insert(v::ALLOWED_HOSTS_KEY.to_owned(), text(&account.spec.allowed_hosts.join("\n")));
         let mut labels = account.spec.token_secret.labels.clone();
+        labels.insert(v::NAME_LABEL.into(), v::MANAGER.into());
         labels.insert(v::MANAGED_BY_LABEL.into(), v::MANAGER.into());
         labels.insert(v::COMPONENT_LABEL.into(), v::TOKEN_COMPONENT.into());
         labels.insert(v::ACCOUNT_UID_LABEL.into(), account.metadata.uid.clone().unwrap_or_default());

@@ -4,8 +4,8 @@ use super::backoff::next_attempt;
 use super::decide::serves;
 use super::plan::token_secret_name;
 use super::schedule::renewal;
-use super::{Plan, Seen, TokenSecretView};
-use crate::api::{Attempt, AttemptResult, ConditionType, OAuthAccountStatus, Reason, TokenStatus};
+use super::{Plan, Refusal, Seen, TokenSecretView};
+use crate::api::{Attempt, AttemptResult, ConditionType, OAuthAccountStatus, Reason, TokenStatus, Trigger};
 use crate::oauth::FaultKind;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -54,37 +54,52 @@ pub fn conflicted(status: &OAuthAccountStatus) -> bool {
 fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
     let Some(attempt) = &seen.attempt else {
         if healthy(seen, now) {
-            status.failed_attempts = 0;
-            status.next_attempt_time = None;
-            status.observed_references = None;
+            forgive(status);
         }
+        // A token whose operator died before it could tell of it.
+        let issued = seen.record().map(|record| record.public.issued_time.clone());
+        status.last_success_time = status.last_success_time.take().max(issued);
         return;
     };
     let duration = attempt.finished.duration_since(attempt.started).as_millis();
     status.last_attempt_time = Some(Time(floor(attempt.started)));
-    status.history.insert(
-        0,
-        Attempt {
-            start_time: Time(floor(attempt.started)),
-            trigger: attempt.trigger,
-            result: if attempt.fault.is_some() { AttemptResult::Failed } else { AttemptResult::Succeeded },
-            reason: attempt.fault.as_ref().map(|fault| fault.kind.reason().as_str().to_owned()),
-            duration_milliseconds: i32::try_from(duration.clamp(0, i128::from(i32::MAX))).unwrap_or(i32::MAX),
-        },
-    );
+    let entry = Attempt {
+        start_time: Time(floor(attempt.started)),
+        trigger: attempt.trigger,
+        result: if attempt.fault.is_some() { AttemptResult::Failed } else { AttemptResult::Succeeded },
+        reason: attempt.fault.as_ref().map(|fault| fault.kind.reason().as_str().to_owned()),
+        fault: attempt.fault.as_ref().map(|fault| fault.kind.name()),
+        duration_milliseconds: i32::try_from(duration.clamp(0, i128::from(i32::MAX))).unwrap_or(i32::MAX),
+    };
+    status.history.insert(0, entry);
     status.history.truncate(HISTORY);
-    if let Some(fault) = &attempt.fault {
-        status.failed_attempts = status.failed_attempts.saturating_add(1);
-        let expires = seen.standing().map(|token| token.expiration_time.0);
-        let next = next_attempt(fault, status.failed_attempts, seen.uid(), attempt.finished, expires);
-        status.next_attempt_time = Some(Time(ceiling(next)));
-        status.observed_references = seen.inputs.as_ref().map(|inputs| inputs.references.clone());
-    } else {
-        status.last_success_time = Some(Time(floor(attempt.finished)));
-        status.failed_attempts = 0;
-        status.next_attempt_time = None;
-        status.observed_references = None;
+    if let Some(requested) = seen.requested() {
+        status.last_handled_refresh_time = Some(Time(requested));
     }
+    if attempt.issued {
+        status.last_success_time = Some(Time(floor(attempt.finished)));
+    }
+    let wish = attempt.fault.as_ref().and_then(|fault| fault.retry_after);
+    status.retry_after_time = wish.map(|wish| Time(ceiling(attempt.finished + wish)));
+    match &attempt.fault {
+        // A refresh that a person asked for before its time: the token is as good as it was.
+        Some(_) if attempt.trigger == Trigger::Requested && healthy(seen, now) => {}
+        Some(fault) => {
+            status.failed_attempts = status.failed_attempts.saturating_add(1);
+            let expires = seen.standing().map(|token| token.expiration_time.0);
+            let next = next_attempt(fault, status.failed_attempts, seen.uid(), attempt.finished, expires);
+            status.next_attempt_time = Some(Time(ceiling(next)));
+            status.observed_references = seen.inputs.as_ref().map(|inputs| inputs.references.clone());
+        }
+        None => forgive(status),
+    }
+}
+
+/// Failures are over.
+fn forgive(status: &mut OAuthAccountStatus) {
+    status.failed_attempts = 0;
+    status.next_attempt_time = None;
+    status.observed_references = None;
 }
 
 /// The token Secret was read, is ours, and holds a token that need not be replaced yet.
@@ -112,11 +127,14 @@ fn failure(status: &OAuthAccountStatus, seen: &Seen) -> Option<Failure> {
     }
     let told = find(&seen.status, ConditionType::RefreshFailing)?;
     Some(Failure {
-        needs_a_person: find(&seen.status, ConditionType::Stalled).is_some()
-            || [Reason::Authentication, Reason::Authorization].iter().any(|reason| reason.as_str() == told.reason),
+        needs_a_person: last_fault(&seen.status).is_some_and(FaultKind::needs_a_person),
         reason: told.reason.clone(),
         message: told.message.clone(),
     })
+}
+
+fn last_fault(status: &OAuthAccountStatus) -> Option<FaultKind> {
+    status.history.first().and_then(|attempt| attempt.fault.as_deref()).and_then(FaultKind::named)
 }
 
 fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, now: Timestamp) -> Vec<Condition> {
@@ -138,13 +156,17 @@ fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure
     add(ConditionType::Authorized, authorized, &why, words);
     let conflict = matches!(seen.token_secret, Some(TokenSecretView::Foreign(_)));
     let suspended = seen.plan.as_ref().is_ok_and(|plan| plan.suspended);
-    let stalled = seen.plan.is_err() || conflict || suspended || failure.is_some_and(|failure| failure.needs_a_person);
+    let refusal = seen.plan.as_ref().err();
+    let stalled = conflict || suspended || failure.is_some_and(|failure| failure.needs_a_person);
     // What keeps Ready False may be an expiry; what keeps us from a new token is the failure.
     let (cause, sentence) = match failure {
-        Some(failure) if seen.plan.is_ok() && !conflict => (&failure.reason, &failure.message),
+        Some(failure) if !conflict => (&failure.reason, &failure.message),
         _ => (&reason, &message),
     };
-    if state != "True" {
+    if let Some(refusal) = refusal {
+        // Also while the token of the spec before is valid: the new spec is not acted on.
+        add(ConditionType::Stalled, "True", refusal.reason().as_str(), refusal.sentence().to_owned());
+    } else if state != "True" {
         let type_ = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
         add(type_, "True", cause, sentence.clone());
     }
@@ -160,14 +182,16 @@ fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure
 fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, now: Timestamp) -> (&'static str, String, String) {
     let told = |state, reason: Reason, message: String| (state, reason.as_str().to_owned(), message);
     let secret = status.token_secret_name.as_deref().unwrap_or_default();
-    if let Err(refusal) = &seen.plan {
-        return told("False", Reason::Unsupported, refusal.clone());
-    }
     if let Some(TokenSecretView::Foreign(why)) = &seen.token_secret {
         let message = format!("Secret {secret} {why}; delete it, or choose another name in spec.tokenSecret.name.");
         return told("False", Reason::SecretConflict, message);
     }
-    let because = failure.map(|failure| format!(" {}", failure.message)).unwrap_or_default();
+    let refusal = seen.plan.as_ref().err();
+    let because = refusal.map(Refusal::sentence).or(failure.map(|failure| failure.message.as_str()));
+    let because = because.map(|words| format!(" {words}")).unwrap_or_default();
+    if let Some(TokenSecretView::Departing(why)) = &seen.token_secret {
+        return told("False", Reason::Pending, format!("Secret {secret} {why}; the operator waits until it is gone."));
+    }
     match seen.standing() {
         Some(token) if token.expiration_time.0 > now => {
             told("True", Reason::TokenPublished, format!("A valid access token is published in Secret {secret}."))
@@ -175,6 +199,9 @@ fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, no
         Some(TokenStatus { expiration_time, .. }) => {
             let message = format!("The access token expired at {}.{because}", expiration_time.0);
             told("False", Reason::TokenExpired, message)
+        }
+        None if refusal.is_some() => {
+            told("False", refusal.map_or(Reason::Unsupported, Refusal::reason), because.trim_start().to_owned())
         }
         None => match failure {
             Some(failure) => ("False", failure.reason.clone(), failure.message.clone()),
@@ -193,7 +220,7 @@ fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, no
 
 fn authorized(seen: &Seen) -> (&'static str, String, String) {
     let refused = [FaultKind::InvalidClient, FaultKind::InvalidGrant, FaultKind::NotAllowed];
-    match seen.attempt.as_ref().map(|attempt| &attempt.fault) {
+    match seen.attempt.as_ref().map(|attempt| attempt.fault.as_ref().filter(|_| !attempt.issued)) {
         Some(None) => ("True", Reason::TokenIssued.as_str().to_owned(), "The provider issued a token.".into()),
         Some(Some(fault)) if refused.contains(&fault.kind) => {
             ("False", fault.kind.reason().as_str().to_owned(), fault.message.clone())
@@ -201,6 +228,10 @@ fn authorized(seen: &Seen) -> (&'static str, String, String) {
         _ => match find(&seen.status, ConditionType::Authorized) {
             Some(before) if before.status == "True" => ("True", before.reason.clone(), before.message.clone()),
             Some(before) if before.status == "False" => ("False", before.reason.clone(), before.message.clone()),
+            // A token whose operator died before it could tell of it.
+            _ if seen.record().is_some() => {
+                ("True", Reason::TokenIssued.as_str().to_owned(), "The provider issued a token.".into())
+            }
             _ => ("Unknown", Reason::Pending.as_str().to_owned(), "The provider has not been asked yet.".into()),
         },
     }
@@ -272,13 +303,21 @@ pub fn notices(old: &OAuthAccountStatus, new: &OAuthAccountStatus) -> Vec<Notice
         warn(conflict);
     }
     let told = |condition: &&Condition, reason: Reason| condition.reason == reason.as_str();
-    if let Some(refused) = began(ConditionType::Stalled).filter(|stalled| told(stalled, Reason::Unsupported)) {
+    let refused = began(ConditionType::Stalled).filter(|_| find(new, ConditionType::RefreshFailing).is_none());
+    if let Some(refused) = refused.filter(|stalled| !told(stalled, Reason::SecretConflict) && !told(stalled, Reason::Suspended)) {
         warn(refused);
     }
     let ready = find(new, ConditionType::Ready);
     let ended = ready.filter(|ready| ready.status == "False" && told(ready, Reason::TokenExpired));
     if let Some(expired) = ended.filter(|now| find(old, ConditionType::Ready).is_some_and(|before| before.reason != now.reason)) {
         warn(expired);
+    }
+    let requested =
+        new.history.first().filter(|attempt| attempt.trigger == Trigger::Requested && old.history.first() != Some(attempt));
+    if let Some(attempt) = requested.filter(|attempt| attempt.result == AttemptResult::Failed) {
+        let fault = attempt.fault.as_deref().unwrap_or_default();
+        let note = format!("The refresh that was asked for failed: {fault}. The published token is left as it is.");
+        all.push(Notice { warning: true, reason: attempt.reason.clone().unwrap_or_default(), note });
     }
     let failed = find(old, ConditionType::RefreshFailing).is_some() && find(new, ConditionType::RefreshFailing).is_none();
     if let Some(ready) = ready.filter(|ready| failed && ready.status == "True") {

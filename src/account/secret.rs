@@ -1,7 +1,8 @@
 //! Between our contents and a Kubernetes Secret; pure.
 
 use super::{Contents, Held, Record, Template, TokenSecretView};
-use crate::api::{OAuthAccount, TokenStatus, vocabulary::GROUP};
+use crate::api::vocabulary::{ACCESS_TOKEN_KEY, ACCOUNT_UID_LABEL, GROUP};
+use crate::api::{OAuthAccount, TokenStatus};
 use crate::oauth::Sensitive;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -13,17 +14,36 @@ use serde_json::{Value, json};
 pub fn view(secret: Option<Secret>, account: &OAuthAccount, reported: Option<&TokenStatus>) -> TokenSecretView {
     let Some(secret) = secret else { return TokenSecretView::Absent };
     let uid = account.metadata.uid.as_deref().unwrap_or_default();
-    if let Some(why) = foreign(&secret.metadata, uid) {
+    if let Some(why) = departing(&secret.metadata, account) {
+        return TokenSecretView::Departing(why);
+    }
+    let why = foreign(&secret.metadata, uid);
+    let disowned = why.is_some() && was_ours(&secret, uid, reported);
+    if let Some(why) = why.filter(|_| !disowned) {
         return TokenSecretView::Foreign(why);
     }
     let held = Held {
         uid: secret.metadata.uid.clone().unwrap_or_default(),
         resource_version: secret.metadata.resource_version.clone().unwrap_or_default(),
         unalterable: secret.type_.as_deref() != Some("Opaque") || secret.immutable == Some(true),
+        disowned,
     };
     let contents = contents(secret);
     let record = if held.unalterable { None } else { Record::read(&contents, reported) };
     TokenSecretView::Ours { held, contents, record }
+}
+
+/// Why a Secret is about to go: it is being deleted, or an account of this name that is no more had made it.
+fn departing(metadata: &ObjectMeta, account: &OAuthAccount) -> Option<String> {
+    if metadata.deletion_timestamp.is_some() {
+        return Some("is being deleted".to_owned());
+    }
+    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+    let predecessor = owner.kind == "OAuthAccount"
+        && owner.api_version.starts_with(GROUP)
+        && Some(&owner.name) == account.metadata.name.as_ref()
+        && Some(&owner.uid) != account.metadata.uid.as_ref();
+    predecessor.then(|| "belongs to this account's predecessor and is to be garbage-collected".to_owned())
 }
 
 /// Whose a Secret is, when it is not the account's with this UID.
@@ -37,6 +57,21 @@ fn foreign(metadata: &ObjectMeta, uid: &str) -> Option<String> {
         Some(owner) => Some(format!("belongs to the {} {}", owner.kind, owner.name)),
         None => Some("exists and was not made by the operator for this account".to_owned()),
     }
+}
+
+/// A Secret without any controller that says it is this account's and holds the very token that was published last: only
+/// its ownerReference was taken away.
+fn was_ours(secret: &Secret, uid: &str, reported: Option<&TokenStatus>) -> bool {
+    let controlled = secret.metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
+    let says_so =
+        secret.metadata.labels.as_ref().and_then(|labels| labels.get(ACCOUNT_UID_LABEL)).is_some_and(|label| label == uid);
+    let token = secret
+        .data
+        .as_ref()
+        .and_then(|data| data.get(ACCESS_TOKEN_KEY))
+        .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+    let token = token.map(|token| Sensitive::new(token).fingerprint());
+    !controlled && says_so && token.is_some() && token.as_ref() == reported.map(|reported| &reported.fingerprint)
 }
 
 fn contents(secret: Secret) -> Contents {
@@ -106,7 +141,7 @@ mod tests {
         let account = account(&json!({}));
         let record = record(1, 3600);
         let contents = record.contents(&account);
-        let held = Held { uid: String::new(), resource_version: "7".into(), unalterable: false };
+        let held = Held { uid: String::new(), resource_version: "7".into(), unalterable: false, disowned: false };
         let expected = TokenSecretView::Ours { held, contents, record: Some(record) };
         assert_eq!(view(Some(published()), &account, None), expected);
     }
@@ -142,7 +177,7 @@ mod tests {
         let mut there = record(1, 3600).contents(&before);
         there.labels.insert("of-others".into(), "d".into());
         let wanted = record(1, 3600).contents(&after);
-        let held = Held { uid: "s".into(), resource_version: "7".into(), unalterable: false };
+        let held = Held { uid: "s".into(), resource_version: "7".into(), unalterable: false, disowned: false };
         let patch = patch(&after, "demo-token", &wanted, &held, &Template::obsolete(&there, &wanted));
         let labels = patch["metadata"]["labels"].as_object().unwrap();
         assert_eq!((labels.get("team"), labels.get("kept")), (Some(&Value::Null), Some(&json!("b"))));
@@ -159,6 +194,33 @@ mod tests {
         let forged = r#"{"labels": ["app.kubernetes.io/managed-by", "oauth-operator.dev/account-uid"], "annotations": ["oauth-operator.dev/account"]}"#;
         there.annotations.insert(crate::api::vocabulary::TEMPLATE_ANNOTATION.into(), forged.into());
         assert_eq!(Template::obsolete(&there, &wanted), Template::default());
+    }
+
+    #[test]
+    fn a_secret_whose_owner_was_taken_away_is_known_by_its_token() {
+        let account = account(&json!({}));
+        let public = record(1, 3600).public;
+        let disowned = || Secret { metadata: ObjectMeta { owner_references: None, ..published().metadata }, ..published() };
+        let seen = view(Some(disowned()), &account, Some(&public));
+        assert!(matches!(seen, TokenSecretView::Ours { held: Held { disowned: true, .. }, record: Some(_), .. }), "{seen:?}");
+        for (secret, reported) in [
+            (disowned(), None),
+            (disowned(), Some(record(2, 3600).public)),
+            (Secret { metadata: ObjectMeta { labels: None, ..disowned().metadata }, ..disowned() }, Some(public)),
+        ] {
+            assert!(matches!(view(Some(secret), &account, reported.as_ref()), TokenSecretView::Foreign(_)));
+        }
+    }
+
+    #[test]
+    fn what_the_predecessor_left_is_waited_for() {
+        let mut secret = published();
+        secret.metadata.owner_references.as_mut().unwrap()[0].uid = "before".into();
+        assert!(matches!(view(Some(secret), &account(&json!({})), None), TokenSecretView::Departing(_)));
+        let mut secret = published();
+        secret.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(crate::account::seen::tests::at(0)));
+        assert!(matches!(view(Some(secret), &account(&json!({})), None), TokenSecretView::Departing(_)));
     }
 
     #[test]

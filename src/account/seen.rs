@@ -1,9 +1,9 @@
 //! What has been seen of one account: the argument of `decide`, and how an outcome changes it.
 
-use super::{Contents, Plan, Record};
-use crate::api::{OAuthAccount, OAuthAccountStatus, Reason, TokenStatus, Trigger};
+use super::{Contents, Plan, Record, Refusal};
+use crate::api::{Attempt, AttemptResult, OAuthAccount, OAuthAccountStatus, TokenStatus, Trigger};
 use crate::oauth::{Fault, FaultKind, Sensitive, Token, hex, host_and_port};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use url::Url;
@@ -24,6 +24,8 @@ pub struct Held {
     pub resource_version: String,
     /// Its type or immutability stand in the way of a change: it is deleted and made anew.
     pub unalterable: bool,
+    /// Somebody took our ownerReference from it: it is put back.
+    pub disowned: bool,
 }
 
 /// A Secret of ours under a name that is no longer the one to publish in.
@@ -33,6 +35,8 @@ pub struct Stray {
     pub name: String,
     /// Its UID.
     pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
 }
 
 /// The token Secret as a live read found it.
@@ -42,6 +46,8 @@ pub enum TokenSecretView {
     Absent,
     /// There is one that this account does not own; why, in a clause.
     Foreign(String),
+    /// There is one that is about to go; why, in a clause.
+    Departing(String),
     /// Ours.
     Ours {
         /// Which one it is.
@@ -109,8 +115,10 @@ pub struct AttemptOutcome {
     pub started: Timestamp,
     /// When it ended.
     pub finished: Timestamp,
-    /// Why no token came.
+    /// Why no token came, or none could be published.
     pub fault: Option<Fault>,
+    /// Whether the provider issued a token.
+    pub issued: bool,
 }
 
 /// Everything known about one account at this moment. What is `None` has not been looked at.
@@ -119,7 +127,7 @@ pub struct Seen {
     /// The object, from the cache.
     pub account: Arc<OAuthAccount>,
     /// Its spec, understood or refused.
-    pub plan: Result<Plan, String>,
+    pub plan: Result<Plan, Refusal>,
     /// The status last written, which the cache may not show yet.
     pub status: OAuthAccountStatus,
     /// What the watch says of the token Secret.
@@ -134,8 +142,12 @@ pub struct Seen {
     pub inputs: Option<Inputs>,
     /// The token endpoint.
     pub endpoint: Option<Result<Url, Fault>>,
-    /// The attempt of this turn.
+    /// The attempt that status does not tell of yet.
     pub attempt: Option<AttemptOutcome>,
+    /// Whether an attempt was made in this pass: there is one at most.
+    pub attempted: bool,
+    /// Whether the account turned out to be gone.
+    pub gone: bool,
     /// A token that is in no Secret yet.
     pub unpublished: Option<Record>,
     /// The API server refused to have the Secret written in this turn.
@@ -184,6 +196,8 @@ pub enum Outcome {
     Pruned(Stray),
     /// Status was written.
     Said(OAuthAccountStatus),
+    /// The account, or its namespace, is gone.
+    Gone,
 }
 
 impl Seen {
@@ -194,7 +208,10 @@ impl Seen {
             Outcome::TokenSecretRead(view) => self.token_secret = Some(view),
             Outcome::InputsRead(inputs) => self.inputs = Some(inputs),
             Outcome::EndpointFound(endpoint) => self.endpoint = Some(endpoint),
-            Outcome::Failed(attempt) => self.attempt = Some(attempt),
+            Outcome::Failed(attempt) => {
+                self.attempted = true;
+                self.attempt = Some(attempt);
+            }
             Outcome::Redeemed { trigger, sent, finished, result } => {
                 let fault = match (result, &self.plan) {
                     (Ok(token), Ok(plan)) => {
@@ -204,7 +221,9 @@ impl Seen {
                     (Ok(_), Err(_)) => None,
                     (Err(fault), _) => Some(fault),
                 };
-                self.attempt = Some(AttemptOutcome { trigger, started: sent, finished, fault });
+                self.attempted = true;
+                let issued = fault.is_none();
+                self.attempt = Some(AttemptOutcome { trigger, started: sent, finished, fault, issued });
             }
             Outcome::Published { record, held } => {
                 self.mark = Some(SecretMark { resource_version: held.resource_version.clone() });
@@ -214,8 +233,11 @@ impl Seen {
             }
             Outcome::PublishConflicted => self.token_secret = None,
             Outcome::PublishRefused { at, fault } => {
-                let (trigger, started) = self.attempt.as_ref().map_or((Trigger::Retry, at), |a| (a.trigger, a.started));
-                self.attempt = Some(AttemptOutcome { trigger, started, finished: at, fault: Some(fault) });
+                let before = self.attempt.take();
+                let (trigger, started) = before.as_ref().map_or((Trigger::Retry, at), |a| (a.trigger, a.started));
+                let issued = before.is_some_and(|attempt| attempt.issued);
+                self.attempted = true;
+                self.attempt = Some(AttemptOutcome { trigger, started, finished: at, fault: Some(fault), issued });
                 self.publish_refused = true;
             }
             Outcome::Pruned(gone) => self.strays.retain(|stray| *stray != gone),
@@ -223,6 +245,7 @@ impl Seen {
                 self.status = status;
                 self.attempt = None;
             }
+            Outcome::Gone => self.gone = true,
         }
         self
     }
@@ -253,20 +276,43 @@ impl Seen {
         }
     }
 
+    /// When a person asked for a new token, if that was not tried yet.
+    pub fn requested(&self) -> Option<Timestamp> {
+        let requested = self.plan.as_ref().ok()?.requested?;
+        let handled = self.status.last_handled_refresh_time.as_ref();
+        handled.is_none_or(|handled| handled.0 < requested).then_some(requested)
+    }
+
     /// Whether the last attempt failed and the next one is not due.
     pub fn waits(&self, now: Timestamp) -> bool {
         self.status.failed_attempts > 0 && self.status.next_attempt_time.as_ref().is_some_and(|next| next.0 > now)
     }
 
-    /// Whether what the failed attempt read has changed since. The provider's wish for patience outlives such changes.
+    /// Whether what the failed attempt read has changed since.
     pub fn references_changed(&self) -> bool {
-        let limited =
-            self.status.history.first().and_then(|attempt| attempt.reason.as_deref()) == Some(Reason::RateLimited.as_str());
-        let changed = match (&self.inputs, &self.status.observed_references) {
+        match (&self.inputs, &self.status.observed_references) {
             (Some(inputs), Some(observed)) => inputs.references != *observed,
             _ => false,
+        }
+    }
+
+    /// Whether the provider asked not to be asked yet: that outlives every change but a person's word.
+    pub fn asked_for_patience(&self, now: Timestamp) -> bool {
+        self.status.retry_after_time.as_ref().is_some_and(|until| until.0 > now)
+    }
+
+    /// Until when a Secret that keeps vanishing is not made again: with each token that was obtained for want of one in the
+    /// last minutes the pause doubles, or whoever deletes what we write would drive us as fast as he can.
+    pub fn pause_for_vandals(&self) -> Option<Timestamp> {
+        let last = self.status.history.first()?.start_time.0;
+        let recent = |attempt: &&Attempt| {
+            let missing = attempt.trigger == Trigger::Missing && attempt.result == AttemptResult::Succeeded;
+            missing && last.duration_since(attempt.start_time.0) < SignedDuration::from_mins(3)
         };
-        changed && !limited
+        match self.status.history.iter().filter(recent).count() {
+            0..=2 => None,
+            many => Some(last + SignedDuration::from_secs(1 << (2 * many.min(5) - 4))),
+        }
     }
 
     fn next_generation(&self) -> i64 {
@@ -315,7 +361,6 @@ pub mod tests {
     use super::*;
     use crate::api::ExpirySource;
     use crate::oauth::Expiry;
-    use jiff::SignedDuration;
     use serde_json::{Value, json};
 
     /// The moment at which every table of these tests begins.
@@ -383,6 +428,8 @@ pub mod tests {
             inputs: None,
             endpoint: None,
             attempt: None,
+            attempted: false,
+            gone: false,
             unpublished: None,
             publish_refused: false,
         }

@@ -107,7 +107,9 @@ pub struct RestartTarget {
     selectable = ".spec.client.secretRef.name",
     selectable = ".spec.provider.preset",
     selectable = ".spec.provider.issuer",
-    selectable = ".status.grant",
+    selectable = ".spec.client.idFrom.secretKeyRef.name",
+    selectable = ".spec.provider.caBundleRef.name",
+    selectable = ".spec.tokenSecret.name",
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Whether a valid token is published"),
     printcolumn(name = "Provider", type_ = "string", json_path = ".status.provider"),
     printcolumn(name = "Grant", type_ = "string", json_path = ".status.grant"),
@@ -121,6 +123,7 @@ pub struct RestartTarget {
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.grant.clientCredentials) || has(self.grant.refreshToken) || has(self.grant.authorizationCode) || has(self.grant.deviceCode)) || (has(self.client) && (has(self.client.id) || has(self.client.idFrom))) || (has(self.provider.overrides) && has(self.provider.overrides.registration)) || has(self.provider.preset)").message("must set `client.id` or `client.idFrom` for this grant"))]
+#[x_kube(validation = Rule::new("!has(self.grant.clientCredentials) || has(self.provider.preset) || (has(self.client) && has(self.client.secretRef))").message("must set `client.secretRef` for `grant.clientCredentials`"))]
 #[x_kube(validation = Rule::new("!has(self.grant.clientCredentials) || !has(self.client) || !has(self.client.authMethod) || self.client.authMethod != 'None'").message("`client.authMethod` may not be None with `grant.clientCredentials`: RFC 6749 section 4.4 asks for an authenticated client"))]
 #[x_kube(validation = Rule::new("!has(self.client) || !has(self.client.authMethod) || !(self.client.authMethod in ['ClientSecretBasic', 'ClientSecretPost', 'ClientSecretBearer', 'ClientSecretJWT', 'PrivateKeyJWT', 'TLSClientAuth']) || has(self.client.secretRef)").message("must set `client.secretRef` for this `client.authMethod`"))]
 pub struct OAuthAccountSpec {

@@ -56,6 +56,8 @@ pub enum Trigger {
     ReferenceChanged,
     /// The attempt before failed.
     Retry,
+    /// A person asked for it.
+    Requested,
 }
 
 /// How an attempt ended.
@@ -79,6 +81,10 @@ pub struct Attempt {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub reason: Option<String>,
+    /// The failure itself, such as InvalidClient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub fault: Option<String>,
     /// How long it took.
     #[schemars(range(min = 0, max = 2147483647))]
     pub duration_milliseconds: i32,
@@ -143,6 +149,9 @@ pub struct OAuthAccountStatus {
     /// When the next attempt follows a failed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
+    /// Until when the provider asked not to be asked (Retry-After).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_time: Option<Time>,
     /// Value of the annotation `oauth-operator.dev/refresh-requested-at` that was handled last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_handled_refresh_time: Option<Time>,

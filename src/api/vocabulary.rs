@@ -2,13 +2,15 @@
 
 /// API group of every kind.
 pub const GROUP: &str = "oauth-operator.dev";
-/// Field manager of server-side apply and value of `app.kubernetes.io/managed-by`.
+/// Field manager of every write and value of `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "oauth-operator";
 
 /// Label on every Secret the operator makes: UID of the account that owns it.
 pub const ACCOUNT_UID_LABEL: &str = "oauth-operator.dev/account-uid";
 /// The recommended label that says who manages an object.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The recommended label that says what application an object belongs to.
+pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// The recommended label that says what part an object plays.
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 /// Value of [`COMPONENT_LABEL`] on a token Secret.
@@ -27,6 +29,10 @@ pub const REQUEST_DIGEST_ANNOTATION: &str = "oauth-operator.dev/request-digest";
 /// Annotation on a token Secret: names of the labels and annotations that `spec.tokenSecret` asked for, as JSON, so that
 /// one taken out of it goes from the Secret too.
 pub const TEMPLATE_ANNOTATION: &str = "oauth-operator.dev/template";
+
+/// Annotation on an account: a moment, RFC 3339, at which a person asked for a new token. Echoed in
+/// `status.lastHandledRefreshTime` when it was tried.
+pub const REFRESH_REQUESTED_ANNOTATION: &str = "oauth-operator.dev/refresh-requested-at";
 
 /// Annotation on a seed Secret: comma-separated hosts that may be sent its keys.
 pub const TOKEN_HOSTS_ANNOTATION: &str = "oauth-operator.dev/token-hosts";

@@ -13,6 +13,10 @@ pub const LONGEST_LIFETIME: i64 = 30 * 365 * 86400;
 /// Lifetime where neither the reply nor the token names one.
 const DEFAULT_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 
+/// A token must live so long when it comes. Asked again and again, a provider that hands out one token until it expires
+/// would otherwise be asked without end in its last seconds.
+const LEAST_LIFE: SignedDuration = SignedDuration::from_secs(3);
+
 /// When a token expires and who said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {
@@ -27,7 +31,7 @@ impl Expiry {
     /// which is not before it. The claim `exp` of a JWT shortens what the field says, for resource servers go by it.
     ///
     /// # Errors
-    /// [`FaultKind::Malformed`] for a field that is no number, or an expiry that is already over when the reply comes.
+    /// [`FaultKind::Malformed`] for a field that is no number, or an expiry that is over, or nearly, when the reply comes.
     pub fn of(expires_in: Option<&Value>, access_token: &str, sent: Timestamp, now: Timestamp) -> Result<Self, Fault> {
         let field = expires_in.filter(|value| !value.is_null()).map(|value| moment(value, sent)).transpose()?;
         let claim = jwt_expiry(access_token);
@@ -41,6 +45,12 @@ impl Expiry {
             let ago = now.duration_since(at).as_secs();
             let message =
                 format!("The provider issued a token that had already expired {ago} s ago; compare its clock and ours.");
+            return Err(Fault::new(FaultKind::Malformed, message));
+        }
+        let left = at.duration_since(now);
+        if left < LEAST_LIFE {
+            let message =
+                format!("The provider issued a token that lives for {} s only: it would expire under way.", left.as_secs());
             return Err(Fault::new(FaultKind::Malformed, message));
         }
         Ok(Self { at: Timestamp::from_second(at.as_second()).unwrap_or(at), source })
@@ -120,7 +130,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_a_fault_of_the_provider() {
-        for value in [json!(0), json!(-1), json!("soon"), json!(1e300), json!(true), json!([])] {
+        for value in [json!(0), json!(-1), json!(1), json!(2), json!("soon"), json!(1e300), json!(true), json!([])] {
             assert_eq!(expiry(&value, "opaque"), Err(FaultKind::Malformed), "{value}");
         }
     }

@@ -2,9 +2,10 @@
 
 use crate::api::Reason;
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// Class of a failed attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FaultKind {
     /// `invalid_client` (RFC 6749 §5.2), or HTTP 401 without a word.
     InvalidClient,
@@ -43,6 +44,16 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Its name, as status keeps it.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// The class of a name that status has kept; none for a name of another version.
+    pub fn named(name: &str) -> Option<Self> {
+        serde_json::from_value(serde_json::Value::String(name.to_owned())).ok()
+    }
+
     /// Reason that conditions and Events give.
     pub const fn reason(self) -> Reason {
         match self {

@@ -1,5 +1,6 @@
 //! Secrets as a type that cannot be shown by accident.
 
+use base64::Engine;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -24,14 +25,23 @@ impl Sensitive {
         hex(&Sha256::digest(self.expose().as_bytes())[..4])
     }
 
-    /// `text` without this secret, also where it stands form-encoded: for words that came from outside.
+    /// `text` without this secret, also where it stands encoded for a form, a URL, a page or a header: for words that came
+    /// from outside.
     pub fn mask(&self, text: &str) -> String {
+        let secret = self.expose();
         // Two or three characters stand in every sentence; masking them would show where they stand.
-        if self.expose().len() < 4 {
+        if secret.len() < 4 {
             return text.to_owned();
         }
-        let encoded: String = url::form_urlencoded::byte_serialize(self.expose().as_bytes()).collect();
-        text.replace(self.expose(), "[redacted]").replace(&encoded, "[redacted]")
+        let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let forms = [
+            secret.to_owned(),
+            form.replace('+', "%20"),
+            form,
+            secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;"),
+            base64::engine::general_purpose::STANDARD.encode(secret),
+        ];
+        forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), "[redacted]"))
     }
 }
 
@@ -76,9 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn mask_removes_the_secret_plain_and_form_encoded() {
+    fn mask_removes_the_secret_however_it_is_encoded() {
         let secret = Sensitive::new("p&ss w0rd");
-        assert_eq!(secret.mask("no p&ss w0rd, no p%26ss+w0rd"), "no [redacted], no [redacted]");
+        for form in ["p&ss w0rd", "p%26ss+w0rd", "p%26ss%20w0rd", "p&amp;ss w0rd", "cCZzcyB3MHJk"] {
+            assert_eq!(secret.mask(&format!("no {form}!")), "no [redacted]!", "{form}");
+        }
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use super::{Expiry, Fault, FaultKind, Sensitive, retry_after};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use std::fmt;
 
 /// A reply as it came over the wire, its size already bounded by the shell.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
@@ -13,6 +14,12 @@ pub struct Reply {
     pub retry_after: Option<String>,
     /// Body.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply {{ status: {}, body: {} bytes }}", self.status, self.body.len())
+    }
 }
 
 /// A token that was issued.
@@ -32,13 +39,15 @@ pub struct Token {
 ///
 /// # Errors
 /// The class of the failure, with a sentence.
-pub fn judge(reply: &Reply, secrets: &[&Sensitive], sent: Timestamp, now: Timestamp) -> Result<Token, Fault> {
+pub fn judge(reply: &Reply, secrets: &[Sensitive], sent: Timestamp, now: Timestamp) -> Result<Token, Fault> {
     let body: Option<Map<String, Value>> = serde_json::from_slice(&reply.body).ok();
     let error = body.as_ref().and_then(|body| body.get("error")).and_then(Value::as_str);
     if (200..300).contains(&reply.status) && error.is_none() {
-        return issued(body.as_ref(), reply, sent, now);
+        return issued(body.as_ref(), reply, secrets, sent, now);
     }
-    let kind = error.map_or_else(|| kind_of_status(reply.status), |code| kind_of_code(code, reply.status));
+    // A server that is overloaded or broken says so by its status, whatever stands in its body.
+    let by_status = matches!(reply.status, 429 | 500..=599);
+    let kind = error.filter(|_| !by_status).map_or_else(|| kind_of_status(reply.status), |code| kind_of_code(code, reply.status));
     let words = error.map(|code| {
         let description = body.as_ref().and_then(|body| body.get("error_description")).and_then(Value::as_str);
         quoted(code, description, secrets)
@@ -48,7 +57,13 @@ pub fn judge(reply: &Reply, secrets: &[&Sensitive], sent: Timestamp, now: Timest
     Err(fault)
 }
 
-fn issued(body: Option<&Map<String, Value>>, reply: &Reply, sent: Timestamp, now: Timestamp) -> Result<Token, Fault> {
+fn issued(
+    body: Option<&Map<String, Value>>,
+    reply: &Reply,
+    secrets: &[Sensitive],
+    sent: Timestamp,
+    now: Timestamp,
+) -> Result<Token, Fault> {
     let malformed =
         |what: &str| Fault::new(FaultKind::Malformed, format!("The token endpoint answered {} with {what}.", reply.status));
     let Some(body) = body else {
@@ -67,6 +82,11 @@ fn issued(body: Option<&Map<String, Value>>, reply: &Reply, sent: Timestamp, now
     let scopes = text("scope").map(|scope| scope.split_ascii_whitespace().map(str::to_owned).collect());
     if scopes.as_ref().is_some_and(|scopes: &Vec<String>| scopes.len() > 256 || scopes.iter().any(|scope| scope.len() > 1024)) {
         return Err(malformed("a scope that is beyond measure"));
+    }
+    // What is reported must not carry what was sent, whoever puts it there.
+    let told = [token_type].into_iter().chain(scopes.iter().flatten().map(String::as_str));
+    if told.into_iter().any(|text| masked(text, secrets) != text) {
+        return Err(malformed("our own credentials in a field that is no place for them"));
     }
     let expiry = Expiry::of(body.get("expires_in"), access_token, sent, now)?;
     Ok(Token { access_token: Sensitive::new(access_token), token_type: token_type.to_owned(), scopes, expiry })
@@ -117,16 +137,21 @@ fn sentence(kind: FaultKind, status: u16, words: Option<&str>) -> String {
 }
 
 /// The provider's words for a person: printable, short, without our secrets.
-fn quoted(code: &str, description: Option<&str>, secrets: &[&Sensitive]) -> String {
+fn quoted(code: &str, description: Option<&str>, secrets: &[Sensitive]) -> String {
     let clean = |text: &str, most: usize| {
-        let masked = secrets.iter().fold(text.to_owned(), |text, secret| secret.mask(&text));
-        masked.chars().filter(|c| !c.is_control()).take(most).collect::<String>()
+        // Cleaned first: a control character within a secret must not hide it.
+        let printable: String = text.chars().filter(|c| !c.is_control()).take(16 * 1024).collect();
+        masked(&printable, secrets).chars().take(most).collect::<String>()
     };
     let code = clean(code, 64);
     match description.map(|text| clean(text, 300)).filter(|text| !text.is_empty()) {
         Some(description) => format!("\"{code}\" ({description})"),
         None => format!("\"{code}\""),
     }
+}
+
+fn masked(text: &str, secrets: &[Sensitive]) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| secret.mask(&text))
 }
 
 #[cfg(test)]
@@ -140,7 +165,7 @@ mod tests {
 
     fn judged(status: u16, body: &str) -> Result<Token, Fault> {
         let reply = Reply { status, retry_after: None, body: body.as_bytes().to_vec() };
-        judge(&reply, &[&Sensitive::new("hunter22")], now(), now())
+        judge(&reply, &[Sensitive::new("hunter22")], now(), now())
     }
 
     #[test]
@@ -181,6 +206,8 @@ mod tests {
             (200, r#"{"error":"invalid_client"}"#, FaultKind::InvalidClient, Reason::Authentication),
             (429, "", FaultKind::RateLimited, Reason::RateLimited),
             (503, "<html>", FaultKind::Unavailable, Reason::ProviderError),
+            (429, r#"{"error":"invalid_request"}"#, FaultKind::RateLimited, Reason::RateLimited),
+            (500, r#"{"error":"invalid_client"}"#, FaultKind::Unavailable, Reason::ProviderError),
             (302, "", FaultKind::Malformed, Reason::ProviderError),
             (404, "<html>", FaultKind::Misconfigured, Reason::Configuration),
         ] {
@@ -194,6 +221,12 @@ mod tests {
         let fault =
             judged(401, r#"{"error":"invalid_client","error_description":"bad secret hunter22\u0007 given"}"#).unwrap_err();
         assert!(fault.message.contains("bad secret [redacted] given"), "{fault}");
+        let fault = judged(401, r#"{"error":"hunter22","error_description":"hun\u0007ter22 aHVudGVyMjI="}"#).unwrap_err();
+        assert!(fault.message.contains("\"[redacted]\" ([redacted] [redacted])"), "{fault}");
+        for body in [r#"{"access_token":"abc","token_type":"hunter22"}"#, r#"{"access_token":"abc","scope":"read hunter22"}"#] {
+            let fault = judged(200, body).unwrap_err();
+            assert!(fault.kind == FaultKind::Malformed && !fault.message.contains("hunter22"), "{fault}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What is sent to a token endpoint.
 
 use super::Sensitive;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use oauth2::basic::BasicClient;
 use oauth2::{AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, Scope, TokenUrl};
 use std::cell::RefCell;
@@ -23,6 +25,8 @@ pub struct TokenRequest {
     pub endpoint: Url,
     /// Client identifier.
     pub client_id: String,
+    /// Whether the client identifier comes from a Secret.
+    pub client_id_is_secret: bool,
     /// Client secret.
     pub client_secret: Sensitive,
     /// How the client proves itself.
@@ -33,6 +37,20 @@ pub struct TokenRequest {
     pub audience: Option<String>,
     /// Parameters `resource` (RFC 8707 §2).
     pub resources: Vec<String>,
+}
+
+impl TokenRequest {
+    /// Everything in this request that nobody may be told, in the forms in which a provider may echo it.
+    pub fn secrets(&self) -> Vec<Sensitive> {
+        let (id, secret) = (&self.client_id, self.client_secret.expose());
+        let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let basic = |id: &str, secret: &str| Sensitive::new(STANDARD.encode(format!("{id}:{secret}")));
+        let id_alone = self.client_id_is_secret.then(|| Sensitive::new(id.as_str()));
+        [self.client_secret.clone(), basic(&encoded(id), &encoded(secret)), basic(id, secret)]
+            .into_iter()
+            .chain(id_alone)
+            .collect()
+    }
 }
 
 /// Taken by the sender that sends nothing.
@@ -84,12 +102,12 @@ impl TokenRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::Engine;
 
     fn request(authentication: ClientAuthentication) -> TokenRequest {
         TokenRequest {
             endpoint: "https://login.example.com/token".parse().unwrap(),
             client_id: "a:b c".into(),
+            client_id_is_secret: false,
             client_secret: Sensitive::new("s%cr&t"),
             authentication,
             scopes: vec!["read".into(), "write".into()],
@@ -113,8 +131,10 @@ mod tests {
         assert_eq!(composed.uri(), "https://login.example.com/token");
         assert_eq!(composed.headers()["content-type"], "application/x-www-form-urlencoded");
         let basic = composed.headers()["authorization"].to_str().unwrap().strip_prefix("Basic ").unwrap().to_owned();
-        let decoded = base64::engine::general_purpose::STANDARD.decode(basic).unwrap();
+        let decoded = STANDARD.decode(&basic).unwrap();
         assert_eq!(String::from_utf8(decoded).unwrap(), "a%3Ab+c:s%25cr%26t");
+        let secrets = request(ClientAuthentication::Basic).secrets();
+        assert!(secrets.iter().any(|secret| secret.expose() == basic), "the header's value is a secret");
         let expected = pairs(&[
             ("grant_type", "client_credentials"),
             ("scope", "read write"),

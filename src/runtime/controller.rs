@@ -3,10 +3,10 @@
 use super::CONCURRENT_RECONCILES;
 use super::leadership::Leadership;
 use super::watches::Scope;
-use crate::account::act::{Hands, act};
+use crate::account::act::{Hands, act, say};
 use crate::account::observe::observe;
-use crate::account::{Next, Seen, decide, fraction};
-use crate::api::OAuthAccount;
+use crate::account::{Next, Outcome, Seen, decide, fraction, report};
+use crate::api::{OAuthAccount, OAuthAccountStatus};
 use crate::telemetry::metrics::ACCOUNT_CONTROLLER;
 use crate::world::{ApiError, World, clock};
 use futures::channel::mpsc::UnboundedReceiver;
@@ -14,8 +14,10 @@ use futures::{FutureExt, StreamExt};
 use kube_runtime::controller::{Action, Config, Error as ControllerError, applier};
 use kube_runtime::reflector::ObjectRef;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,7 +58,10 @@ pub enum PassError {
 
 /// Reconciles what is woken, until `stop`; passes under way are finished.
 pub async fn run(controller: Arc<Controller>, woken: UnboundedReceiver<ObjectRef<OAuthAccount>>) {
-    controller.scope.until_synced().await;
+    tokio::select! {
+        () = controller.scope.until_synced() => {}
+        () = controller.stop.cancelled() => return,
+    }
     let adds = controller.world.metrics.queue_adds.with_label_values(&[ACCOUNT_CONTROLLER]);
     let queue = woken.take_until(controller.stop.clone().cancelled_owned()).map(move |account| {
         adds.inc();
@@ -84,9 +89,12 @@ async fn reconcile(account: Arc<OAuthAccount>, controller: Arc<Controller>) -> R
     let metrics = controller.world.metrics.clone();
     let workers = metrics.active_workers.with_label_values(&[ACCOUNT_CONTROLLER]);
     workers.inc();
+    let reference = ObjectRef::from_obj(&*account);
+    controller.scope.queue.taken(&reference, &metrics);
+    let scope = controller.scope.clone();
     let id = reconcile_id();
     let metadata = &account.metadata;
-    let span = tracing::info_span!(
+    let span = tracing::error_span!(
         parent: None,
         "reconcile",
         controller = ACCOUNT_CONTROLLER,
@@ -99,6 +107,7 @@ async fn reconcile(account: Arc<OAuthAccount>, controller: Arc<Controller>) -> R
     let pass = passes.spawn(async move { pass(account, &controller, &id).await }.instrument(span));
     let result = pass.await.unwrap_or_else(|error| Err(PassError::Panicked(error.to_string())));
     workers.dec();
+    scope.queue.done(&reference, &metrics);
     let label = match &result {
         Ok(action) if *action == Action::await_change() => "success",
         Ok(_) => "requeue_after",
@@ -110,32 +119,66 @@ async fn reconcile(account: Arc<OAuthAccount>, controller: Arc<Controller>) -> R
 
 async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str) -> Result<Action, PassError> {
     let Scope { marks, memory, .. } = &*controller.scope;
-    let hands = Hands { world: &controller.world, marks, memory, reconcile_id: id };
+    let may_ask = || !controller.stop.is_cancelled() && controller.leadership.is_held();
+    let hands = Hands { world: &controller.world, marks, memory, reconcile_id: id, may_ask: &may_ask };
     let mut seen = observe(account, marks, memory, controller.token_hosts_required);
     for _ in 0..MOST_TURNS {
         let now = clock::now();
-        match decide(&seen, now) {
+        let next = match decide(&seen, now) {
             Next::Rest(until) => {
                 remember(seen, controller);
-                return Ok(until.map_or_else(Action::await_change, |until| {
-                    Action::requeue(Duration::try_from(until.duration_since(now)).unwrap_or_default())
-                }));
+                let rest = until.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
+                return Ok(rest.map_or_else(Action::await_change, Action::requeue));
             }
-            Next::Redeem { .. } if controller.stop.is_cancelled() || !controller.leadership.is_held() => {
+            next => next,
+        };
+        match step(next, &seen, &hands).await {
+            (Ok(outcome), said) => {
+                seen = seen.after(outcome);
+                seen.status = said.unwrap_or(seen.status);
+            }
+            // Somebody else's work now, or the next start's.
+            (Err(ApiError::LeaseLost), _) => {
                 remember(seen, controller);
                 return Ok(Action::await_change());
             }
-            next => match act(next, &seen, &hands).await {
-                Ok(outcome) => seen = seen.after(outcome),
-                Err(error) => {
-                    remember(seen, controller);
-                    return Err(error.into());
-                }
-            },
+            (Err(error), _) => {
+                tell(&seen, &hands).await;
+                remember(seen, controller);
+                return Err(error.into());
+            }
         }
     }
     remember(seen, controller);
     Err(PassError::Restless)
+}
+
+/// Does a step, and says meanwhile that the published token has expired, if it does: a provider that takes its time must
+/// not keep status from telling the truth.
+async fn step(next: Next, seen: &Seen, hands: &Hands<'_>) -> (Result<Outcome, ApiError>, Option<OAuthAccountStatus>) {
+    let now = clock::now();
+    let expiry = seen.standing().map(|token| token.expiration_time.0).filter(|expiry| *expiry > now);
+    let mut doing = pin!(act(next, seen, hands));
+    let Some(expiry) = expiry else { return (doing.await, None) };
+    let until_then = Duration::try_from(expiry.duration_since(now)).unwrap_or_default();
+    tokio::select! {
+        outcome = &mut doing => return (outcome, None),
+        () = tokio::time::sleep(until_then) => {}
+    }
+    let said = tell(seen, hands).await;
+    (doing.await, said)
+}
+
+/// Says what is true now, as far as the API server lets us; what was said.
+async fn tell(seen: &Seen, hands: &Hands<'_>) -> Option<OAuthAccountStatus> {
+    let status = report(seen, clock::now());
+    if status == seen.status || seen.gone {
+        return None;
+    }
+    match say(status.clone(), seen, hands).await {
+        Ok(Outcome::Said(_)) => Some(status),
+        _ => None,
+    }
 }
 
 /// A token that is in no Secret yet is kept for the next pass.
@@ -151,7 +194,9 @@ fn on_error(account: Arc<OAuthAccount>, _: &PassError, _: Arc<Controller>) -> Ac
     Action::requeue(Duration::from_secs_f64(1.0 + 4.0 * fraction(uid, "api error")))
 }
 
+/// Unlike that of any other pass, of this start and of others.
 fn reconcile_id() -> String {
+    static START: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
     static COUNT: AtomicU64 = AtomicU64::new(1);
-    format!("{:x}-{:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    format!("{:016x}-{:x}", *START, COUNT.fetch_add(1, Ordering::Relaxed))
 }

@@ -1,9 +1,10 @@
 //! Who leads: one process at a time asks for tokens.
 
+use crate::world::clock::uptime;
 use crate::world::lease::{DURATION, Judgement, LeaseStore, PERIOD, evaluate};
 use k8s_openapi::api::coordination::v1::Lease;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// Whether this process leads, at this moment.
 #[derive(Clone)]
 pub struct Leadership {
-    until: std::sync::Arc<Mutex<Option<Instant>>>,
+    until: std::sync::Arc<Mutex<Option<Duration>>>,
     elected: watch::Sender<bool>,
 }
 
@@ -28,7 +29,7 @@ impl Default for Leadership {
 impl Leadership {
     /// Whether it leads. False as soon as the Lease could be anyone's, however late its loss is noticed.
     pub fn is_held(&self) -> bool {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+        self.until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| uptime() < until)
     }
 
     /// Waits until it leads.
@@ -37,7 +38,12 @@ impl Leadership {
         let _ = self.elected.subscribe().wait_for(|elected| *elected).await;
     }
 
-    fn hold(&self, until: Option<Instant>) {
+    /// Whether it led, and does not any more.
+    fn has_lapsed(&self) -> bool {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| uptime() >= until)
+    }
+
+    fn hold(&self, until: Option<Duration>) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
         self.elected.send_if_modified(|elected| std::mem::replace(elected, until.is_some()) != until.is_some());
     }
@@ -54,31 +60,35 @@ pub struct Lost;
 /// [`Lost`].
 pub async fn strive(store: LeaseStore, me: String, leadership: Leadership, stop: CancellationToken) -> Result<(), Lost> {
     let mut seen: Option<Lease> = None;
-    let mut since = Instant::now();
+    let mut since = uptime();
     loop {
-        let began = Instant::now();
-        match store.read().await {
+        let began = uptime();
+        let read = store.read().await;
+        // Renewing a Lease that could have been anyone's meanwhile would hide that work was left undone.
+        if leadership.has_lapsed() {
+            return Err(Lost);
+        }
+        match read {
             Ok(lease) => {
                 let version = |lease: &Option<Lease>| lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
                 if version(&lease) != version(&seen) {
-                    since = began;
+                    // From the answer on, not from the question: the holder may have renewed in between.
+                    since = uptime();
                 }
                 seen = lease;
-                step(&store, &mut seen, since.elapsed(), &me, began, &leadership).await?;
+                step(&store, &mut seen, uptime() - since, &me, began, &leadership).await?;
             }
             Err(error) => tracing::warn!(%error, "the Lease could not be read"),
         }
-        if leadership.until.lock().unwrap_or_else(PoisonError::into_inner).is_some() && !leadership.is_held() {
-            return Err(Lost);
-        }
         tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep(PERIOD.saturating_sub(began.elapsed())) => {}
+            () = tokio::time::sleep(PERIOD.saturating_sub(uptime() - began)) => {}
         }
     }
     if leadership.is_held() {
         match store.write(seen.as_ref(), None).await {
-            Ok(_) => tracing::info!("the Lease is given up"),
+            Ok(Some(_)) => tracing::info!("the Lease is given up"),
+            Ok(None) => tracing::warn!("another instance has the Lease already"),
             Err(error) => tracing::warn!(%error, "the Lease could not be given up; it runs out"),
         }
         leadership.hold(None);
@@ -91,7 +101,7 @@ async fn step(
     seen: &mut Option<Lease>,
     unchanged: Duration,
     me: &str,
-    began: Instant,
+    began: Duration,
     leadership: &Leadership,
 ) -> Result<(), Lost> {
     let judgement = evaluate(seen.as_ref().and_then(|lease| lease.spec.as_ref()), me, unchanged);

@@ -7,9 +7,11 @@ mod references;
 mod server;
 mod settings;
 mod watches;
+mod workqueue;
 
 pub use operator::run;
 pub use settings::Settings;
 
-/// Accounts that may be reconciled at once. Most of them wait: for their provider at its gate, or for the API server.
-pub const CONCURRENT_RECONCILES: u16 = 1024;
+/// Accounts of one scope that may be reconciled at once. Most of them wait, for their provider at its gate or for the API
+/// server, which have limits of their own: so many that those of one dead provider do not take every place.
+pub const CONCURRENT_RECONCILES: u16 = 16_384;

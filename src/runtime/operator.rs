@@ -42,7 +42,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| format!("--listen {}: {error}", settings.listen))?;
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     let world = Arc::new(World {
-        outbound: Outbound::new(OutboundPolicy { allowed_cidrs: settings.allowed_cidrs.clone() }),
+        outbound: Outbound::new(OutboundPolicy { allowed_cidrs: settings.allowed_cidrs.0.clone() }),
         gates: Gates::default(),
         discovery: Discovery::default(),
         events: Events::new(cluster.objects.clone(), &settings.identity),
@@ -76,12 +76,13 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         let elected = leadership.clone();
         scopes.push(scope.clone());
         // Once, when the Lease is ours: what was woken before was not reconciled.
-        tokio::spawn(async move {
+        spawn(&mut tasks, "wake-up at election", async move {
             elected.elected().await;
             scope.wake_all();
+            std::future::pending().await
         });
     }
-    let board = Board { world: world.clone(), scopes: Arc::new(scopes), leadership: leadership.clone() };
+    let board = Board { world: world.clone(), scopes: Arc::new(scopes), leadership: leadership.clone(), scrape: Arc::default() };
     let serving = rest.clone();
     tasks.spawn(async move { ("server", serve(listener, board, serving).await.map_err(Into::into)) });
     let store = LeaseStore::new(world.cluster.lease.clone(), &settings.namespace, LEASE);
@@ -106,7 +107,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         passes.wait().await;
     });
     if drained.await.is_err() {
-        tracing::warn!("some passes did not end in time");
+        // The Lease is not given up: it runs out, and until then nobody works beside them.
+        return Err(format!("some passes did not end within {} s", DRAIN.as_secs()).into());
     }
     rest.cancel();
     let given_up = tokio::time::timeout(Duration::from_secs(3), async {

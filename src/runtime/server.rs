@@ -3,7 +3,7 @@
 use super::leadership::{LEASE, Leadership};
 use super::watches::Scope;
 use crate::api::OAuthAccount;
-use crate::telemetry::metrics::AtScrape;
+use crate::telemetry::metrics::{ACCOUNT_CONTROLLER, AtScrape};
 use crate::world::health::Condition;
 use crate::world::{World, clock};
 use axum::Router;
@@ -12,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,8 @@ pub struct Board {
     pub scopes: Arc<Vec<Arc<Scope>>>,
     /// Whether we lead.
     pub leadership: Leadership,
+    /// One scrape at a time: gauges are emptied and filled anew.
+    pub scrape: Arc<Mutex<()>>,
 }
 
 /// Serves until `stop`.
@@ -61,6 +63,7 @@ async fn healthz(State(board): State<Board>, RawQuery(query): RawQuery) -> Respo
 
 async fn metrics(State(board): State<Board>) -> Response {
     let metrics = &board.world.metrics;
+    let _alone = board.scrape.lock().unwrap_or_else(PoisonError::into_inner);
     metrics.leader.with_label_values(&[LEASE]).set(i64::from(board.leadership.is_held()));
     metrics.at_scrape.fill(&board, clock::now());
     match metrics.text() {
@@ -81,6 +84,12 @@ impl AtScrape {
             }
         }
         self.overdue.set(overdue);
+        let queues = board.scopes.iter().map(|scope| scope.queue.now());
+        let (depth, sum, longest) =
+            queues.fold((0, 0.0, 0.0_f64), |(d, s, l), (depth, sum, longest)| (d + depth, s + sum, l.max(longest)));
+        self.queue_depth.with_label_values(&[ACCOUNT_CONTROLLER]).set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.unfinished_work.with_label_values(&[ACCOUNT_CONTROLLER]).set(sum);
+        self.longest_work.with_label_values(&[ACCOUNT_CONTROLLER]).set(longest);
     }
 
     /// Adds an account's series; how long its refresh has been due, in seconds.

@@ -2,6 +2,7 @@
 
 use crate::telemetry::logs::LogFormat;
 use clap::Parser;
+use clap::builder::FalseyValueParser;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 
@@ -22,12 +23,12 @@ pub struct Settings {
     pub watch_namespaces: Vec<String>,
 
     /// Networks that providers may have addresses in though they are not public, separated by commas, such as 10.1.0.0/16.
-    #[arg(long, env = "OAUTH_OPERATOR_ALLOWED_CIDRS", value_delimiter = ',')]
-    pub allowed_cidrs: Vec<IpNet>,
+    #[arg(long, env = "OAUTH_OPERATOR_ALLOWED_CIDRS", default_value = "", value_parser = networks)]
+    pub allowed_cidrs: Networks,
 
     /// Send the keys of a Secret only where its annotation oauth-operator.dev/token-hosts permits it. For clusters of
     /// several tenants.
-    #[arg(long, env = "OAUTH_OPERATOR_REQUIRE_TOKEN_HOSTS")]
+    #[arg(long, env = "OAUTH_OPERATOR_REQUIRE_TOKEN_HOSTS", value_parser = FalseyValueParser::new())]
     pub require_token_hosts: bool,
 
     /// Address of probes and metrics.
@@ -51,6 +52,16 @@ impl Settings {
         named.dedup();
         if named.is_empty() { vec![None] } else { named }
     }
+}
+
+/// Networks in one value.
+#[derive(Clone, Debug, Default)]
+pub struct Networks(pub Vec<IpNet>);
+
+fn networks(text: &str) -> Result<Networks, String> {
+    let networks = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let parse = |part: &str| part.parse().map_err(|_| format!("\"{part}\" is no network such as 10.1.0.0/16 or fd00::/8"));
+    networks.map(parse).collect::<Result<_, _>>().map(Networks)
 }
 
 fn instance() -> String {

@@ -1,6 +1,7 @@
 //! The watches of one scope (a namespace, or all), the caches they fill and the accounts they wake.
 
 use super::references::{References, Referent};
+use super::workqueue::Workqueue;
 use crate::account::memory::Memory;
 use crate::api::OAuthAccount;
 use crate::world::World;
@@ -20,7 +21,11 @@ use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
+
+/// A watch that resumes tells nothing until something changes: it is taken for well when it was quiet for so long.
+const INTERRUPTED_FOR: Duration = Duration::from_secs(60);
 
 /// Watches of one scope.
 const WATCHES: usize = 3;
@@ -35,6 +40,8 @@ pub struct Scope {
     pub marks: Marks,
     /// What passes hand to each other.
     pub memory: Memory,
+    /// What waits and what is worked on.
+    pub queue: Workqueue,
     references: References,
     wake: UnboundedSender<ObjectRef<OAuthAccount>>,
     listed: AtomicUsize,
@@ -49,6 +56,7 @@ impl Scope {
             accounts: writer.as_reader(),
             marks: Marks::default(),
             memory: Memory::default(),
+            queue: Workqueue::default(),
             references: References::default(),
             wake,
             listed: AtomicUsize::new(0),
@@ -77,6 +85,7 @@ impl Scope {
     }
 
     fn wake_one(&self, account: ObjectRef<OAuthAccount>) {
+        self.queue.woken(&account);
         // The receiver ends with the process.
         let _ = self.wake.unbounded_send(account);
     }
@@ -109,7 +118,7 @@ pub async fn accounts(scope: Arc<Scope>, mut writer: Writer<OAuthAccount>, world
     let mut events = pin!(told(watch(api, watcher::Config::default()), "accounts", &scope, &world));
     let mut first = true;
     while let Some(event) = events.next().await {
-        let Some(event) = readable(event, &world) else { continue };
+        let event = readable(event, &world);
         writer.apply_watcher_event(&event);
         match &event {
             Event::Apply(account) => {
@@ -122,7 +131,9 @@ pub async fn accounts(scope: Arc<Scope>, mut writer: Writer<OAuthAccount>, world
             }
             Event::Init | Event::InitApply(_) => {}
             Event::InitDone => {
-                scope.references.replace(scope.accounts.state().iter().map(AsRef::as_ref));
+                let accounts = scope.accounts.state();
+                scope.references.replace(accounts.iter().map(AsRef::as_ref));
+                scope.memory.retain(&accounts.iter().filter_map(|account| account.metadata.uid.clone()).collect());
                 scope.has_listed(&mut first);
             }
         }
@@ -190,7 +201,7 @@ fn told<'a, K: Clone + Debug + Send + 'static>(
     let mut well = false;
     let stream = stream.default_backoff().inspect_err(move |error| {
         tracing::warn!(watch = failing, %error, "watch interrupted; it is begun again");
-        world.health.set(&failing, Condition::Degraded, "interrupted");
+        world.health.set_for(&failing, Condition::Degraded, "interrupted", INTERRUPTED_FOR);
     });
     stream.filter_map(move |event| {
         let listed = matches!(event, Ok(Event::InitDone));
@@ -210,28 +221,31 @@ fn place<K>(object: &PartialObjectMeta<K>) -> Place {
 }
 
 /// The account in an event, without what nobody reads: managed fields are most of an object's size. One that this
-/// version cannot read is left out, and said: it must not stop the others.
-fn readable(event: Event<DeserializeGuard<OAuthAccount>>, world: &World) -> Option<Event<OAuthAccount>> {
+/// version cannot read is as good as gone, and that is said: it must not stop the others, nor be served by what it was.
+fn readable(event: Event<DeserializeGuard<OAuthAccount>>, world: &World) -> Event<OAuthAccount> {
     let read = |guard: DeserializeGuard<OAuthAccount>| match guard.0 {
         Ok(mut account) => {
             account.metadata.managed_fields = None;
             if let Some(annotations) = &mut account.metadata.annotations {
                 annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
             }
-            Some(account)
+            Ok(account)
         }
         Err(invalid) => {
             world.metrics.unreadable.inc();
-            let (namespace, name) = (invalid.metadata.namespace.unwrap_or_default(), invalid.metadata.name.unwrap_or_default());
+            let metadata = invalid.metadata;
+            let (namespace, name) =
+                (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
             tracing::error!(namespace, name, error = %invalid.error, "this version cannot read the account; it is left alone");
-            None
+            Err(OAuthAccount { metadata, ..OAuthAccount::default() })
         }
     };
-    Some(match event {
+    match event {
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
-        Event::Apply(guard) => Event::Apply(read(guard)?),
-        Event::InitApply(guard) => Event::InitApply(read(guard)?),
-        Event::Delete(guard) => Event::Delete(read(guard)?),
-    })
+        Event::Apply(guard) => read(guard).map_or_else(Event::Delete, Event::Apply),
+        // A list is told object by object; a deletion within it removes what was told before.
+        Event::InitApply(guard) => read(guard).map_or_else(Event::Delete, Event::InitApply),
+        Event::Delete(guard) => Event::Delete(read(guard).unwrap_or_else(|stub| stub)),
+    }
 }

@@ -33,6 +33,8 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
     let filter = EnvFilter::builder().parse(level).map_err(|error| wrong(&error))?;
     // A refused Secret write shows up in status; kube's own lines would repeat it with less sense.
     let filter = filter.add_directive("kube_client=error".parse().map_err(|error| wrong(&error))?);
+    // Who was given which token is told at every level.
+    let filter = filter.add_directive("audit=info".parse().map_err(|error| wrong(&error))?);
     let as_text = format == LogFormat::Text || (format == LogFormat::Auto && std::io::stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(filter);
     let started = if as_text {

@@ -23,8 +23,14 @@ pub struct Metrics {
     pub reconcile_time: HistogramVec,
     /// Reconciles under way.
     pub active_workers: IntGaugeVec,
-    /// Objects waiting to be reconciled.
+    /// Objects handed to the queue.
     pub queue_adds: IntCounterVec,
+    /// How long objects waited.
+    pub queue_duration: HistogramVec,
+    /// How long they were worked on.
+    pub work_duration: HistogramVec,
+    /// Objects taken up again after an error.
+    pub queue_retries: IntCounterVec,
     /// API requests by status code, method and host.
     pub api_requests: IntCounterVec,
     /// Duration of API requests.
@@ -60,6 +66,12 @@ pub struct AtScrape {
     pub last_success: GaugeVec,
     /// How long the most overdue refresh has been due.
     pub overdue: Gauge,
+    /// Objects that wait to be reconciled.
+    pub queue_depth: IntGaugeVec,
+    /// Seconds of work that is not finished.
+    pub unfinished_work: GaugeVec,
+    /// Seconds of the longest work that is not finished.
+    pub longest_work: GaugeVec,
 }
 
 impl Metrics {
@@ -94,6 +106,15 @@ impl Metrics {
             )?,
             active_workers: gauges(r, "controller_runtime_active_workers", "Reconciles under way.", &["controller"])?,
             queue_adds: counters(r, "workqueue_adds_total", "Objects handed to the queue.", &["name"])?,
+            queue_duration: histograms(r, "workqueue_queue_duration_seconds", "How long objects waited.", &["name"], seconds()?)?,
+            work_duration: histograms(
+                r,
+                "workqueue_work_duration_seconds",
+                "How long objects were worked on.",
+                &["name"],
+                seconds()?,
+            )?,
+            queue_retries: counters(r, "workqueue_retries_total", "Objects taken up again after an error.", &["name"])?,
             api_requests: counters(r, "rest_client_requests_total", "Requests to the API server.", &["code", "method", "host"])?,
             api_duration: histograms(
                 r,
@@ -141,29 +162,42 @@ impl Metrics {
                     "1 for the status that the account's condition Ready has.",
                     &["namespace", "name", "condition"],
                 )?,
-                issued: moments(
+                issued: float_gauges(
                     r,
                     "oauth_operator_access_token_issued_timestamp_seconds",
                     "When the published token was issued.",
                     account,
                 )?,
-                expiration: moments(
+                expiration: float_gauges(
                     r,
                     "oauth_operator_access_token_expiration_timestamp_seconds",
                     "When the published token expires.",
                     account,
                 )?,
-                renewal: moments(
+                renewal: float_gauges(
                     r,
                     "oauth_operator_access_token_renewal_timestamp_seconds",
                     "When the published token is to be refreshed.",
                     account,
                 )?,
-                last_success: moments(
+                last_success: float_gauges(
                     r,
                     "oauth_operator_last_success_timestamp_seconds",
                     "When a token was last obtained.",
                     account,
+                )?,
+                queue_depth: gauges(r, "workqueue_depth", "Objects that wait to be reconciled.", &["name"])?,
+                unfinished_work: float_gauges(
+                    r,
+                    "workqueue_unfinished_work_seconds",
+                    "Seconds of work that is not finished.",
+                    &["name"],
+                )?,
+                longest_work: float_gauges(
+                    r,
+                    "workqueue_longest_running_processor_seconds",
+                    "Seconds of the longest work that is not finished.",
+                    &["name"],
                 )?,
                 overdue: registered(
                     r,
@@ -196,6 +230,7 @@ impl Metrics {
         self.reconcile_time.with_label_values(&[ACCOUNT_CONTROLLER]).observe(took.as_secs_f64());
         if result == "error" {
             self.reconcile_errors.with_label_values(&[ACCOUNT_CONTROLLER]).inc();
+            self.queue_retries.with_label_values(&[ACCOUNT_CONTROLLER]).inc();
         }
     }
 
@@ -223,7 +258,7 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prome
     registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
 }
 
-fn moments(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+fn float_gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
     registered(registry, GaugeVec::new(Opts::new(name, help), labels)?)
 }
 

@@ -35,6 +35,8 @@ impl Cluster {
             let mut config = config.clone();
             config.connect_timeout = Some(Duration::from_secs(5));
             config.read_timeout = Some(Duration::from_secs(read_timeout));
+            // Proxy variables of the environment are nobody's configuration.
+            config.proxy_url = None;
             // A retry inside the client would hide an outage from the deadlines of reconcile and Lease.
             config.default_retry = false;
             let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();

@@ -12,6 +12,8 @@ use url::Url;
 
 /// How long a document is believed.
 const KEPT_FOR: SignedDuration = SignedDuration::from_mins(10);
+/// How long a failure is believed: accounts that wait for the same document do not each wait for its failure anew.
+const FAILURE_KEPT_FOR: SignedDuration = SignedDuration::from_secs(1);
 /// Documents that are kept.
 const KEPT: usize = 1024;
 /// Bytes of a document that are read.
@@ -22,7 +24,14 @@ type Key = (String, Option<[u8; 32]>);
 
 struct Entry {
     since: Timestamp,
-    endpoint: Arc<OnceCell<Url>>,
+    found: Arc<OnceCell<Found>>,
+}
+
+/// What was found, and when.
+#[derive(Clone)]
+struct Found {
+    at: Timestamp,
+    endpoint: Result<Url, Fault>,
 }
 
 /// What issuers say of themselves.
@@ -32,16 +41,20 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// The token endpoint of an issuer. Accounts that ask at once share one request; a failure is not kept.
+    /// The token endpoint of an issuer. Accounts that ask at once share one request, and its failure.
     ///
     /// # Errors
     /// Why there is no document, or none that can be used.
     pub async fn token_endpoint(&self, outbound: &Outbound, issuer: &str, ca_bundle: Option<&[u8]>) -> Result<Url, Fault> {
         let cell = self.cell((issuer.to_owned(), ca_bundle.map(|bundle| Sha256::digest(bundle).into())));
-        cell.get_or_try_init(|| fetch(outbound, issuer, ca_bundle)).await.cloned()
+        let found = cell.get_or_init(|| async {
+            let endpoint = fetch(outbound, issuer, ca_bundle).await;
+            Found { at: clock::now(), endpoint }
+        });
+        found.await.endpoint.clone()
     }
 
-    fn cell(&self, key: Key) -> Arc<OnceCell<Url>> {
+    fn cell(&self, key: Key) -> Arc<OnceCell<Found>> {
         let now = clock::now();
         // The map stays whole whatever its holder did.
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,12 +62,12 @@ impl Discovery {
         if entries.len() >= KEPT {
             entries.clear();
         }
-        let fresh = |entry: &Entry| now.duration_since(entry.since) < KEPT_FOR;
-        let entry = entries.entry(key).or_insert_with(|| Entry { since: now, endpoint: Arc::default() });
-        if !fresh(entry) {
-            *entry = Entry { since: now, endpoint: Arc::default() };
+        let failed = |found: &Found| found.endpoint.is_err() && now.duration_since(found.at) >= FAILURE_KEPT_FOR;
+        let entry = entries.entry(key).or_insert_with(|| Entry { since: now, found: Arc::default() });
+        if now.duration_since(entry.since) >= KEPT_FOR || entry.found.get().is_some_and(failed) {
+            *entry = Entry { since: now, found: Arc::default() };
         }
-        entry.endpoint.clone()
+        entry.found.clone()
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How a component is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,8 +27,15 @@ struct Window {
     failed: u32,
 }
 
+struct Component {
+    condition: Condition,
+    words: String,
+    /// When it is well again without a word.
+    until: Option<Instant>,
+}
+
 struct State {
-    components: BTreeMap<String, (Condition, String)>,
+    components: BTreeMap<String, Component>,
     requests: [Window; 2],
 }
 
@@ -48,7 +55,16 @@ impl Default for Health {
 impl Health {
     /// A component tells how it is.
     pub fn set(&self, component: &str, condition: Condition, words: impl Into<String>) {
-        self.lock().components.insert(component.to_owned(), (condition, words.into()));
+        self.put(component, Component { condition, words: words.into(), until: None });
+    }
+
+    /// A component tells how it is; unless it tells so again, it is well after this time.
+    pub fn set_for(&self, component: &str, condition: Condition, words: impl Into<String>, time: Duration) {
+        self.put(component, Component { condition, words: words.into(), until: Some(Instant::now() + time) });
+    }
+
+    fn put(&self, name: &str, component: Component) {
+        self.lock().components.insert(name.to_owned(), component);
     }
 
     /// A token request has ended.
@@ -67,7 +83,11 @@ impl Health {
     /// and unhealthy from 20 % on, over the last five minutes.
     pub fn report(&self, now: Timestamp) -> (Condition, String) {
         let state = self.lock();
-        let mut components = state.components.clone();
+        let told = |component: &Component| match component.until {
+            Some(until) if until <= Instant::now() => (Condition::Healthy, "no trouble since".to_owned()),
+            _ => (component.condition, component.words.clone()),
+        };
+        let mut components: BTreeMap<_, _> = state.components.iter().map(|(name, one)| (name.clone(), told(one))).collect();
         components.insert("token-requests".into(), requests(&state.requests, now));
         let worst = components.values().map(|(condition, _)| *condition).max().unwrap_or(Condition::Healthy);
         let mut text = String::new();
@@ -128,6 +148,15 @@ mod tests {
         assert_eq!(after(5, 95, 0), Condition::Degraded);
         assert_eq!(after(20, 80, 0), Condition::Unhealthy);
         assert_eq!(after(20, 80, 600), Condition::Healthy, "what is long ago does not count");
+    }
+
+    #[test]
+    fn what_was_interrupted_is_well_again_when_it_stays_quiet() {
+        let health = Health::default();
+        health.set_for("watch", Condition::Degraded, "interrupted", Duration::from_secs(60));
+        assert_eq!(health.report(Timestamp::UNIX_EPOCH).0, Condition::Degraded);
+        health.set_for("watch", Condition::Degraded, "interrupted", Duration::ZERO);
+        assert_eq!(health.report(Timestamp::UNIX_EPOCH).0, Condition::Healthy);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The Lease that makes one of several replicas the leader: a pure judgement, and a write that only one can win.
 
 use super::ApiError;
+use crate::api::vocabulary::{MANAGED_BY_LABEL, MANAGER, NAME_LABEL};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Client;
@@ -76,7 +77,11 @@ impl LeaseStore {
             ..before
         };
         let metadata = seen.map_or_else(
-            || ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+            || {
+                let labels =
+                    [(NAME_LABEL, MANAGER), (MANAGED_BY_LABEL, MANAGER)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+                ObjectMeta { name: Some(self.name.clone()), labels: Some(labels.into()), ..ObjectMeta::default() }
+            },
             |lease| lease.metadata.clone(),
         );
         let lease = Lease { metadata, spec: Some(spec) };

@@ -50,12 +50,12 @@ impl Marks {
         self.read().by_owner.get(owner)?.get(&(namespace.into(), name.into())).cloned()
     }
 
-    /// Names and UIDs of the other Secrets in the namespace that this account controls.
-    pub fn others(&self, owner: &str, namespace: &str, name: &str) -> Vec<(String, String)> {
+    /// Names and marks of the other Secrets in the namespace that this account controls.
+    pub fn others(&self, owner: &str, namespace: &str, name: &str) -> Vec<(String, Mark)> {
         let index = self.read();
         let all = index.by_owner.get(owner).into_iter().flatten();
         let others = all.filter(|((there, other), _)| **there == *namespace && **other != *name);
-        others.map(|((_, other), mark)| (other.to_string(), mark.uid.to_string())).collect()
+        others.map(|((_, other), mark)| (other.to_string(), mark.clone())).collect()
     }
 
     /// Sets or removes the mark of one place.
@@ -123,10 +123,23 @@ mod tests {
     }
 
     #[test]
+    fn only_a_secret_that_an_account_controls_leaves_a_mark() {
+        let metadata = |kind: &str, controller: bool| -> ObjectMeta {
+            let owner =
+                serde_json::json!({"apiVersion": "x/v1", "kind": kind, "name": "a", "uid": "u", "controller": controller});
+            serde_json::from_value(serde_json::json!({"uid": "s", "resourceVersion": "1", "ownerReferences": [owner]})).unwrap()
+        };
+        assert_eq!(Mark::of(&metadata("OAuthAccount", true)), Some(mark("u", "1")));
+        assert_eq!(Mark::of(&metadata("OAuthAccount", false)), None);
+        assert_eq!(Mark::of(&metadata("Deployment", true)), None);
+        assert_eq!(Mark::of(&ObjectMeta::default()), None);
+    }
+
+    #[test]
     fn others_are_those_of_the_same_owner_under_another_name() {
         let marks = Marks::default();
         marks.replace(vec![(place("old"), mark("a", "1")), (place("new"), mark("a", "2")), (place("b"), mark("b", "3"))]);
-        assert_eq!(marks.others("a", "apps", "new"), [("old".to_owned(), "s".to_owned())]);
+        assert_eq!(marks.others("a", "apps", "new"), [("old".to_owned(), mark("a", "1"))]);
         assert!(marks.others("a", "elsewhere", "new").is_empty());
         marks.replace(vec![]);
         assert!(marks.others("a", "apps", "new").is_empty());

@@ -41,6 +41,9 @@ pub enum ApiError {
     /// It answered with an error, or not in a way we understand.
     #[error("the API server answered: {0}")]
     Answered(#[from] kube::Error),
+    /// It may have given our Lease to somebody else.
+    #[error("this instance leads no more")]
+    LeaseLost,
     /// It did not answer in time.
     #[error("the API server did not answer within {0} s")]
     TimedOut(u64),
@@ -64,10 +67,11 @@ impl ApiError {
         }
     }
 
-    /// Its words, where it understood and does not let us: a missing right, a quota, an admission policy.
+    /// Its words, where it answers and does not let us: a missing right, a quota, an admission policy or one that is broken.
+    /// What says "not now" (429, 503, 504) is no refusal.
     pub fn refusal(&self) -> Option<String> {
         let status = self.status()?;
-        let refused = status.is_forbidden() || status.is_invalid() || status.code == 400 || status.code == 413;
+        let refused = status.is_forbidden() || status.is_invalid() || [400, 413, 500].contains(&status.code);
         refused.then(|| status.message.chars().take(300).collect())
     }
 }

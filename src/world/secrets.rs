@@ -4,6 +4,7 @@ use super::{ApiError, call};
 use crate::api::vocabulary::MANAGER;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
@@ -19,6 +20,8 @@ pub enum Written {
     },
     /// Somebody was faster: it exists, is gone, or has changed.
     Conflict,
+    /// The namespace is being deleted.
+    NamespaceGone,
     /// The API server does not permit or accept it; its words.
     Refused(String),
 }
@@ -59,18 +62,29 @@ pub async fn patch(client: &Client, namespace: &str, name: &str, patch: &Value) 
     written(call(api.patch(name, &params, &Patch::Merge(patch))).await)
 }
 
-/// Deletes the Secret with this UID and no other; one that is gone is deleted.
+/// Deletes the Secret with this UID (and version) and no other; one that is gone is deleted. Some words: it is refused.
 ///
 /// # Errors
 /// Whatever else the API server answers.
-pub async fn delete(client: &Client, namespace: &str, name: &str, uid: &str) -> Result<(), ApiError> {
-    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+pub async fn delete(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    version: Option<&str>,
+) -> Result<Option<String>, ApiError> {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(str::to_owned) };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     match call(Api::<Secret>::namespaced(client.clone(), namespace).delete(name, &params)).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.status().is_some_and(|status| status.is_not_found() || status.is_conflict()) => Ok(()),
-        Err(error) => Err(error),
+        Ok(_) => Ok(None),
+        Err(error) if error.status().is_some_and(|status| status.is_not_found() || status.is_conflict()) => Ok(None),
+        Err(error) => error.refusal().map(Some).ok_or(error),
     }
+}
+
+fn namespace_is_going(status: &Status) -> bool {
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 fn written(answer: Result<Secret, ApiError>) -> Result<Written, ApiError> {
@@ -80,7 +94,8 @@ fn written(answer: Result<Secret, ApiError>) -> Result<Written, ApiError> {
             resource_version: secret.resource_version().unwrap_or_default(),
         }),
         Err(error) => match (error.status(), error.refusal()) {
-            // A write over what is gone, or in a namespace that is going, is a race and no refusal.
+            (Some(status), _) if namespace_is_going(status) => Ok(Written::NamespaceGone),
+            // A write over what is gone is a race and no refusal.
             (Some(status), _) if status.is_conflict() || status.is_already_exists() || status.is_not_found() => {
                 Ok(Written::Conflict)
             }

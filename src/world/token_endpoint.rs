@@ -19,17 +19,26 @@ pub struct Exchange {
     pub result: Result<Token, Fault>,
 }
 
-/// Asks for a token, once.
-pub async fn redeem(outbound: &Outbound, gates: &Gates, request: &TokenRequest, ca_bundle: Option<&[u8]>) -> Exchange {
+/// Asks for a token, once. `None`: by the time its turn at the gate came, we were no longer to ask.
+pub async fn redeem(
+    outbound: &Outbound,
+    gates: &Gates,
+    request: &TokenRequest,
+    ca_bundle: Option<&[u8]>,
+    still: impl Fn() -> bool,
+) -> Option<Exchange> {
     let _permit = gates.enter(&host_and_port(&request.endpoint)).await;
+    if !still() {
+        return None;
+    }
     let sent = clock::now();
     let result = ask(outbound, request, ca_bundle, sent).await;
-    Exchange { sent, finished: clock::now(), result }
+    Some(Exchange { sent, finished: clock::now(), result })
 }
 
 async fn ask(outbound: &Outbound, request: &TokenRequest, ca_bundle: Option<&[u8]>, sent: Timestamp) -> Result<Token, Fault> {
     let composed =
         request.compose().map_err(|why| Fault::new(FaultKind::Misconfigured, format!("No request could be made: {why}.")))?;
     let reply = outbound.send(composed, ca_bundle, MOST).await?;
-    judge(&reply, &[&request.client_secret], sent, clock::now())
+    judge(&reply, &request.secrets(), sent, clock::now())
 }
