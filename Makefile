@@ -28,7 +28,7 @@ check: ## Format, lints, generated files, licences
 	cargo clippy --locked --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	@$(MAKE) --no-print-directory crds
-	@git diff --exit-code --stat -- crds || { echo "crds/ is not what the types say: commit what 'make crds' has written"; exit 1; }
+	@[ -z "$$(git status --porcelain -- crds)" ] || { echo "crds/ is not what the types say: commit what 'make crds' has written"; exit 1; }
 	@tools/install.sh cargo-deny
 	target/tools/cargo-deny --log-level warn check bans licenses sources
 

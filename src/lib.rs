@@ -16,3 +16,42 @@ pub mod runtime;
 pub mod telemetry;
 #[cfg(feature = "operator")]
 pub mod world;
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    /// What each module may use beside itself.
+    const MAY_USE: [(&str, &[&str]); 6] = [
+        ("api", &[]),
+        ("oauth", &["api"]),
+        ("telemetry", &[]),
+        ("world", &["api", "oauth", "telemetry"]),
+        ("account", &["api", "oauth", "telemetry", "world"]),
+        ("runtime", &["api", "oauth", "telemetry", "world", "account"]),
+    ];
+
+    fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            if entry.path().is_dir() { files(&entry.path(), found) } else { found.push(entry.path()) }
+        }
+    }
+
+    #[test]
+    fn modules_use_only_what_stands_before_them() {
+        let mut seen = 0;
+        for (module, allowed) in MAY_USE {
+            let mut sources = vec![];
+            files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(module), &mut sources);
+            for source in sources {
+                let text = std::fs::read_to_string(&source).unwrap();
+                for used in text.split("crate::").skip(1) {
+                    let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                    seen += 1;
+                    assert!(used == module || allowed.contains(&used), "{} uses {used}", source.display());
+                }
+            }
+        }
+        assert!(seen > 50, "{seen}");
+    }
+}

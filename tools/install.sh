@@ -6,9 +6,10 @@
 #   tools/install.sh kubernetes | authorization-server | cargo-deny | debian | all
 #
 # OAUTH_OPERATOR_CACHE   where built tools are kept (default: ~/.cache/oauth-operator)
-# KUBEBUILDER_ASSETS     a folder with etcd, kube-apiserver, kube-controller-manager and kubectl to use instead
-# WITHOUT_DEBIAN=1       go without Debian packages where they cannot be installed; the tests that need them then
-#                        say so and are not run
+# KUBEBUILDER_ASSETS     a folder with etcd, kube-apiserver and kubectl (and kube-controller-manager, else it is built) to
+#                        use in place of our own
+# WITHOUT_DEBIAN=1       go without Prometheus where it cannot be installed; the tests that need it then say that they are
+#                        skipped
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${OAUTH_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/oauth-operator}
@@ -18,14 +19,12 @@ say() { printf '  %s\n' "$*" >&2; }
 
 kubernetes() {
   local version minor out log key flags name package began pid
-  if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
-    ln -sfn "$KUBEBUILDER_ASSETS" target/tools/kubernetes
-    return
-  fi
+  command -v setpriv >/dev/null || { say "setpriv is missing: install the Debian package util-linux"; exit 1; }
   version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' tools/kubernetes/go.mod)
   minor=$(echo "$version" | cut -d. -f2)
   key=$(cat tools/kubernetes/go.mod tools/kubernetes/go.sum tools/install.sh | sha256sum | cut -c1-12)
   out=$cache/kubernetes-$version-$key
+  [ -z "${KUBEBUILDER_ASSETS:-}" ] || out=$out-with-assets-$(echo "$KUBEBUILDER_ASSETS" | sha256sum | cut -c1-12)
   log=$cache/kubernetes-build.log
   mkdir -p "$out"
   flags="-s -w -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1"
@@ -33,6 +32,7 @@ kubernetes() {
   for package in go.etcd.io/etcd/server/v3 k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kubectl}; do
     name=$(basename "$package")
     [ "$name" != v3 ] || name=etcd
+    [ ! -x "${KUBEBUILDER_ASSETS:-/nowhere}/$name" ] || ln -sfn "$KUBEBUILDER_ASSETS/$name" "$out/$name"
     [ ! -x "$out/$name" ] || continue
     say "building $name (Kubernetes $version; the first build of all takes some minutes) ..."
     began=$SECONDS
@@ -74,8 +74,6 @@ cargo_deny() {
 debian() {
   local missing=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
-  command -v setpriv >/dev/null || missing+=(util-linux)
-  command -v curl >/dev/null || missing+=(curl)
   [ ${#missing[@]} -gt 0 ] || return 0
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing Debian packages: ${missing[*]} ..."

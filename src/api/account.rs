@@ -136,7 +136,8 @@ pub struct OAuthAccountSpec {
     pub grant: Grant,
     /// Scopes asked for (RFC 6749 §3.3).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 256), regex(pattern = r"^[\x21\x23-\x5B\x5D-\x7E]+$")), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
+    #[x_kube(validation = Rule::new("self.all(scope, scope.matches('^[!#-\\\\[\\\\]-~]+$'))").message("must hold one scope an entry, without spaces, quotation marks and backslashes"))]
     pub scopes: Vec<String>,
     /// Audience asked for, where the provider knows the parameter `audience`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,7 +165,8 @@ pub struct OAuthAccountSpec {
     pub refresh: Option<RefreshSchedule>,
     /// Hosts the token may be sent to: host or host:port, exact; `*.` covers one label.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 259), regex(pattern = super::provider::HOST)), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 259)), extend("x-kubernetes-list-type" = "set"))]
+    #[x_kube(validation = Rule::new("self.all(host, host.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*(:[0-9]{1,5})?$'))").message("must hold hosts such as api.example.com, api.example.com:8443 or *.example.com, and no URLs"))]
     pub allowed_hosts: Vec<String>,
     /// Secret in which the token is published.
     #[serde(default)]

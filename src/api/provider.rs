@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// An absolute https URL without user, query of its own or fragment trickery: no spaces, no `@` in the authority.
+/// An absolute https URL without user and fragment.
 pub const HTTPS_URL: &str = r"^https://[^\s/?#@]+(/[^\s#]*)?(\?[^\s#]*)?$";
 /// An issuer identifier (RFC 8414 §2): https, no query, no fragment.
 pub const ISSUER_URL: &str = r"^https://[^\s/?#@]+(/[^\s?#]*)?$";
@@ -19,7 +19,8 @@ pub const HOST: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0
 pub struct CustomProvider {
     /// Token endpoint (RFC 6749 §3.2).
     #[serde(rename = "tokenURL")]
-    #[schemars(length(max = 2048), regex(pattern = HTTPS_URL))]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^https://[^\\\\s/?#@]+(/[^\\\\s#]*)?([?][^\\\\s#]*)?$')").message("must be an https URL without user and fragment, such as https://login.example.com/oauth2/token"))]
     pub token_url: String,
     /// Authorization endpoint (RFC 6749 §3.1).
     #[serde(rename = "authorizationURL", skip_serializing_if = "Option::is_none")]
@@ -360,7 +361,8 @@ pub struct Provider {
     pub preset: Option<String>,
     /// Issuer identifier; the endpoints are discovered (RFC 8414, OpenID Connect Discovery 1.0).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), regex(pattern = ISSUER_URL))]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^https://[^\\\\s/?#@]+(/[^\\\\s?#]*)?$')").message("must be an https URL without user, query and fragment, such as https://login.example.com/realms/a"))]
     pub issuer: Option<String>,
     /// Endpoints written out.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -223,6 +223,7 @@ fn place<K>(object: &PartialObjectMeta<K>) -> Place {
 /// The account in an event, without what nobody reads: managed fields are most of an object's size. One that this
 /// version cannot read is as good as gone, and that is said: it must not stop the others, nor be served by what it was.
 fn readable(event: Event<DeserializeGuard<OAuthAccount>>, world: &World) -> Event<OAuthAccount> {
+    #[expect(clippy::result_large_err, reason = "what is not readable is handed on in the same way")]
     let read = |guard: DeserializeGuard<OAuthAccount>| match guard.0 {
         Ok(mut account) => {
             account.metadata.managed_fields = None;

@@ -7,6 +7,7 @@ use crate::testbed::faulty_endpoint::FaultyEndpoint;
 use crate::testbed::process::free_port;
 use crate::testbed::story::account;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// The API server itself refuses these, with no operator about.
 #[tokio::test(flavor = "multi_thread")]
@@ -16,12 +17,24 @@ async fn a_malformed_object_is_refused_with_what_is_allowed() -> Result<()> {
     let provider = json!({"issuer": "https://login.example.com"});
     let key = json!({"name": "s", "key": "k"});
     let long = "x".repeat(201);
-    for (name, patch, words) in [
+    let cases = [
         ("a", json!({"provider": {"issuer": null}}), "must set exactly one of `preset`, `issuer` and `custom`"),
         ("a", json!({"provider": {"preset": "Coze"}}), "must set exactly one of `preset`, `issuer` and `custom`"),
-        ("a", json!({"provider": {"issuer": "http://login.example.com"}}), "spec.provider.issuer"),
-        ("a", json!({"provider": {"issuer": "https://login.example.com/?tenant=a"}}), "spec.provider.issuer"),
-        ("a", json!({"provider": {"issuer": "https://user@login.example.com"}}), "spec.provider.issuer"),
+        (
+            "a",
+            json!({"provider": {"issuer": "http://login.example.com"}}),
+            "must be an https URL without user, query and fragment",
+        ),
+        (
+            "a",
+            json!({"provider": {"issuer": "https://login.example.com/?tenant=a"}}),
+            "must be an https URL without user, query and fragment",
+        ),
+        (
+            "a",
+            json!({"provider": {"issuer": "https://user@login.example.com"}}),
+            "must be an https URL without user, query and fragment",
+        ),
         (
             "a",
             json!({"provider": {"parameters": {"Tenant": "a"}}}),
@@ -40,11 +53,11 @@ async fn a_malformed_object_is_refused_with_what_is_allowed() -> Result<()> {
             "must set `client.secretRef` for this `client.authMethod`",
         ),
         ("a", json!({"client": {"authMethod": "clientSecretPost"}}), "supported values: \"ClientSecretBasic\""),
-        ("a", json!({"scopes": ["a b"]}), "spec.scopes[0]"),
+        ("a", json!({"scopes": ["a b"]}), "must hold one scope an entry"),
         ("a", json!({"scopes": ["a", "a"]}), "Duplicate value"),
         ("a", json!({"refresh": {}}), "must set exactly one of `beforeExpirySeconds` and `beforeExpiryPercent`"),
         ("a", json!({"refresh": {"beforeExpiryPercent": 51}}), "should be less than or equal to 50"),
-        ("a", json!({"allowedHosts": ["https://api.example.com"]}), "spec.allowedHosts[0]"),
+        ("a", json!({"allowedHosts": ["https://api.example.com"]}), "must hold hosts such as api.example.com"),
         ("a", json!({"tokenSecret": {"labels": {"kubernetes.io/x": "y"}}}), "`labels` may not use the prefixes kubernetes.io/"),
         (
             "a",
@@ -63,18 +76,52 @@ async fn a_malformed_object_is_refused_with_what_is_allowed() -> Result<()> {
         ),
         ("a", json!({"tokenSecret": {"type": "kubernetes.io/service-account-token"}}), "spec.tokenSecret.type"),
         ("a", json!({"tokenSecret": {"data": {"access_token": "x"}}}), "may not be those the operator writes itself"),
+        (
+            "a",
+            json!({"provider": {"issuer": null, "custom": {"tokenURL": "http://login.example.com/token"}}}),
+            "must be an https URL without user and fragment, such as",
+        ),
+        ("a", json!({"client": {"secretRef": null}}), "must set `client.secretRef` for `grant.clientCredentials`"),
+        ("a", json!({"tokenSecret": {"labels": {"-a": "y"}}}), "keys of `labels` must be label names"),
+        ("a", json!({"tokenSecret": {"annotations": {"a b": "y"}}}), "keys of `annotations` must be annotation names"),
+        ("a", json!({"tokenSecret": {"data": {"a/b": "x"}}}), "keys of `data` must consist of letters"),
+        (
+            "a",
+            json!({"grant": {"clientCredentials": null, "tokenExchange": {"subjectToken": {}}}}),
+            "must set exactly one of `serviceAccountToken` and `secretRef`",
+        ),
         (long.as_str(), json!({}), "must have at most 200 characters"),
-    ] {
+    ];
+    // Every sentence that the definition knows is heard at least once.
+    let definition: Value = serde_json::to_value(oauth_operator::api::schema::definitions().remove(0).1)?;
+    let mut unheard = BTreeSet::new();
+    collect_messages(&definition, &mut unheard);
+    for (name, patch, words) in cases {
         let manifest = account(name, &provider, &client, &patch).to_string();
         let refusal = kubectl.feed(&["apply", "--dry-run=server", "-f", "-"], &manifest);
         let refusal = refusal.err().ok_or_else(|| format!("accepted: {patch}"))?;
         assert!(refusal.contains(words), "{patch} must be refused with {words:?}, not: {refusal}");
+        unheard.retain(|message| !refusal.contains(message.as_str()));
     }
+    assert!(unheard.is_empty(), "no case for {unheard:?}");
     let misspelled = account("a", &provider, &client, &json!({"scope": ["read"]})).to_string();
     let refusal = kubectl.feed(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], &misspelled);
     assert!(refusal.is_err_and(|refusal| refusal.contains("unknown field \"spec.scope\"")));
     kubectl.feed(&["apply", "--dry-run=server", "-f", "-"], &account("a", &provider, &client, &json!({})).to_string())?;
     Ok(())
+}
+
+fn collect_messages(node: &Value, messages: &mut BTreeSet<String>) {
+    match node {
+        Value::Object(object) => {
+            for rule in object.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+                messages.extend(rule["message"].as_str().map(str::to_owned));
+            }
+            object.values().for_each(|value| collect_messages(value, messages));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_messages(item, messages)),
+        _ => {}
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,6 +271,12 @@ async fn a_provider_that_answers_nonsense_is_quoted_and_bounded() -> Result<()> 
     assert!(next.0.duration_since(last.0).as_secs() >= 30, "Retry-After: 30 is heard");
     assert_eq!(endpoint.requests("/rate-limited"), 1);
 
+    // Tokens that are nearly over when they come are not published, and not asked for without end.
+    story.account("fleeting", &custom("/lifetime/2"), &client, &json!({}))?;
+    let message = story.until("fleeting", "Ready", "False", "ProviderError").await?;
+    assert!(message.contains("lives for"), "{message}");
+    assert!(endpoint.requests("/lifetime/2") <= 3, "{} requests", endpoint.requests("/lifetime/2"));
+
     // A lifetime in milliseconds since the epoch, ten minutes ahead, is understood for what it is.
     let ahead = jiff::Timestamp::now().as_millisecond() + 600_000;
     story.account("epoch", &custom(&format!("/lifetime/{ahead}")), &client, &json!({}))?;
@@ -272,5 +325,24 @@ async fn a_provider_that_cannot_be_reached_is_named_with_the_cause() -> Result<(
         let message = story.until(name, "Ready", "False", reason).await?;
         assert!(message.contains(words), "{name}: {message}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discovery_speaks_both_dialects_and_trusts_no_document() -> Result<()> {
+    let (story, provider) = story("discovery").await?;
+    let _operator = story.operator_with("operator-1", &["--allowed-cidrs", "127.0.0.1/32"]).await?;
+    let endpoint = FaultyEndpoint::start().await?;
+    story.ca("faulty-ca", &endpoint.ca)?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    let issuer = |path: &str| json!({"issuer": format!("{}/{path}", endpoint.url), "caBundleRef": {"name": "faulty-ca"}});
+    story.account("rfc8414", &issuer("rfc8414"), &client, &json!({}))?;
+    story.until_ready("rfc8414").await?;
+    story.account("endless", &issuer("endless"), &client, &json!({}))?;
+    let message = story.until("endless", "Ready", "False", "ProviderError").await?;
+    assert!(message.contains("larger than 1024 KiB"), "{message}");
+    story.account("inside", &issuer("inside"), &client, &json!({}))?;
+    let message = story.until("inside", "Stalled", "True", "Configuration").await?;
+    assert!(message.contains("its address is not a public one"), "{message}");
     Ok(())
 }

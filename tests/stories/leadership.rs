@@ -99,3 +99,41 @@ async fn what_keeps_it_from_starting_is_said_in_a_sentence() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_flag_has_its_twin_in_the_environment_and_proxies_there_are_ignored() -> Result<()> {
+    use crate::testbed::operator::executable;
+    use crate::testbed::process::Process;
+    let (story, provider) = story("environment").await?;
+    let environment = [
+        ("KUBECONFIG", story.kubeconfig.display().to_string()),
+        ("OAUTH_OPERATOR_NAMESPACE", story.system.clone()),
+        ("OAUTH_OPERATOR_IDENTITY", "from-the-environment".into()),
+        ("OAUTH_OPERATOR_WATCH_NAMESPACES", story.apps.clone()),
+        ("OAUTH_OPERATOR_ALLOWED_CIDRS", "127.0.0.0/8, 10.0.0.0/8".into()),
+        ("OAUTH_OPERATOR_REQUIRE_TOKEN_HOSTS", "1".into()),
+        ("OAUTH_OPERATOR_LISTEN", "127.0.0.1:0".into()),
+        ("OAUTH_OPERATOR_LOG_FORMAT", "json".into()),
+        ("OAUTH_OPERATOR_LOG_LEVEL", "warn".into()),
+        ("HTTPS_PROXY", "http://127.0.0.1:1".into()),
+        ("HTTP_PROXY", "http://127.0.0.1:1".into()),
+        ("ALL_PROXY", "http://127.0.0.1:1".into()),
+    ];
+    let process = Process::start("by-environment", &story.folder, &executable(), &[], &environment)?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account("one", &issuer(provider), &client, &json!({}))?;
+    let message = story.until("one", "Stalled", "True", "Configuration").await?;
+    assert!(message.contains("token-hosts"), "REQUIRE_TOKEN_HOSTS=1 counts: {message}");
+    let host = provider.issuer.trim_start_matches("https://");
+    story.kubectl().run(&["annotate", "secret", "one-client", &format!("oauth-operator.dev/token-hosts={host}")])?;
+    story.until_ready("one").await?;
+    let output = process.output();
+    assert!(!output.contains("\"level\":\"debug\"") && !output.contains("elected leader"), "{output}");
+    assert!(output.contains("\"target\":\"audit\""), "the audit line is written at every level: {output}");
+    let named = output.lines().find(|line| line.contains("no token obtained")).ok_or("no warning")?;
+    assert!(named.contains("\"name\":\"one\""), "a warning names its account at every level: {named}");
+    let holder = story.cluster.kubectl().namespaced(&story.system);
+    let holder = holder.run(&["get", "lease", "oauth-operator", "-o", "jsonpath={.spec.holderIdentity}"])?;
+    assert_eq!(holder, "from-the-environment");
+    Ok(())
+}

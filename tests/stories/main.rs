@@ -2,6 +2,7 @@
 //! and an operator limited to them.
 
 #![allow(clippy::disallowed_methods, reason = "tests read the clock to compare it with what they are told")]
+#![allow(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 #[path = "../testbed/mod.rs"]
 mod testbed;

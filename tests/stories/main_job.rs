@@ -45,6 +45,10 @@ async fn an_applied_account_has_a_valid_token_in_a_secret() -> Result<()> {
         ("OAuthAccount", account.metadata.uid.as_deref(), Some(true))
     );
     let labels = secret.metadata.labels.unwrap_or_default();
+    assert_eq!(
+        (labels["app.kubernetes.io/name"].as_str(), labels["app.kubernetes.io/component"].as_str()),
+        ("oauth-operator", "access-token")
+    );
     assert_eq!(labels["app.kubernetes.io/managed-by"], "oauth-operator");
     assert_eq!(Some(&labels["oauth-operator.dev/account-uid"]), account.metadata.uid.as_ref());
     assert_eq!(account.metadata.finalizers, None, "deleting must never hang on us");
@@ -63,6 +67,8 @@ async fn an_applied_account_has_a_valid_token_in_a_secret() -> Result<()> {
         (&audit[0]["namespace"], &audit[0]["name"], &audit[0]["result"]),
         (&json!(story.apps), &json!("coze"), &json!("success"))
     );
+    assert_eq!((&audit[0]["who"], &audit[0]["what"]), (&json!("operator-1"), &json!("token obtained")));
+    assert!(audit[0]["requestID"].as_str().is_some_and(|id| !id.is_empty()));
     let keys = ["level", "ts", "msg", "target"];
     assert!(log.iter().all(|line| keys.iter().all(|key| line[key].is_string())), "every line has {keys:?}");
     Ok(())
@@ -72,7 +78,7 @@ async fn an_applied_account_has_a_valid_token_in_a_secret() -> Result<()> {
 async fn before_a_token_expires_there_is_a_new_one_and_ready_stays_true() -> Result<()> {
     let (story, provider) = story("renewal").await?;
     let _operator = story.operator("operator-1").await?;
-    let client = provider.register(8, "client_secret_basic").await?;
+    let client = provider.register(10, "client_secret_basic").await?;
     story.account("short", &issuer(provider), &client, &json!({}))?;
     story.until_ready("short").await?;
     let mut seen: Vec<(i64, Timestamp, String)> = vec![];
@@ -94,9 +100,12 @@ async fn before_a_token_expires_there_is_a_new_one_and_ready_stays_true() -> Res
     assert_eq!(generations, [1, 2, 3, 4]);
     for pair in seen.windows(2) {
         let gap = pair[1].1.duration_since(pair[0].1).as_secs();
-        assert!((3..=6).contains(&gap), "an 8 s token is refreshed after 50 to 60 % of its life, not {gap} s");
+        assert!((5..=7).contains(&gap), "a 10 s token is refreshed after 50 to 60 % of its life, not {gap} s");
         assert_ne!(pair[0].2, pair[1].2);
     }
+    let status = story.get("short")?.status.ok_or("no status")?;
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").ok_or("no Ready")?;
+    assert!(ready.last_transition_time.0 < seen[1].1, "lastTransitionTime moves only when the status flips");
     let (issued, refused) = provider.token_requests(&client).await?;
     assert!((4..=5).contains(&issued) && refused == 0, "one request a refresh: {issued}");
     let writes = story.writes_by_operator()?.into_iter().filter(|write| write.contains("short")).count();
@@ -204,5 +213,62 @@ async fn a_spec_that_asks_for_another_token_gets_one_and_suspend_pauses() -> Res
     patch(json!({"spec": {"suspend": false}}))?;
     story.until_generation("edited", 3).await?;
     assert_eq!(story.key("edited-token", "scope")?, "admin");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_asks_for_a_new_token_by_annotation() -> Result<()> {
+    let (story, provider) = story("by-hand").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account("asked", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("asked").await?;
+    let annotation = "oauth-operator.dev/refresh-requested-at";
+    let moment = Timestamp::now().to_string();
+    story.kubectl().run(&["annotate", "oauthaccounts", "--all", &format!("{annotation}={moment}")])?;
+    story.until_generation("asked", 2).await?;
+    let handled = story.get("asked")?.status.and_then(|status| status.last_handled_refresh_time).ok_or("no echo")?;
+    assert_eq!(handled.0.as_second(), moment.parse::<Timestamp>()?.as_second());
+    assert_eq!(provider.token_requests(&client).await?, (2, 0), "once");
+    story.kubectl().run(&["annotate", "--overwrite", "oauthaccount", "asked", &format!("{annotation}=now")])?;
+    let message = story.until("asked", "Stalled", "True", "Configuration").await?;
+    assert!(message.contains(annotation) && message.contains("2026-01-31T09:30:00Z"), "{message}");
+    Ok(())
+}
+
+/// A provider that takes connections and never answers: stopped, not gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_hangs_holds_up_nobody_else_and_its_return_is_enough() -> Result<()> {
+    use crate::testbed::authorization_server::AuthorizationServer;
+    let (story, well) = story("hanging").await?;
+    let _operator = story.operator("operator-1").await?;
+    let hanging = AuthorizationServer::start("hanging-provider").await?;
+    story.ca("hanging-ca", &hanging.ca)?;
+    let short = hanging.register(12, "client_secret_basic").await?;
+    let provider = json!({"issuer": hanging.issuer, "caBundleRef": {"name": "hanging-ca"}});
+    story.account("published", &provider, &short, &json!({}))?;
+    story.until_ready("published").await?;
+
+    hanging.process().signal(rustix::process::Signal::STOP);
+    for number in 0..5 {
+        story.account(&format!("waiting-{number}"), &provider, &short, &json!({}))?;
+    }
+    let client = well.register(3600, "client_secret_basic").await?;
+    story.account("unaffected", &issuer(well), &client, &json!({}))?;
+    story.until_ready("unaffected").await?;
+    assert_eq!(story.condition("waiting-0", "Ready")?.map(|(status, _, _)| status).as_deref(), Some("Unknown"), "it still waits");
+    let message = story.until("waiting-0", "Ready", "False", "Network").await?;
+    assert!(message.contains("did not answer in time"), "{message}");
+
+    // Its published token expires while a request hangs, and status says so to the second all the same.
+    story.until("published", "Ready", "False", "TokenExpired").await?;
+    let status = story.get("published")?.status.ok_or("no status")?;
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").ok_or("no Ready")?;
+    assert_eq!(ready.last_transition_time.0, status.token.ok_or("no token")?.expiration_time.0);
+
+    hanging.process().signal(rustix::process::Signal::CONT);
+    for name in ["waiting-0", "waiting-4", "published"] {
+        story.until_ready(name).await?;
+    }
     Ok(())
 }

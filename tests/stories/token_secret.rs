@@ -30,6 +30,22 @@ async fn it_is_healed_when_it_is_edited_and_made_again_when_it_is_deleted() -> R
     assert_eq!(story.key("healed-token", "access_token")?, first);
     assert_eq!(provider.token_requests(&client).await?, (1, 0));
 
+    // So is an owner that was taken away.
+    kubectl.run(&[
+        "patch",
+        "secret",
+        "healed-token",
+        "--type=json",
+        "-p",
+        r#"[{"op": "remove", "path": "/metadata/ownerReferences"}]"#,
+    ])?;
+    let owned = || -> Result<Option<()>> {
+        let owners = story.read_secret("healed-token")?.ok_or("gone")?.metadata.owner_references;
+        Ok(owners.filter(|owners| !owners.is_empty()).map(drop))
+    };
+    eventually(limit, owned).await?.ok_or("the ownerReference must be put back")?;
+    assert_eq!(provider.token_requests(&client).await?, (1, 0));
+
     // Keys that somebody adds are theirs.
     kubectl.run(&["patch", "secret", "healed-token", "--type=merge", "-p", r#"{"data": {"extra": "eA=="}}"#])?;
 
@@ -74,10 +90,16 @@ async fn damage_done_while_no_operator_runs_is_healed_at_its_start() -> Result<(
     ])?;
     story.kubectl().run(&["delete", "secret", "deleted-token"])?;
     let kept = story.read_secret("kept-token")?;
+    let reads = || -> Result<usize> {
+        Ok(story.requests_by_operator()?.iter().filter(|request| *request == "get secrets kept-token").count())
+    };
+    let reads_before = reads()?;
+    assert!(reads_before > 0, "reads are audited");
     let _operator = story.operator("operator-2").await?;
     story.until_generation("forged", 2).await?;
     story.until_generation("deleted", 2).await?;
     assert_eq!(story.read_secret("kept-token")?, kept, "what is whole is left alone");
+    assert_eq!(reads()?, reads_before, "and not even read");
     assert_eq!(provider.token_requests(&client).await?, (5, 0));
     Ok(())
 }
@@ -161,4 +183,38 @@ async fn a_secret_of_somebody_else_is_refused_and_left_as_it_is() -> Result<()> 
     story.until_ready("greedy").await?;
     assert_eq!(story.condition("greedy", "SecretConflict")?, None);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_goes_with_its_accounts_also_when_the_operator_is_gone() -> Result<()> {
+    let (story, provider) = story("leaving").await?;
+    let operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account("one", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("one").await?;
+    operator.process.signal(rustix::process::Signal::TERM);
+    assert!(operator.process.end_within(Duration::from_secs(10)).await.is_some());
+    story.cluster.kubectl().run(&["delete", "namespace", &story.apps, "--timeout=60s"])?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_replaced_by_one_of_its_name_waits_for_its_predecessors_secret() -> Result<()> {
+    let (story, provider) = story("replaced").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account("again", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("again").await?;
+    let first = story.get("again")?.metadata.uid;
+    story.kubectl().run(&["delete", "oauthaccount", "again"])?;
+    story.account("again", &issuer(provider), &client, &json!({}))?;
+    assert_ne!(story.get("again")?.metadata.uid, first);
+    let own = || -> Result<Option<()>> {
+        assert_eq!(story.condition("again", "SecretConflict")?, None, "our own predecessor is no stranger");
+        let owners = story.read_secret("again-token")?.and_then(|secret| secret.metadata.owner_references);
+        let uid = story.get("again")?.metadata.uid;
+        Ok(owners.filter(|owners| Some(&owners[0].uid) == uid.as_ref()).map(drop))
+    };
+    eventually(Duration::from_secs(60), own).await?.ok_or("the new account must have a Secret of its own")?;
+    story.until_ready("again").await
 }

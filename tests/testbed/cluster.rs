@@ -166,7 +166,7 @@ fn kubeconfig(folder: &Path, name: &str, cluster: &Value, credentials: &Credenti
     Ok(path)
 }
 
-/// Every write, without bodies: who wrote what, and how it ended.
+/// Every write and every read of a Secret, without bodies: who did what, and how it ended.
 const AUDIT_POLICY: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -174,5 +174,8 @@ omitStages: [RequestReceived]
 rules:
 - level: Metadata
   verbs: [create, update, patch, delete, deletecollection]
+- level: Metadata
+  verbs: [get]
+  resources: [{group: '', resources: [secrets]}]
 - level: None
 ";

@@ -72,8 +72,14 @@ fn token(lifetime: &str) -> Response<Full<Bytes>> {
     reply(200, "application/json", format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":{lifetime}}}"#))
 }
 
+fn document(host: &str, issuer: &str, token_endpoint: &str) -> Response<Full<Bytes>> {
+    let document = serde_json::json!({"issuer": format!("https://{host}/{issuer}"), "token_endpoint": token_endpoint});
+    reply(200, "application/json", document.to_string())
+}
+
 async fn answer(request: Request<Incoming>, requests: Arc<Mutex<HashMap<String, u64>>>) -> Answer {
     let path = request.uri().path().to_owned();
+    let host = request.headers().get("host").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let credentials = request.headers().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let count = {
@@ -95,15 +101,21 @@ async fn answer(request: Request<Incoming>, requests: Arc<Mutex<HashMap<String, 
         }
         ["lifetime-in-words"] => token("\"soon\""),
         ["lifetime", seconds] => token(seconds),
-        // The secret, the body and the header come back in an error's words.
+        // The secret, the header and the body come back in an error's words.
         ["echo"] => {
             use base64::Engine;
             let basic = credentials.strip_prefix("Basic ").unwrap_or_default();
             let decoded = base64::engine::general_purpose::STANDARD.decode(basic).unwrap_or_default();
-            let words = format!("{} {}", String::from_utf8_lossy(&decoded), String::from_utf8_lossy(&body));
+            let words = format!("{credentials} {} {}", String::from_utf8_lossy(&decoded), String::from_utf8_lossy(&body));
             let error = serde_json::json!({"error": "invalid_client", "error_description": words});
             reply(401, "application/json", error.to_string())
         }
+        // An issuer that speaks RFC 8414 only, one whose document is endless, and one that points inside.
+        [".well-known", "oauth-authorization-server", "rfc8414"] => {
+            document(&host, "rfc8414", &format!("https://{host}/lifetime/3600"))
+        }
+        ["endless", ".well-known", "openid-configuration"] => reply(200, "application/json", vec![b' '; 2 << 20]),
+        ["inside", ".well-known", "openid-configuration"] => document(&host, "inside", "https://127.0.0.2:8443/token"),
         ["rate-limited"] => {
             let mut response = reply(429, "text/plain", "slow down");
             response.headers_mut().insert("retry-after", "30".parse().expect("a header"));

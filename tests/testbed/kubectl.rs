@@ -23,9 +23,10 @@ impl Kubectl {
         Self { namespace: Some(namespace.to_owned()), ..self.clone() }
     }
 
-    fn output(&self, arguments: &[&str], input: &str) -> Result<Output> {
+    /// What it prints and how it ends, with something on standard input.
+    pub fn output(&self, arguments: &[&str], input: &str) -> Result<Output> {
         let mut command = Command::new(binary("kubectl")?);
-        command.env("KUBECONFIG", &self.kubeconfig).arg("--cache-dir").arg(self.kubeconfig.with_extension("cache"));
+        command.env("KUBECONFIG", &self.kubeconfig).arg("--cache-dir").arg(super::process::folder("kubectl-cache")?);
         command.args(self.namespace.iter().flat_map(|namespace| ["--namespace", namespace]));
         let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         child.stdin.take().ok_or("no stdin")?.write_all(input.as_bytes())?;

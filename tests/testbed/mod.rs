@@ -1,6 +1,7 @@
 //! The real parts that tests, demo and bench stand on: a Kubernetes control plane, an authorization server, the operator,
 //! Prometheus. Each is a process of its own that ends with its caller, however that ends.
 #![allow(dead_code, reason = "tests, demo and bench each use their part")]
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "it speaks to whoever runs the tests")]
 #![allow(clippy::expect_used, reason = "a testbed that cannot go on stops and says where")]
 
 pub mod authorization_server;

@@ -62,9 +62,10 @@ impl Operator {
         Ok(line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()))
     }
 
-    /// Its log, line by line.
+    /// Its log, line by line; a line that is no JSON is a failure.
     pub fn log(&self) -> Vec<Value> {
-        self.process.output().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("a log line that is no JSON: {line}"));
+        self.process.output().lines().map(parse).collect()
     }
 
     /// Whether it leads.

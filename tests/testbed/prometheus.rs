@@ -44,6 +44,16 @@ impl Prometheus {
     }
 }
 
+/// Whether Prometheus is not there and the run was told to go without it; says so loudly. Else its absence is a failure.
+pub fn told_to_go_without() -> bool {
+    let there = Command::new("promtool").arg("--version").output().is_ok();
+    let skip = !there && std::env::var("WITHOUT_DEBIAN").is_ok_and(|value| value == "1");
+    if skip {
+        eprintln!("SKIPPED, as told by WITHOUT_DEBIAN=1: this test needs Prometheus, which is not installed");
+    }
+    skip
+}
+
 /// What promtool has to say against a scrape; empty when it is content.
 pub fn promtool_check_metrics(scrape: &str) -> Result<String> {
     let mut child = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
