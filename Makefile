@@ -21,6 +21,11 @@ test: ## All tests, on real parts; installs what they need
 	@tools/install.sh authorization-server
 	cargo test --locked
 
+.PHONY: bench
+bench: ## Measure: thousands of accounts beside the API server's own ceiling (minutes; release build)
+	@tools/install.sh kubernetes
+	cargo bench --locked --bench accounts
+
 .PHONY: check
 check: ## Format, lints, generated files, licences
 	cargo fmt --check

@@ -81,13 +81,17 @@ async fn redeem(
     if let (Trigger::Schedule, Some(planned)) = (trigger, &seen.status.next_refresh_time) {
         world.metrics.lateness.observe(clock::now().duration_since(planned.0).as_secs_f64().max(0.0));
     }
-    let exchange = token_endpoint::redeem(&world.outbound, &world.gates, request, ca_bundle, hands.may_ask).await;
+    // Who has no token goes before all whose token still lives.
+    let deadline = seen.standing().map_or_else(clock::now, |token| token.expiration_time.0);
+    let exchange = token_endpoint::redeem(&world.outbound, &world.gates, request, ca_bundle, deadline, hands.may_ask).await;
     let exchange = exchange.ok_or(ApiError::LeaseLost)?;
     let result = exchange.result.as_ref().map_or_else(|fault| fault.kind.metric(), |_| "success");
     let took = exchange.finished.duration_since(exchange.sent).as_secs_f64();
-    world.metrics.token_requests.with_label_values(&[provider, grant, result]).inc();
-    world.metrics.token_duration.with_label_values(&[provider, grant]).observe(took);
-    world.health.token_request(exchange.result.is_ok(), exchange.finished);
+    if exchange.asked {
+        world.metrics.token_requests.with_label_values(&[provider, grant, result]).inc();
+        world.metrics.token_duration.with_label_values(&[provider, grant]).observe(took);
+        world.health.token_request(exchange.result.is_ok(), exchange.finished);
+    }
     match &exchange.result {
         Ok(token) => tracing::info!(
             target: "audit",

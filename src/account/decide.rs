@@ -1,6 +1,5 @@
 //! What to do next, as a function of what was seen and of `now`.
 
-use super::schedule::renewal;
 use super::{Contents, Held, Plan, Record, Seen, Stray, TokenSecretView, report, token_secret_name};
 use crate::api::{OAuthAccountStatus, Trigger};
 use crate::oauth::{Fault, TokenRequest};
@@ -132,7 +131,7 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     if seen.publish_refused {
         return None;
     }
-    let unpublished = seen.unpublished.as_ref().filter(|record| answers(record, plan, now));
+    let unpublished = seen.unpublished.as_ref().filter(|record| record.answers(plan, now));
     let (contents, record, over) = match (view, unpublished) {
         (TokenSecretView::Foreign(_) | TokenSecretView::Departing(_), _) => return None,
         (_, Some(_)) if seen.attempt.is_none() && seen.waits(now) && !edited(seen) => return None,
@@ -153,7 +152,7 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
 
 /// The next step towards a token, where one is due.
 fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> Option<Next> {
-    let unpublished = seen.unpublished.as_ref().is_some_and(|record| answers(record, plan, now));
+    let unpublished = seen.unpublished.as_ref().is_some_and(|record| record.answers(plan, now));
     if seen.attempted || unpublished || matches!(view, TokenSecretView::Foreign(_) | TokenSecretView::Departing(_)) {
         return None;
     }
@@ -186,26 +185,14 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
     match seen.record() {
         None => Some(Trigger::Missing),
         Some(record) if record.request_digest != plan.request_digest() => Some(Trigger::SpecChanged),
-        Some(record) if !serves(record, seen, plan, now) => Some(Trigger::Schedule),
+        Some(record) if !record.serves(plan, seen.uid(), now) => Some(Trigger::Schedule),
         Some(_) => seen.requested().map(|_| Trigger::Requested),
     }
-}
-
-/// Whether a record is a valid token of the kind that is asked for.
-fn answers(record: &Record, plan: &Plan, now: Timestamp) -> bool {
-    record.request_digest == plan.request_digest() && record.public.expiration_time.0 > now
 }
 
 /// Whether the spec has changed since status spoke of it.
 fn edited(seen: &Seen) -> bool {
     seen.status.observed_generation != Some(seen.generation())
-}
-
-/// Whether a record answers what is asked for and need not be replaced yet.
-pub(super) fn serves(record: &Record, seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
-    let token = &record.public;
-    let renewal = renewal(token.issued_time.0, token.expiration_time.0, plan.refresh.as_ref(), seen.uid());
-    record.request_digest == plan.request_digest() && renewal > now
 }
 
 /// What lets the attempt be made now; `None` while it has to wait after a failure that nothing has changed since.

@@ -4,6 +4,7 @@
 #[cfg(feature = "operator")]
 pub mod act;
 mod backoff;
+mod credentials;
 mod decide;
 #[cfg(feature = "operator")]
 mod inputs;
@@ -18,12 +19,11 @@ mod schedule;
 mod secret;
 mod seen;
 
+pub use credentials::{Credentials, Inputs, readable, references_digest};
 pub use decide::{Next, decide};
 pub use plan::{ClientIDFrom, EndpointSource, Plan, Refusal, token_secret_name};
 pub use publication::{Contents, Record, Template};
 pub use report::{Notice, grant, notices, provider, report};
 pub use schedule::{fraction, renewal};
 pub use secret::{manifest, patch, view};
-pub use seen::{
-    AttemptOutcome, Credentials, Held, Inputs, Outcome, SecretMark, Seen, Stray, TokenSecretView, readable, references_digest,
-};
+pub use seen::{AttemptOutcome, Held, Outcome, SecretMark, Seen, Stray, TokenSecretView};

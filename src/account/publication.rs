@@ -2,6 +2,7 @@
 //! nothing the Secret itself is the record.
 
 use super::Plan;
+use super::schedule::renewal;
 use crate::api::{ExpirySource, OAuthAccount, TokenStatus, vocabulary as v};
 use crate::oauth::{Sensitive, Token};
 use jiff::Timestamp;
@@ -92,6 +93,17 @@ impl Record {
             fingerprint: token.access_token.fingerprint(),
         };
         Self { access_token: token.access_token, public, request_digest: plan.request_digest() }
+    }
+
+    /// Whether it is a valid token of the kind that is asked for.
+    pub fn answers(&self, plan: &Plan, now: Timestamp) -> bool {
+        self.request_digest == plan.request_digest() && self.public.expiration_time.0 > now
+    }
+
+    /// Whether it answers what is asked for and need not be replaced yet.
+    pub fn serves(&self, plan: &Plan, uid: &str, now: Timestamp) -> bool {
+        let renewal = renewal(self.public.issued_time.0, self.public.expiration_time.0, plan.refresh.as_ref(), uid);
+        self.request_digest == plan.request_digest() && renewal > now
     }
 
     /// What the token Secret must hold.

@@ -1,7 +1,6 @@
 //! What status says, as a function of what was seen and of `now`; and what people are told by an Event.
 
 use super::backoff::next_attempt;
-use super::decide::serves;
 use super::plan::token_secret_name;
 use super::schedule::renewal;
 use super::{Plan, Refusal, Seen, TokenSecretView};
@@ -104,7 +103,7 @@ fn forgive(status: &mut OAuthAccountStatus) {
 
 /// The token Secret was read, is ours, and holds a token that need not be replaced yet.
 fn healthy(seen: &Seen, now: Timestamp) -> bool {
-    matches!((seen.record(), &seen.plan), (Some(record), Ok(plan)) if serves(record, seen, plan, now))
+    matches!((seen.record(), &seen.plan), (Some(record), Ok(plan)) if record.serves(plan, seen.uid(), now))
 }
 
 fn next_refresh(seen: &Seen, plan: &Plan) -> Option<Time> {

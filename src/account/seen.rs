@@ -1,10 +1,9 @@
 //! What has been seen of one account: the argument of `decide`, and how an outcome changes it.
 
-use super::{Contents, Plan, Record, Refusal};
+use super::{Contents, Inputs, Plan, Record, Refusal};
 use crate::api::{Attempt, AttemptResult, OAuthAccount, OAuthAccountStatus, TokenStatus, Trigger};
-use crate::oauth::{Fault, FaultKind, Sensitive, Token, hex, host_and_port};
+use crate::oauth::{Fault, Token};
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use url::Url;
 
@@ -57,53 +56,6 @@ pub enum TokenSecretView {
         /// The record read from it; none where somebody has changed it.
         record: Option<Record>,
     },
-}
-
-/// What the seed Secrets and the CA bundle hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// Client identifier.
-    pub client_id: String,
-    /// Client secret.
-    pub client_secret: Sensitive,
-    /// PEM certificates.
-    pub ca_bundle: Option<Vec<u8>>,
-    /// Annotation `token-hosts` of each Secret that a credential comes from, with the Secret's name.
-    pub token_hosts: Vec<(String, Option<String>)>,
-}
-
-impl Credentials {
-    /// Whether every Secret involved permits its keys to go to this endpoint: never may one object choose the endpoint
-    /// while another, more trusted one supplies the secret.
-    ///
-    /// # Errors
-    /// [`FaultKind::HostNotPermitted`], naming Secret, host and annotation.
-    pub fn permit(&self, endpoint: &Url, annotation_required: bool) -> Result<(), Fault> {
-        let host = host_and_port(endpoint);
-        for (secret, hosts) in &self.token_hosts {
-            let annotation = crate::api::vocabulary::TOKEN_HOSTS_ANNOTATION;
-            let permitted = match hosts {
-                Some(hosts) => hosts.split(',').any(|one| one.trim().eq_ignore_ascii_case(&host)),
-                None => !annotation_required,
-            };
-            if !permitted {
-                let message = format!(
-                    "Secret {secret} does not permit its keys to be sent to {host}; whoever owns it can permit that by listing the host in its annotation {annotation}."
-                );
-                return Err(Fault::new(FaultKind::HostNotPermitted, message));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What was read of the references.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inputs {
-    /// Digest of the resourceVersions of what was read, absence included: another one is a reason to try again.
-    pub references: String,
-    /// What they hold.
-    pub credentials: Result<Credentials, Fault>,
 }
 
 /// An attempt that came to its end in this turn.
@@ -322,45 +274,11 @@ impl Seen {
     }
 }
 
-/// Digest of what was read: `(kind/name, uid and resourceVersion or nothing)`.
-pub fn references_digest<'a>(read: impl Iterator<Item = (&'a str, Option<String>)>) -> String {
-    let mut digest = Sha256::new();
-    for (name, version) in read {
-        digest.update(name);
-        digest.update([0]);
-        digest.update(version.unwrap_or_default());
-        digest.update([0]);
-    }
-    hex(&digest.finalize()[..8])
-}
-
-/// A credential as text: RFC 6749 appendix A allows VSCHAR, and everything else (a line break at the end of a file, a
-/// byte-order mark, a binary) breaks the request or the login in ways that nobody understands.
-///
-/// # Errors
-/// [`FaultKind::ReferenceInvalid`], saying what stands where, without the value.
-pub fn readable(bytes: &[u8], place: &str) -> Result<String, Fault> {
-    let invalid = |what: &str| Err(Fault::new(FaultKind::ReferenceInvalid, format!("{place} {what}.")));
-    if bytes.is_empty() {
-        return invalid("is empty; put the credential there");
-    }
-    if bytes.len() > 65_536 {
-        return invalid("is larger than 64 KiB; a credential is expected");
-    }
-    match bytes.iter().position(|byte| !(0x20..=0x7e).contains(byte)) {
-        None => Ok(String::from_utf8_lossy(bytes).into_owned()),
-        Some(at) if matches!(bytes[at], b'\n' | b'\r') && bytes[at..].iter().all(u8::is_ascii_whitespace) => {
-            invalid("ends with a line break; remove it (printf and kubectl create secret --from-literal write none)")
-        }
-        Some(at) => invalid(&format!("holds a character at position {at} that no credential may have (RFC 6749 appendix A)")),
-    }
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
     use crate::api::ExpirySource;
-    use crate::oauth::Expiry;
+    use crate::oauth::{Expiry, Sensitive};
     use serde_json::{Value, json};
 
     /// The moment at which every table of these tests begins.
@@ -432,43 +350,6 @@ pub mod tests {
             gone: false,
             unpublished: None,
             publish_refused: false,
-        }
-    }
-
-    #[test]
-    fn credentials_must_be_plain_text_in_one_line() {
-        assert_eq!(readable(b"s3cret with space", "x").unwrap(), "s3cret with space");
-        for (bytes, words) in [
-            (&b""[..], "is empty"),
-            (b"secret\n", "ends with a line break"),
-            (b"secret\r\n", "ends with a line break"),
-            (b"sec\nret", "character at position 3"),
-            (b"\xff\xfe\x00", "character at position 0"),
-            (&[b'a'; 70_000], "larger than 64 KiB"),
-        ] {
-            let fault = readable(bytes, "Key k of Secret s").unwrap_err();
-            assert!(fault.message.starts_with("Key k of Secret s ") && fault.message.contains(words), "{fault}");
-            assert!(!fault.message.contains("sec\n") && !fault.message.contains("secret\n"));
-        }
-    }
-
-    #[test]
-    fn a_seed_goes_to_the_hosts_it_names_only() {
-        let credentials = |hosts: Option<&str>| Credentials {
-            client_id: "app".into(),
-            client_secret: Sensitive::new("secret"),
-            ca_bundle: None,
-            token_hosts: vec![("seed".into(), hosts.map(str::to_owned))],
-        };
-        let endpoint: Url = "https://login.example.com:8443/token".parse().unwrap();
-        assert!(credentials(Some("a.example.com, LOGIN.example.com:8443")).permit(&endpoint, true).is_ok());
-        assert!(credentials(None).permit(&endpoint, false).is_ok());
-        for (hosts, required) in
-            [(Some("login.example.com"), false), (Some(""), false), (Some("*.example.com:8443"), false), (None, true)]
-        {
-            let fault = credentials(hosts).permit(&endpoint, required).unwrap_err();
-            assert_eq!(fault.kind, FaultKind::HostNotPermitted);
-            assert!(fault.message.contains("seed") && fault.message.contains("login.example.com:8443"), "{fault}");
         }
     }
 }

@@ -1,33 +1,234 @@
-//! One gate per token-endpoint host: a slow provider holds up nobody else's accounts.
+//! Gates before token endpoints: one per host, as wide as the host bears, the most urgent first; and per host and client
+//! the time for which the provider asked not to be asked.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
 
-/// Requests that may be under way to one host.
-const WIDTH: usize = 32;
-/// Gates that are kept while nobody stands at them.
+/// Requests under way to a host that nobody has asked yet.
+const FIRST_WIDTH: usize = 2;
+/// Requests under way to a host that answers well.
+const MOST_WIDTH: usize = 64;
+/// Gates, and cool-downs, that are kept while nobody needs them.
 const KEPT: usize = 1024;
 
-/// The gates.
+/// How an answer speaks of its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bearing {
+    /// It answers: more may be asked of it.
+    Well,
+    /// It does not keep up: 429, 503, no answer in time.
+    Overloaded,
+    /// Neither.
+    Indifferent,
+}
+
+/// How many requests a host bears: twice as many after each round that went well, one after trouble.
+#[derive(Debug)]
+struct Limiter<T> {
+    width: usize,
+    under_way: usize,
+    /// Answers of this round that were well.
+    well: usize,
+    /// Who waits, by urgency and then by arrival.
+    waiting: BTreeMap<(Timestamp, u64), T>,
+    arrivals: u64,
+}
+
+impl<T> Default for Limiter<T> {
+    fn default() -> Self {
+        Self { width: FIRST_WIDTH, under_way: 0, well: 0, waiting: BTreeMap::new(), arrivals: 0 }
+    }
+}
+
+impl<T> Limiter<T> {
+    /// Somebody comes, whose token expires at this moment.
+    fn arrive(&mut self, deadline: Timestamp, who: T) {
+        self.arrivals += 1;
+        self.waiting.insert((deadline, self.arrivals), who);
+    }
+
+    /// The next one that may go through, if there is room.
+    fn admit(&mut self) -> Option<T> {
+        if self.under_way >= self.width {
+            return None;
+        }
+        let (_, who) = self.waiting.pop_first()?;
+        self.under_way += 1;
+        Some(who)
+    }
+
+    /// An answer has come.
+    fn leave(&mut self, bearing: Bearing) {
+        self.under_way = self.under_way.saturating_sub(1);
+        match bearing {
+            Bearing::Overloaded => (self.width, self.well) = (1, 0),
+            Bearing::Well => self.well += 1,
+            Bearing::Indifferent => {}
+        }
+        if self.well >= self.width {
+            (self.width, self.well) = ((2 * self.width).min(MOST_WIDTH), 0);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.under_way == 0 && self.waiting.is_empty()
+    }
+}
+
+type Gate = Arc<Mutex<Limiter<oneshot::Sender<Permit>>>>;
+
+/// The right to one request; what it learned of the host is told by [`Permit::leave`].
+pub struct Permit {
+    gate: Gate,
+    bearing: Bearing,
+}
+
+impl Permit {
+    /// Gives the right back.
+    pub fn leave(mut self, bearing: Bearing) {
+        self.bearing = bearing;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        lock(&self.gate).leave(self.bearing);
+        open(&self.gate);
+    }
+}
+
+/// The gates of one process.
 #[derive(Default)]
 pub struct Gates {
-    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+    hosts: Mutex<HashMap<String, Gate>>,
+    cooling: Mutex<HashMap<(String, String), Timestamp>>,
 }
 
 impl Gates {
-    /// Waits until a request to this host may be made; the permit is held until it is dropped.
-    pub async fn enter(&self, host: &str) -> Option<OwnedSemaphorePermit> {
-        let gate = {
-            // The map stays whole whatever its holder did.
-            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-            // Tenants choose the hosts: what is kept for them must have an end.
-            if hosts.len() >= KEPT {
-                hosts.retain(|_, gate| Arc::strong_count(gate) > 1);
-            }
-            hosts.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(WIDTH))).clone()
-        };
-        // A gate is never closed.
-        gate.acquire_owned().await.ok()
+    /// Waits until a request to this host may be made. Whoever's token expires first goes first; who has none passes
+    /// `now`, and so goes before all whose token still lives.
+    pub async fn enter(&self, host: &str, deadline: Timestamp) -> Option<Permit> {
+        let gate = self.gate(host);
+        let (admitted, turn) = oneshot::channel();
+        lock(&gate).arrive(deadline, admitted);
+        open(&gate);
+        turn.await.ok()
+    }
+
+    /// Until when this client is not to ask this host.
+    pub fn cooling_until(&self, host: &str, client: &str, now: Timestamp) -> Option<Timestamp> {
+        lock(&self.cooling).get(&(host.to_owned(), client.to_owned())).copied().filter(|until| *until > now)
+    }
+
+    /// The host has asked this client for patience: one client's 429 stops no other.
+    pub fn cool(&self, host: &str, client: &str, until: Timestamp, now: Timestamp) {
+        let mut cooling = lock(&self.cooling);
+        // Tenants choose hosts and clients: what is kept for them must have an end.
+        if cooling.len() >= KEPT {
+            cooling.retain(|_, until| *until > now);
+        }
+        if cooling.len() < 16 * KEPT {
+            cooling.insert((host.to_owned(), client.to_owned()), until);
+        }
+    }
+
+    fn gate(&self, host: &str) -> Gate {
+        let mut hosts = lock(&self.hosts);
+        // Tenants choose the hosts: what is kept for them must have an end.
+        if hosts.len() >= KEPT {
+            hosts.retain(|_, gate| Arc::strong_count(gate) > 1 || !lock(gate).is_idle());
+        }
+        hosts.entry(host.to_owned()).or_default().clone()
+    }
+}
+
+/// Lets through whoever there is room for. One who has stopped waiting gives the room back at once.
+fn open(gate: &Gate) {
+    loop {
+        let Some(turn) = lock(gate).admit() else { return };
+        // The permit of one who is gone comes back in the error, and is dropped without the lock held.
+        drop(turn.send(Permit { gate: gate.clone(), bearing: Bearing::Indifferent }));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is whole before its lock is let go.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn widths(bearings: impl IntoIterator<Item = Bearing>) -> Vec<usize> {
+        let mut limiter = Limiter::<()>::default();
+        let mut widths = vec![limiter.width];
+        for bearing in bearings {
+            limiter.leave(bearing);
+            widths.push(limiter.width);
+        }
+        widths
+    }
+
+    #[test]
+    fn the_width_doubles_after_each_round_that_went_well_up_to_sixty_four() {
+        let widths = widths(std::iter::repeat_n(Bearing::Well, 200));
+        assert_eq!(widths[..7], [2, 2, 4, 4, 4, 4, 8]);
+        assert_eq!(widths.last(), Some(&64));
+    }
+
+    #[test]
+    fn trouble_narrows_it_to_one_and_indifference_changes_nothing() {
+        assert_eq!(widths([Bearing::Well, Bearing::Well, Bearing::Overloaded, Bearing::Well]), [2, 2, 4, 1, 2]);
+        assert_eq!(widths([Bearing::Indifferent; 5]), [2; 6]);
+    }
+
+    #[test]
+    fn the_most_urgent_goes_first_and_equals_in_the_order_they_came() {
+        let mut limiter = Limiter { width: 1, ..Limiter::default() };
+        for (deadline, who) in [(300, "an hour left"), (10, "about to expire"), (0, "new"), (10, "about to expire, later")] {
+            limiter.arrive(second(deadline), who);
+        }
+        let mut order = vec![];
+        while let Some(who) = limiter.admit() {
+            order.push(who);
+            assert_eq!(limiter.admit(), None, "one at a time");
+            limiter.leave(Bearing::Indifferent);
+        }
+        assert_eq!(order, ["new", "about to expire", "about to expire, later", "an hour left"]);
+    }
+
+    #[tokio::test]
+    async fn one_who_stops_waiting_takes_no_room() {
+        let gates = Gates::default();
+        let first = gates.enter("a", second(1)).await.unwrap();
+        let second_permit = gates.enter("a", second(1)).await.unwrap();
+        let mut gone = Box::pin(gates.enter("a", second(1)));
+        assert!(futures::poll!(&mut gone).is_pending(), "two at first");
+        drop(gone);
+        let mut next = Box::pin(gates.enter("a", second(2)));
+        assert!(futures::poll!(&mut next).is_pending());
+        first.leave(Bearing::Well);
+        let third = next.await.unwrap();
+        assert!(futures::poll!(Box::pin(gates.enter("b", second(1)))).is_ready(), "another host has a gate of its own");
+        second_permit.leave(Bearing::Well);
+        drop(third);
+        assert!(lock(&gates.gate("a")).is_idle());
+    }
+
+    #[test]
+    fn one_client_s_patience_is_no_other_s() {
+        let gates = Gates::default();
+        gates.cool("a", "client", second(30), second(0));
+        assert_eq!(gates.cooling_until("a", "client", second(29)), Some(second(30)));
+        assert_eq!(gates.cooling_until("a", "client", second(30)), None);
+        assert_eq!(gates.cooling_until("a", "other", second(1)), None);
+        assert_eq!(gates.cooling_until("b", "client", second(1)), None);
     }
 }

@@ -346,3 +346,30 @@ async fn discovery_speaks_both_dialects_and_trusts_no_document() -> Result<()> {
     assert!(message.contains("its address is not a public one"), "{message}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_asks_for_patience_is_left_alone_by_all_of_its_client() -> Result<()> {
+    let (story, provider) = story("patience").await?;
+    let operator = story.operator("operator-1").await?;
+    let endpoint = FaultyEndpoint::start().await?;
+    story.ca("faulty-ca", &endpoint.ca)?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.secret("shared-client", &[("client_secret", &client.secret)])?;
+    let seed = json!({"client": {"secretRef": {"name": "shared-client"}}});
+    let at =
+        |path: &str| json!({"custom": {"tokenURL": format!("{}{path}", endpoint.url)}, "caBundleRef": {"name": "faulty-ca"}});
+    let many: Vec<Value> =
+        (0..100).map(|number| account(&format!("many-{number}"), &at("/rate-limited"), &client, &seed)).collect();
+    story.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": many}).to_string())?;
+    story.until("many-99", "Ready", "False", "RateLimited").await?;
+    story.until("many-0", "Ready", "False", "RateLimited").await?;
+    // The same host, another client: its patience is its own.
+    let other = Client { id: "another-client".into(), ..client.clone() };
+    story.account_alone("other", &at("/lifetime/3600"), &other, &seed)?;
+    story.until_ready("other").await?;
+    assert!(endpoint.requests("/rate-limited") <= 3, "{} requests of 100 accounts", endpoint.requests("/rate-limited"));
+    let counted = operator
+        .metric("oauth_operator_token_requests_total{grant=\"ClientCredentials\",provider=\"Custom\",result=\"rate_limited\"}");
+    assert!(counted.await?.is_some_and(|count| count <= 3.0), "what was not asked is not counted");
+    Ok(())
+}

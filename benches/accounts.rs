@@ -1,0 +1,299 @@
+//! What the product promises about accounts in numbers: from nothing to every token published, beside the API server's own
+//! write ceiling in the same run; from apply to Secret; memory at rest. `make bench` runs it.
+//!
+//! `ACCOUNTS=1000,10000` says how many; the token endpoint is ours and costs next to nothing.
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::expect_used, reason = "a program for a terminal")]
+
+#[path = "../tests/testbed/mod.rs"]
+mod testbed;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::{Client, Config};
+use kube_runtime::watcher;
+use oauth_operator::api::OAuthAccount;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+use testbed::Result;
+use testbed::authorization_server::Client as OAuthClient;
+use testbed::cluster::Cluster;
+use testbed::faulty_endpoint::FaultyEndpoint;
+use testbed::operator::Operator;
+use testbed::story::{Reach, Story, account};
+
+/// Requests that the bare client has under way at once: as many as the operator.
+const CONCURRENT: usize = 64;
+/// Accounts applied one after another to measure the time from apply to Secret.
+const APPLIED_AT_REST: usize = 200;
+/// Writes that a first token costs.
+const WRITES_PER_ACCOUNT: f64 = 2.0;
+
+/// One line of the table.
+struct Figure {
+    name: String,
+    unit: &'static str,
+    ours: f64,
+    reference: Option<(f64, &'static str)>,
+    goal: Option<(f64, bool)>,
+}
+
+impl Figure {
+    /// A figure that must be at most `goal`.
+    fn at_most(name: String, unit: &'static str, ours: f64, goal: f64) -> Self {
+        Self { name, unit, ours, reference: None, goal: Some((goal, ours <= goal)) }
+    }
+
+    fn to_json(&self) -> Value {
+        let reference = self.reference;
+        json!({
+            "name": self.name, "unit": self.unit, "ours": self.ours,
+            "reference": reference.map(|(value, _)| value), "referenceName": reference.map(|(_, name)| name),
+            "ratio": reference.map(|(value, _)| self.ours / value),
+            "goal": self.goal.map(|(goal, _)| goal), "met": self.goal.map(|(_, met)| met),
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let counts = std::env::var("ACCOUNTS").unwrap_or_else(|_| "1000,10000".into());
+    let mut figures = vec![];
+    for count in counts.split(',') {
+        figures.extend(measure(count.trim().parse()?).await?);
+    }
+    print(&figures);
+    let folder = testbed::root().join("target/bench");
+    std::fs::create_dir_all(&folder)?;
+    let all: Vec<Value> = figures.iter().map(Figure::to_json).collect();
+    std::fs::write(folder.join("accounts.json"), serde_json::to_string_pretty(&all)?)?;
+    let missed = figures.iter().filter(|figure| figure.goal.is_some_and(|(_, met)| !met)).count();
+    if missed > 0 {
+        return Err(format!("{missed} goals are not met").into());
+    }
+    Ok(())
+}
+
+async fn measure(count: usize) -> Result<Vec<Figure>> {
+    let cluster = Cluster::start(&format!("bench-{count}")).await?;
+    let story = Story::begin(&cluster, &format!("bench-{count}"), Reach::Tenant).await?;
+    let endpoint = FaultyEndpoint::start().await?;
+    story.ca("endpoint-ca", &endpoint.ca)?;
+    let provider =
+        json!({"custom": {"tokenURL": format!("{}/lifetime/36000", endpoint.url)}, "caBundleRef": {"name": "endpoint-ca"}});
+    let oauth = OAuthClient { id: "bench".into(), secret: testbed::authorization_server::random() };
+    story.secret("bench-client", &[("client_secret", &oauth.secret)])?;
+    let client = admin(&cluster).await?;
+    let accounts: Api<OAuthAccount> = Api::namespaced(client.clone(), &story.apps);
+    let made = |name: String| -> Result<OAuthAccount> {
+        let seed = json!({"client": {"secretRef": {"name": "bench-client"}}});
+        Ok(serde_json::from_value(account(&name, &provider, &oauth, &seed))?)
+    };
+
+    eprintln!("{count}: the API server's write ceiling ...");
+    let ceiling = ceiling(&client, &story.apps, count).await?;
+    eprintln!("{count}: {ceiling:.0} writes/s; making the accounts ...");
+    stream::iter((0..count).map(|number| made(format!("account-{number}"))))
+        .map(|account| async { testbed::Result::Ok(accounts.create(&PostParams::default(), &account?).await?) })
+        .buffer_unordered(CONCURRENT)
+        .try_collect::<Vec<_>>()
+        .await?;
+
+    eprintln!("{count}: from nothing to every token published ...");
+    let began = Instant::now();
+    let operator = story.operator("oauth-operator").await?;
+    let path = "/lifetime/36000";
+    while published(&client, &story.apps).await? < count {
+        if began.elapsed() > Duration::from_secs(600) {
+            return Err("not every token was published within ten minutes".into());
+        }
+    }
+    let took = began.elapsed().as_secs_f64();
+    settled(&accounts, count).await?;
+    let writes = story.writes_by_operator()?.iter().filter(|write| write.contains("account-")).count();
+    let requests = endpoint.requests(path);
+    let peak = memory(&operator, "VmHWM")?;
+
+    eprintln!("{count}: at rest ...");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = (processor(&operator)?, story.writes_by_operator()?.len());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let after = (processor(&operator)?, story.writes_by_operator()?);
+    let idle_writes = after.1[before.1..].iter().filter(|write| !write.contains("leases")).count();
+    let resting = memory(&operator, "VmRSS")?;
+    let mut latencies = from_apply_to_secret(&client, &story.apps, &accounts, &made).await?;
+    latencies.sort_by(f64::total_cmp);
+    let percentile = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    let (n, writes, requests, idle_writes) = (count as f64, writes as f64, requests as f64, idle_writes as f64);
+    let goal = 0.5 * ceiling / WRITES_PER_ACCOUNT;
+    let speed = n / took;
+    let mut figures = vec![
+        Figure {
+            name: format!("{count} accounts from nothing"),
+            unit: "accounts/s",
+            ours: speed,
+            reference: Some((ceiling / WRITES_PER_ACCOUNT, "write ceiling ÷ writes per account")),
+            goal: Some((goal, speed >= goal)),
+        },
+        Figure::at_most(format!("{count}: writes per first token"), "writes", writes / n, WRITES_PER_ACCOUNT),
+        Figure::at_most(format!("{count}: token requests per first token"), "requests", requests / n, 1.0),
+        Figure::at_most(format!("{count} resting: apply to Secret, p50"), "ms", percentile(0.5), 10.0),
+        Figure::at_most(format!("{count} resting: apply to Secret, p99"), "ms", percentile(0.99), 20.0),
+        Figure::at_most(format!("{count} resting: writes in 20 s beside the Lease"), "writes", idle_writes, 0.0),
+        Figure::at_most(format!("{count} resting: processor"), "% of a core", (after.0 - before.0) / 20.0 * 100.0, 1.0),
+        Figure::at_most(format!("{count} resting: memory"), "MiB", resting, 64.0),
+        Figure { name: format!("{count}: peak memory"), unit: "MiB", ours: peak, reference: None, goal: None },
+    ];
+    if count == 10_000 {
+        figures.insert(1, Figure::at_most("10000 accounts from nothing".into(), "s", took, 25.0));
+    }
+    Ok(figures)
+}
+
+async fn admin(cluster: &Cluster) -> Result<Client> {
+    let kubeconfig = kube::config::Kubeconfig::read_from(&cluster.kubeconfig)?;
+    Ok(Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?)?)
+}
+
+/// Writes per second that the API server takes from a bare client: as many Secrets and status patches as the operator
+/// makes, of the same size.
+async fn ceiling(client: &Client, namespace: &str, count: usize) -> Result<f64> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let accounts: Api<OAuthAccount> = Api::namespaced(client.clone(), namespace);
+    // One account takes the status patches: their cost does not depend on whose they are.
+    let bare = json!({
+        "apiVersion": "oauth-operator.dev/v1alpha1", "kind": "OAuthAccount", "metadata": {"name": "bare"},
+        "spec": {"provider": {"issuer": "https://a.example"}, "client": {"id": "a", "secretRef": {"name": "a", "key": "a"}}, "grant": {"clientCredentials": {}}}
+    });
+    let names: Vec<String> = (0..count.min(64)).map(|number| format!("bare-{number}")).collect();
+    for name in &names {
+        let mut one = bare.clone();
+        one["metadata"]["name"] = json!(name);
+        accounts.create(&PostParams::default(), &serde_json::from_value(one)?).await?;
+    }
+    let secret = |number: usize| -> Secret {
+        let annotations = json!({"oauth-operator.dev/account": "account-1234", "oauth-operator.dev/issued-at": "2026-01-01T00:00:00Z",
+            "oauth-operator.dev/expiry-source": "Field", "oauth-operator.dev/request-digest": "0123456789abcdef0123456789abcdef",
+            "oauth-operator.dev/template": "{\"labels\":[],\"annotations\":[]}"});
+        serde_json::from_value(json!({
+            "metadata": {"name": format!("bare-{number}"), "annotations": annotations, "labels": {"app.kubernetes.io/managed-by": "bare"}},
+            "stringData": {"access_token": testbed::authorization_server::random(), "token_type": "Bearer", "scope": "",
+                "expires_at": "2026-01-01T00:00:00Z", "generation": "1", "allowed_hosts": ""}
+        }))
+        .expect("a Secret")
+    };
+    let status = |number: usize| {
+        let condition = |type_: &str| {
+            json!({"type": type_, "status": "True", "reason": "TokenPublished", "observedGeneration": 1,
+            "message": "A valid access token is published in Secret account-1234-token.", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+        };
+        json!([{"op": "add", "path": "/status", "value": {
+            "observedGeneration": 1, "conditions": [condition("Ready"), condition("Authorized")], "provider": "Custom", "grant": "ClientCredentials",
+            "failedAttempts": number % 1000, "tokenSecretName": "account-1234-token", "tokenSecretResourceVersion": "12345",
+            "nextRefreshTime": "2026-01-01T00:00:00Z", "lastAttemptTime": "2026-01-01T00:00:00Z", "lastSuccessTime": "2026-01-01T00:00:00Z",
+            "token": {"expirationTime": "2026-01-01T00:00:00Z", "issuedTime": "2026-01-01T00:00:00Z", "generation": 1, "tokenType": "Bearer",
+                "expirySource": "Field", "fingerprint": "01234567"},
+            "history": [{"startTime": "2026-01-01T00:00:00Z", "trigger": "Missing", "result": "Succeeded", "durationMilliseconds": 3}]
+        }}])
+    };
+    let began = Instant::now();
+    stream::iter(0..count)
+        .map(|number| {
+            let (secrets, accounts, name) = (secrets.clone(), accounts.clone(), names[number % names.len()].clone());
+            async move {
+                secrets.create(&PostParams::default(), &secret(number)).await?;
+                let patch = Patch::Json::<()>(serde_json::from_value(status(number)).expect("a patch"));
+                accounts.patch_status(&name, &PatchParams::default(), &patch).await.map(drop)
+            }
+        })
+        .buffer_unordered(CONCURRENT)
+        .try_collect::<Vec<()>>()
+        .await?;
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    let speed = 2.0 * count as f64 / began.elapsed().as_secs_f64();
+    Ok(speed)
+}
+
+/// Token Secrets that the operator has made.
+async fn published(client: &Client, namespace: &str) -> Result<usize> {
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=oauth-operator");
+    Ok(secrets.list(&ours).await?.items.len())
+}
+
+/// Waits until every account is Ready.
+async fn settled(accounts: &Api<OAuthAccount>, count: usize) -> Result<()> {
+    let ready = |account: &OAuthAccount| {
+        let conditions = account.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    for _ in 0..60 {
+        if accounts.list(&ListParams::default()).await?.items.iter().filter(|account| ready(account)).count() >= count {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Err("not every account was Ready a minute after its Secret".into())
+}
+
+/// Milliseconds from the create of an account to the watch event of its Secret, one account after another.
+async fn from_apply_to_secret(
+    client: &Client,
+    namespace: &str,
+    accounts: &Api<OAuthAccount>,
+    made: &impl Fn(String) -> Result<OAuthAccount>,
+) -> Result<Vec<f64>> {
+    let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);
+    let mut events = pin!(watcher(secrets, watcher::Config::default()));
+    while !matches!(events.try_next().await?, Some(watcher::Event::InitDone)) {}
+    let mut latencies = vec![];
+    for number in 0..APPLIED_AT_REST {
+        let name = format!("late-{number}");
+        let account = made(name.clone())?;
+        let began = Instant::now();
+        accounts.create(&PostParams::default(), &account).await?;
+        loop {
+            match events.try_next().await?.ok_or("the watch ended")? {
+                watcher::Event::Apply(secret) if secret.metadata.name.as_deref() == Some(&format!("{name}-token")) => break,
+                _ => {}
+            }
+        }
+        latencies.push(began.elapsed().as_secs_f64() * 1000.0);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(latencies)
+}
+
+/// A line of /proc/<pid>/status in MiB.
+fn memory(operator: &Operator, line: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", operator.process.id()))?;
+    let value = status.lines().find_map(|text| text.strip_prefix(line)).ok_or("no such line")?;
+    let kibibytes: f64 = value.trim_matches([':', '\t', ' ']).trim_end_matches(" kB").trim().parse()?;
+    Ok(kibibytes / 1024.0)
+}
+
+/// Seconds of processor time so far.
+fn processor(operator: &Operator) -> Result<f64> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(operator.process.id().to_string()).join("stat"))?;
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    // utime and stime, in ticks of which Linux has 100 a second.
+    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
+}
+
+fn print(figures: &[Figure]) {
+    println!("{:<52} {:>10} {:<12} {:>10} {:>7} {:>8}  ", "", "ours", "", "reference", "ratio", "goal");
+    for figure in figures {
+        let reference = figure.reference.map(|(value, _)| format!("{value:.0}")).unwrap_or_default();
+        let ratio = figure.reference.map(|(value, _)| format!("{:.2}", figure.ours / value)).unwrap_or_default();
+        let goal =
+            figure.goal.map(|(goal, met)| format!("{goal:>8.1}  {}", if met { "met" } else { "MISSED" })).unwrap_or_default();
+        println!("{:<52} {:>10.2} {:<12} {reference:>10} {ratio:>7} {goal}", figure.name, figure.ours, figure.unit);
+    }
+}
