@@ -261,6 +261,8 @@ async fn a_provider_that_answers_nonsense_is_quoted_and_bounded() -> Result<()> 
         ("maintenance", "/unavailable", "ProviderError", "the provider is in trouble"),
         ("nowhere", "/no-such-fault", "Configuration", "check the endpoint in spec.provider"),
     ] {
+        // Clients of their own: patience asked of one is asked of all that share its id.
+        let client = Client { id: format!("client-of-{name}"), ..client.clone() };
         story.account(name, &custom(path), &client, &json!({}))?;
         let message = story.until(name, "Ready", "False", reason).await?;
         assert!(message.contains(words), "{name}: {message}");

@@ -1,0 +1,171 @@
+//! What is understood, and what is refused by name.
+
+use super::*;
+
+fn plan(patch: &serde_json::Value) -> Result<Plan, String> {
+    Plan::of(&crate::account::seen::tests::account(patch)).map_err(|refusal| refusal.sentence().to_owned())
+}
+
+#[test]
+fn what_is_supported_is_understood() {
+    let plan = plan(&json!({})).unwrap();
+    assert_eq!(plan.token_secret_name, "demo-token");
+    assert_eq!(plan.authentication, ClientAuthentication::Basic);
+}
+
+/// Every field of the spec that has no effect yet, set to something the schema accepts.
+#[test]
+fn a_field_without_effect_is_refused_by_name() {
+    let key = json!({"name": "s", "key": "k"});
+    for (patch, field) in [
+        (json!({"provider": {"issuer": null, "preset": "Coze"}}), "spec.provider.preset"),
+        (json!({"provider": {"parameters": {"tenant": "x"}}}), "spec.provider.parameters"),
+        (json!({"provider": {"overrides": {"accept": "x"}}}), "spec.provider.overrides"),
+        (
+            json!({"provider": {"issuer": null, "custom": {"tokenURL": "https://a.example/t", "revocationURL": "https://a.example/r"}}}),
+            "spec.provider.custom.revocationURL",
+        ),
+        (json!({"grant": {"clientCredentials": null, "refreshToken": {"secretRef": key}}}), "spec.grant.refreshToken"),
+        (json!({"grant": {"clientCredentials": null, "deviceCode": {}}}), "spec.grant.deviceCode"),
+        (json!({"grant": {"clientCredentials": null, "jwtBearer": {"keyRef": key}}}), "spec.grant.jwtBearer"),
+        (json!({"client": {"authMethod": "PrivateKeyJWT"}}), "spec.client.authMethod PrivateKeyJWT"),
+        (json!({"client": {"authMethod": "ClientSecretBearer"}}), "spec.client.authMethod ClientSecretBearer"),
+        (json!({"client": {"authMethod": "ClientSecretJWT"}}), "spec.client.authMethod ClientSecretJWT"),
+        (json!({"client": {"authMethod": "TLSClientAuth"}}), "spec.client.authMethod TLSClientAuth"),
+        (json!({"client": {"authMethod": "None"}}), "spec.client.authMethod None"),
+        (
+            json!({"provider": {"issuer": null, "custom": {"tokenURL": "https://a.example/t", "authorizationURL": "https://a.example/a"}}}),
+            "spec.provider.custom.authorizationURL",
+        ),
+        (
+            json!({"provider": {"issuer": null, "custom": {"tokenURL": "https://a.example/t", "deviceAuthorizationURL": "https://a.example/d"}}}),
+            "spec.provider.custom.deviceAuthorizationURL",
+        ),
+        (
+            json!({"provider": {"issuer": null, "custom": {"tokenURL": "https://a.example/t", "introspectionURL": "https://a.example/i"}}}),
+            "spec.provider.custom.introspectionURL",
+        ),
+        (json!({"grant": {"clientCredentials": null, "authorizationCode": {}}}), "spec.grant.authorizationCode"),
+        (
+            json!({"grant": {"clientCredentials": null, "tokenExchange": {"subjectToken": {"secretRef": key}}}}),
+            "spec.grant.tokenExchange",
+        ),
+        (
+            json!({"grant": {"clientCredentials": null, "githubApp": {"appID": 1, "installationID": 2, "keyRef": key}}}),
+            "spec.grant.githubApp",
+        ),
+        (json!({"grant": {"clientCredentials": null, "password": {"secretRef": key}}}), "spec.grant.password"),
+        (json!({"par": true}), "spec.par"),
+        (json!({"dpop": {"algorithm": "ES256"}}), "spec.dpop"),
+        (json!({"expectedSubject": "me"}), "spec.expectedSubject"),
+        (json!({"healthCheck": {"url": "https://a.example/me"}}), "spec.healthCheck"),
+        (json!({"tokenSecret": {"type": "kubernetes.io/basic-auth"}}), "spec.tokenSecret.type"),
+        (json!({"tokenSecret": {"data": {"header": "x"}}}), "spec.tokenSecret.data"),
+        (json!({"tokenSecret": {"creationPolicy": "Merge"}}), "spec.tokenSecret.creationPolicy"),
+        (json!({"tokenSecret": {"deletionPolicy": "Retain"}}), "spec.tokenSecret.deletionPolicy"),
+        (json!({"revocationPolicy": "OnDelete"}), "spec.revocationPolicy"),
+        (json!({"statePolicy": "Retain"}), "spec.statePolicy"),
+        (json!({"restartTargets": [{"kind": "Deployment", "name": "a"}]}), "spec.restartTargets"),
+        (json!({"restartIntervalSeconds": 60}), "spec.restartIntervalSeconds"),
+    ] {
+        let refusal = plan(&patch).unwrap_err();
+        assert!(refusal.starts_with(field), "{patch} must be refused by {field}, not: {refusal}");
+    }
+}
+
+/// No field of the schema is neither acted on nor refused.
+#[test]
+fn every_field_of_the_schema_is_acted_on_or_refused() {
+    const ACTED_ON: [&str; 21] = [
+        "spec.provider.issuer",
+        "spec.provider.custom.tokenURL",
+        "spec.provider.caBundleRef.kind",
+        "spec.provider.caBundleRef.name",
+        "spec.provider.caBundleRef.key",
+        "spec.client.id",
+        "spec.client.idFrom.secretKeyRef",
+        "spec.client.authMethod",
+        "spec.client.secretRef",
+        "spec.grant.clientCredentials",
+        "spec.scopes",
+        "spec.audience",
+        "spec.resources",
+        "spec.refresh.beforeExpirySeconds",
+        "spec.refresh.beforeExpiryPercent",
+        "spec.allowedHosts",
+        "spec.tokenSecret.name",
+        "spec.tokenSecret.labels",
+        "spec.tokenSecret.annotations",
+        "spec.suspend",
+        "spec.tokenSecret.type",
+    ];
+    const REFUSED: [&str; 25] = [
+        "spec.provider.preset",
+        "spec.provider.parameters",
+        "spec.provider.overrides",
+        "spec.provider.custom.authorizationURL",
+        "spec.provider.custom.deviceAuthorizationURL",
+        "spec.provider.custom.revocationURL",
+        "spec.provider.custom.introspectionURL",
+        "spec.grant.refreshToken",
+        "spec.grant.authorizationCode",
+        "spec.grant.deviceCode",
+        "spec.grant.jwtBearer",
+        "spec.grant.tokenExchange",
+        "spec.grant.githubApp",
+        "spec.grant.password",
+        "spec.par",
+        "spec.dpop",
+        "spec.expectedSubject",
+        "spec.healthCheck",
+        "spec.tokenSecret.data",
+        "spec.tokenSecret.creationPolicy",
+        "spec.tokenSecret.deletionPolicy",
+        "spec.revocationPolicy",
+        "spec.statePolicy",
+        "spec.restartTargets",
+        "spec.restartIntervalSeconds",
+    ];
+    fn leaves(node: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+        match node["properties"].as_object() {
+            Some(properties) if !properties.is_empty() => {
+                properties.iter().for_each(|(name, property)| leaves(property, &format!("{path}.{name}"), found));
+            }
+            _ => found.push(path.to_owned()),
+        }
+    }
+    let (_, definition) = crate::api::schema::definitions().remove(0);
+    let definition = serde_json::to_value(definition).unwrap();
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let mut found = vec![];
+    leaves(schema, "spec", &mut found);
+    assert!(found.len() > 60, "{}", found.len());
+    let covers = |known: &[&str], path: &str| known.iter().any(|known| path == *known || path.starts_with(&format!("{known}.")));
+    for path in &found {
+        assert!(covers(&ACTED_ON, path) != covers(&REFUSED, path), "{path} is new: act on it, or refuse it");
+    }
+    for known in ACTED_ON.iter().chain(&REFUSED) {
+        assert!(found.iter().any(|path| covers(&[known], path)), "{known} is no field");
+    }
+}
+
+#[test]
+fn the_digest_follows_what_is_asked_for_and_nothing_else() {
+    let digest = |patch| plan(&patch).unwrap().request_digest();
+    let base = digest(json!({}));
+    assert_ne!(base, digest(json!({"scopes": ["other"]})));
+    assert_ne!(base, digest(json!({"client": {"id": "other"}})));
+    assert_ne!(base, digest(json!({"provider": {"issuer": "https://other.example.com"}})));
+    assert_eq!(
+        base, "addd45384966ea0b03f5c38411712f5c",
+        "another digest makes every account ask for a new token after an upgrade"
+    );
+    assert_eq!(base, digest(json!({"suspend": true, "tokenSecret": {"labels": {"a": "b"}}})));
+}
+
+#[test]
+fn a_url_with_a_password_is_refused() {
+    let refusal = plan(&json!({"provider": {"issuer": "https://me:secret@login.example.com"}})).unwrap_err();
+    assert!(refusal.contains("may not carry a user or password"), "{refusal}");
+    assert!(!refusal.contains("secret@"), "{refusal}");
+}
