@@ -81,7 +81,7 @@ impl Outbound {
             .dns_resolver(Arc::new(PermittedAddresses(self.policy.clone())))
             .connect_timeout(CONNECT)
             .timeout(TOTAL)
-            .pool_max_idle_per_host(16)
+            .pool_max_idle_per_host(64)
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(concat!("oauth-operator/", env!("CARGO_PKG_VERSION")));
         if let Some(bundle) = ca_bundle {
