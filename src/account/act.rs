@@ -47,7 +47,7 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             }
         })),
         Next::Fail { trigger, fault } => {
-            warn(seen, &fault);
+            warn(seen, &fault, hands);
             let now = clock::now();
             Ok(Outcome::Failed(AttemptOutcome { trigger, started: now, finished: now, fault: Some(fault), issued: false }))
         }
@@ -90,7 +90,8 @@ async fn redeem(
     if exchange.asked {
         world.metrics.token_requests.with_label_values(&[provider, grant, result]).inc();
         world.metrics.token_duration.with_label_values(&[provider, grant]).observe(took);
-        world.health.token_request(exchange.result.is_ok(), exchange.finished);
+        let answered = exchange.result.as_ref().map_or_else(|fault| fault.kind.needs_a_person(), |_| true);
+        world.health.token_request(answered, exchange.finished);
     }
     match &exchange.result {
         Ok(token) => tracing::info!(
@@ -106,12 +107,13 @@ async fn redeem(
             requestID = hands.reconcile_id,
             "token obtained"
         ),
-        Err(fault) => warn(seen, fault),
+        Err(fault) => warn(seen, fault, hands),
     }
     Ok(Outcome::Redeemed { trigger, sent: exchange.sent, finished: exchange.finished, result: exchange.result })
 }
 
-fn warn(seen: &Seen, fault: &Fault) {
+fn warn(seen: &Seen, fault: &Fault, hands: &Hands<'_>) {
+    hands.world.metrics.failed_attempts.with_label_values(&[fault.kind.reason().as_str()]).inc();
     let failures = seen.status.failed_attempts.saturating_add(1);
     tracing::warn!(reason = fault.kind.reason().as_str(), failures, "no token obtained: {fault}");
 }
@@ -164,7 +166,7 @@ async fn publish(
             count("refused");
             let message = format!("The token could not be written to Secret {name}: {words}");
             let fault = Fault::new(FaultKind::ApiRefused, record.access_token.mask(&message));
-            warn(seen, &fault);
+            warn(seen, &fault, hands);
             Ok(Outcome::PublishRefused { at: clock::now(), fault })
         }
         Err(error) => {

@@ -76,6 +76,12 @@ pub fn readable(bytes: &[u8], place: &str) -> Result<String, Fault> {
     if bytes.len() > 65_536 {
         return invalid("is larger than 64 KiB; a credential is expected");
     }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return invalid("begins with a byte-order mark; save it without");
+    }
+    if bytes.first() == Some(&b' ') || bytes.last() == Some(&b' ') {
+        return invalid("begins or ends with a blank; remove it");
+    }
     match bytes.iter().position(|byte| !(0x20..=0x7e).contains(byte)) {
         None => Ok(String::from_utf8_lossy(bytes).into_owned()),
         Some(at) if matches!(bytes[at], b'\n' | b'\r') && bytes[at..].iter().all(u8::is_ascii_whitespace) => {
@@ -97,6 +103,9 @@ mod tests {
             (b"secret\n", "ends with a line break"),
             (b"secret\r\n", "ends with a line break"),
             (b"sec\nret", "character at position 3"),
+            (b" secret", "begins or ends with a blank"),
+            (b"secret ", "begins or ends with a blank"),
+            (b"\xef\xbb\xbfsecret", "byte-order mark"),
             (b"\xff\xfe\x00", "character at position 0"),
             (&[b'a'; 70_000], "larger than 64 KiB"),
         ] {

@@ -418,13 +418,41 @@ fn suspension_asks_for_nothing_and_hides_nothing() {
     let mut world = World::new(&json!({"suspend": true}));
     world.reconcile();
     assert_eq!((world.requests, world.ready()), (0, no("Suspended")));
+    assert_eq!(world.condition(ConditionType::Reconciling), None);
     world.edit(&json!({}));
     world.reconcile();
     world.edit(&json!({"suspend": true}));
     world.run_until(3599);
     assert_eq!((world.requests, world.ready()), (1, yes("TokenPublished")));
+    let message = |world: &World| world.status.conditions[0].message.clone();
+    assert!(message(&world).contains("spec.suspend keeps the operator from renewing it"));
     world.run_until(3600);
     assert_eq!((world.requests, world.ready()), (1, no("TokenExpired")));
+    assert!(message(&world).contains("spec.suspend keeps the operator from renewing it"));
+    assert_eq!(world.condition(ConditionType::Stalled), None, "a pause that was asked for is no failure");
+    assert_eq!(world.told, ["TokenExpired"]);
+    world.edit(&json!({}));
+    world.reconcile();
+    assert_eq!(world.told, ["TokenExpired", "Recovered"]);
+}
+
+#[test]
+fn a_failure_of_another_class_or_of_another_spec_begins_to_count_anew() {
+    let mut world = World::new(&json!({}));
+    world.seed = Err(fault(FaultKind::ReferenceMissing));
+    for _ in 0..5 {
+        world.reconcile();
+        world.now = world.status.next_attempt_time.as_ref().unwrap().0;
+    }
+    assert_eq!(world.status.failed_attempts, 5);
+    (world.seed, world.provider) = (Ok(()), Err(fault(FaultKind::InvalidClient)));
+    world.reconcile();
+    assert_eq!(world.status.failed_attempts, 1);
+    let until = world.status.next_attempt_time.as_ref().unwrap().0;
+    assert!(until.duration_since(world.now).as_secs() <= 60, "whoever repairs early must not wait longest");
+    world.edit(&json!({"scopes": ["other"]}));
+    world.reconcile();
+    assert_eq!((world.requests, world.status.failed_attempts), (2, 1));
 }
 
 #[test]
@@ -470,10 +498,22 @@ fn a_person_who_asks_for_a_new_token_gets_one_once() {
     assert!(failed > 0);
     ask(&mut world, "2026-01-01T00:02:00Z");
     world.reconcile();
-    assert_eq!((world.requests, world.status.failed_attempts), (requests + 1, failed + 1), "a person's word shortens the wait");
+    assert_eq!(
+        (world.requests, world.status.failed_attempts),
+        (requests + 1, failed),
+        "a person's word shortens the wait and does not lengthen the next"
+    );
+    world.provider = Ok(3600);
+    world.run_until(3500);
     ask(&mut world, "now");
     world.reconcile();
-    assert_eq!(world.condition(ConditionType::Stalled), Some(yes("Configuration")));
+    assert_eq!((world.ready(), world.condition(ConditionType::Stalled)), (yes("TokenPublished"), None));
+    let message = &world.status.conditions[0].message;
+    assert!(message.contains("refresh-requested-at is ignored"), "{message}");
+    assert_eq!(world.told.last().map(String::as_str), Some("Configuration"));
+    let requests = world.requests;
+    world.run_until(20_000);
+    assert!(world.requests > requests + 3, "a slip of the finger does not end renewals");
 }
 
 #[test]
@@ -499,6 +539,7 @@ fn whoever_keeps_deleting_the_secret_does_not_drive_us() {
         world.now = until.min(world.now + SignedDuration::from_millis(500));
     }
     assert!((5..30).contains(&world.requests), "{} requests in ten minutes", world.requests);
+    assert!(world.told.contains(&"TokenMissing".to_owned()), "{:?}", world.told);
     assert_eq!(world.requests, world.writes);
 }
 

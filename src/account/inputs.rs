@@ -96,7 +96,14 @@ impl Reader<'_> {
             }
         };
         let kind = if *kind == CABundleKind::Secret { "Secret" } else { "ConfigMap" };
-        Ok(bundle.ok_or_else(|| missing_key(kind, name, key)))
+        let Some(bundle) = bundle else { return Ok(Err(missing_key(kind, name, key))) };
+        if !self.world.outbound.accepts(&bundle) {
+            let message = format!(
+                "Key {key} of {kind} {name} holds no PEM certificate that can be read; put the certificate of the CA there."
+            );
+            return Ok(Err(Fault::new(FaultKind::ReferenceInvalid, message)));
+        }
+        Ok(Ok(bundle))
     }
 
     /// A Secret, read once a pass.

@@ -2,8 +2,8 @@
 
 use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use crate::api::{
-    AuthMethod, CABundleReference, CreationPolicy, DeletionPolicy, KeyReference, OAuthAccount, Reason, RefreshSchedule,
-    RevocationPolicy, SecretType, StatePolicy,
+    AuthMethod, CABundleKind, CABundleReference, CreationPolicy, DeletionPolicy, KeyReference, OAuthAccount, Reason,
+    RefreshSchedule, RevocationPolicy, SecretType, StatePolicy,
 };
 use crate::oauth::{ClientAuthentication, Sensitive, TokenRequest, hex};
 use jiff::Timestamp;
@@ -81,6 +81,8 @@ pub struct Plan {
     pub suspended: bool,
     /// When a person last asked for a new token.
     pub requested: Option<Timestamp>,
+    /// What of the account is ignored, in a sentence.
+    pub ignored: Option<String>,
 }
 
 impl Plan {
@@ -102,6 +104,9 @@ impl Plan {
         let endpoint = match (&spec.provider.issuer, &spec.provider.custom) {
             (Some(issuer), _) => {
                 https(issuer).map_err(|why| format!("spec.provider.issuer is not usable: {why}."))?;
+                if let Some((before, _)) = issuer.split_once("/.well-known/") {
+                    return Err(format!("spec.provider.issuer must be the issuer, without /.well-known/: {before}."));
+                }
                 EndpointSource::Issuer(issuer.clone())
             }
             (None, Some(custom)) => EndpointSource::Custom(
@@ -116,6 +121,15 @@ impl Plan {
             (None, None) => return Err("spec.client must set one of id and idFrom.".into()),
         };
         let client_secret = client.secret_ref.clone().ok_or("spec.client.secretRef must be set for this grant.")?;
+        let token_secret_name = token_secret_name(account);
+        if let Some(field) =
+            reads_what_it_writes(&token_secret_name, &client_secret, &client_id, spec.provider.ca_bundle_ref.as_ref())
+        {
+            return Err(format!(
+                "{field} names Secret {token_secret_name}, in which the token is to be published; set spec.tokenSecret.name to another name."
+            ));
+        }
+        let (requested, ignored) = requested(account);
         let authentication = match client.auth_method {
             Some(AuthMethod::ClientSecretPost) => ClientAuthentication::Post,
             _ => ClientAuthentication::Basic,
@@ -130,9 +144,10 @@ impl Plan {
             audience: spec.audience.clone(),
             resources: spec.resources.clone(),
             refresh: spec.refresh.clone(),
-            token_secret_name: token_secret_name(account),
+            token_secret_name,
             suspended: spec.suspend,
-            requested: requested(account)?,
+            requested,
+            ignored,
         })
     }
 
@@ -150,7 +165,8 @@ impl Plan {
         }
     }
 
-    /// Digest of what decides which token is issued. A published token with another digest is not the one asked for.
+    /// Digest of what is asked for, of whom, as whom and by which proof. A published token with another digest is not the one
+    /// asked for, or was not asked for in the way that is to be relied on from now on.
     pub fn request_digest(&self) -> String {
         // Written out, so that neither a library nor a renamed variant changes it: every account would ask for a new token.
         let provider = match &self.endpoint {
@@ -161,23 +177,46 @@ impl Plan {
             ClientIDFrom::Literal(id) => json!({"id": id}),
             ClientIDFrom::Secret(reference) => json!({"secret": reference.name, "key": reference.key}),
         };
-        let text = json!([provider, client, "ClientCredentials", self.scopes, self.audience, self.resources]).to_string();
+        let method = match self.authentication {
+            ClientAuthentication::Basic => "ClientSecretBasic",
+            ClientAuthentication::Post => "ClientSecretPost",
+        };
+        let proof = json!([method, self.client_secret, self.ca_bundle]);
+        let text = json!([provider, client, proof, "ClientCredentials", self.scopes, self.audience, self.resources]).to_string();
         hex(&Sha256::digest(text.as_bytes())[..16])
     }
 }
 
-/// The annotation by which a person asks for a new token; whole seconds, as its echo in status.
-fn requested(account: &OAuthAccount) -> Result<Option<Timestamp>, String> {
-    let value = account.metadata.annotations.as_ref().and_then(|all| all.get(REFRESH_REQUESTED_ANNOTATION));
-    let parse =
-        |value: &String| value.parse::<Timestamp>().ok().and_then(|moment| Timestamp::from_second(moment.as_second()).ok());
-    value
-        .map(|value| {
-            parse(value).ok_or_else(|| {
-                format!("metadata.annotations[{REFRESH_REQUESTED_ANNOTATION}] must be a moment such as 2026-01-31T09:30:00Z.")
-            })
-        })
-        .transpose()
+/// The annotation by which a person asks for a new token; whole seconds, as its echo in status. A value that is no moment
+/// is ignored, and said to be: a slip of the finger must not end the renewals of every account it hits.
+fn requested(account: &OAuthAccount) -> (Option<Timestamp>, Option<String>) {
+    let Some(value) = account.metadata.annotations.as_ref().and_then(|all| all.get(REFRESH_REQUESTED_ANNOTATION)) else {
+        return (None, None);
+    };
+    match value.parse::<Timestamp>().ok().and_then(|moment| Timestamp::from_second(moment.as_second()).ok()) {
+        Some(moment) => (Some(moment), None),
+        None => {
+            let words = "is ignored: it must be a moment such as 2026-01-31T09:30:00Z.";
+            (None, Some(format!("The annotation {REFRESH_REQUESTED_ANNOTATION} {words}")))
+        }
+    }
+}
+
+/// The field that names the Secret to publish in as one to read from.
+fn reads_what_it_writes(
+    name: &str,
+    secret: &KeyReference,
+    id: &ClientIDFrom,
+    ca_bundle: Option<&CABundleReference>,
+) -> Option<&'static str> {
+    let bundle = ca_bundle.filter(|bundle| bundle.kind == CABundleKind::Secret);
+    [
+        (secret.name == name, "spec.client.secretRef"),
+        (matches!(id, ClientIDFrom::Secret(id) if id.name == name), "spec.client.idFrom"),
+        (bundle.is_some_and(|bundle| bundle.name == name), "spec.provider.caBundleRef"),
+    ]
+    .into_iter()
+    .find_map(|(same, field)| same.then_some(field))
 }
 
 /// Name of the Secret an account publishes in.

@@ -5,7 +5,7 @@ use super::plan::token_secret_name;
 use super::schedule::renewal;
 use super::{Plan, Refusal, Seen, TokenSecretView};
 use crate::api::{Attempt, AttemptResult, ConditionType, OAuthAccountStatus, Reason, TokenStatus, Trigger};
-use crate::oauth::FaultKind;
+use crate::oauth::{Fault, FaultKind};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -84,13 +84,27 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
         // A refresh that a person asked for before its time: the token is as good as it was.
         Some(_) if attempt.trigger == Trigger::Requested && healthy(seen, now) => {}
         Some(fault) => {
-            status.failed_attempts = status.failed_attempts.saturating_add(1);
+            status.failed_attempts = failures(seen, attempt.trigger, fault).saturating_add(1);
             let expires = seen.standing().map(|token| token.expiration_time.0);
             let next = next_attempt(fault, status.failed_attempts, seen.uid(), attempt.finished, expires);
             status.next_attempt_time = Some(Time(ceiling(next)));
             status.observed_references = seen.inputs.as_ref().map(|inputs| inputs.references.clone());
         }
         None => forgive(status),
+    }
+}
+
+/// Failures before this one that make the wait longer: those of the same class, of the same spec, of the same references.
+/// A person who asks again and again does not make it longer.
+fn failures(seen: &Seen, trigger: Trigger, fault: &Fault) -> i32 {
+    let status = &seen.status;
+    let same = last_fault(status).is_some_and(|last| last.reason() == fault.kind.reason());
+    let edited = status.observed_generation != Some(seen.generation());
+    match trigger {
+        _ if edited || !same => 0,
+        Trigger::ReferenceChanged => 0,
+        Trigger::Requested => (status.failed_attempts - 1).max(0),
+        _ => status.failed_attempts,
     }
 }
 
@@ -154,9 +168,8 @@ fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure
     let (authorized, why, words) = authorized(seen);
     add(ConditionType::Authorized, authorized, &why, words);
     let conflict = matches!(seen.token_secret, Some(TokenSecretView::Foreign(_)));
-    let suspended = seen.plan.as_ref().is_ok_and(|plan| plan.suspended);
     let refusal = seen.plan.as_ref().err();
-    let stalled = conflict || suspended || failure.is_some_and(|failure| failure.needs_a_person);
+    let stalled = conflict || failure.is_some_and(|failure| failure.needs_a_person);
     // What keeps Ready False may be an expiry; what keeps us from a new token is the failure.
     let (cause, sentence) = match failure {
         Some(failure) if !conflict => (&failure.reason, &failure.message),
@@ -165,7 +178,7 @@ fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure
     if let Some(refusal) = refusal {
         // Also while the token of the spec before is valid: the new spec is not acted on.
         add(ConditionType::Stalled, "True", refusal.reason().as_str(), refusal.sentence().to_owned());
-    } else if state != "True" {
+    } else if state != "True" && (conflict || !suspended(seen)) {
         let type_ = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
         add(type_, "True", cause, sentence.clone());
     }
@@ -178,22 +191,38 @@ fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure
     all
 }
 
+fn suspended(seen: &Seen) -> bool {
+    seen.plan.as_ref().is_ok_and(|plan| plan.suspended)
+}
+
 fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, now: Timestamp) -> (&'static str, String, String) {
     let told = |state, reason: Reason, message: String| (state, reason.as_str().to_owned(), message);
     let secret = status.token_secret_name.as_deref().unwrap_or_default();
     if let Some(TokenSecretView::Foreign(why)) = &seen.token_secret {
-        let message = format!("Secret {secret} {why}; delete it, or choose another name in spec.tokenSecret.name.");
+        let kept = seen.strays.first().map(|stray| format!(" The token published before stands in Secret {}.", stray.name));
+        let message = format!(
+            "Secret {secret} {why}; choose another name in spec.tokenSecret.name, or remove that Secret if nobody needs it.{}",
+            kept.unwrap_or_default()
+        );
         return told("False", Reason::SecretConflict, message);
     }
     let refusal = seen.plan.as_ref().err();
     let because = refusal.map(Refusal::sentence).or(failure.map(|failure| failure.message.as_str()));
+    let because = because.or(suspended(seen).then_some("spec.suspend keeps the operator from renewing it."));
     let because = because.map(|words| format!(" {words}")).unwrap_or_default();
     if let Some(TokenSecretView::Departing(why)) = &seen.token_secret {
         return told("False", Reason::Pending, format!("Secret {secret} {why}; the operator waits until it is gone."));
     }
     match seen.standing() {
         Some(token) if token.expiration_time.0 > now => {
-            told("True", Reason::TokenPublished, format!("A valid access token is published in Secret {secret}."))
+            let paused = if suspended(seen) { " spec.suspend keeps the operator from renewing it." } else { "" };
+            let ignored = seen.plan.as_ref().ok().and_then(|plan| plan.ignored.as_ref()).map(|words| format!(" {words}"));
+            let ignored = ignored.unwrap_or_default();
+            told(
+                "True",
+                Reason::TokenPublished,
+                format!("A valid access token is published in Secret {secret}.{paused}{ignored}"),
+            )
         }
         Some(TokenStatus { expiration_time, .. }) => {
             let message = format!("The access token expired at {}.{because}", expiration_time.0);
@@ -210,7 +239,12 @@ fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, no
                 "There is no token, and spec.suspend keeps the operator from asking for one.".into(),
             ),
             None if status.token.is_some() => {
-                told("False", Reason::TokenMissing, format!("Secret {secret} does not hold the token that was published there."))
+                let again = seen.pause_for_vandals().filter(|until| *until > now);
+                let again =
+                    again.map(|until| format!(" It vanished several times in a row; it is made again at {}.", ceiling(until)));
+                let message =
+                    format!("Secret {secret} does not hold the token that was published there.{}", again.unwrap_or_default());
+                told("False", Reason::TokenMissing, message)
             }
             None => told("Unknown", Reason::Pending, "The first token has not been asked for yet.".into()),
         },
@@ -231,7 +265,7 @@ fn authorized(seen: &Seen) -> (&'static str, String, String) {
             _ if seen.record().is_some() => {
                 ("True", Reason::TokenIssued.as_str().to_owned(), "The provider issued a token.".into())
             }
-            _ => ("Unknown", Reason::Pending.as_str().to_owned(), "The provider has not been asked yet.".into()),
+            _ => ("Unknown", Reason::Pending.as_str().to_owned(), "The provider has not issued a token yet.".into()),
         },
     }
 }
@@ -291,25 +325,22 @@ pub struct Notice {
 /// What is told when status changes: failure, recovery, conflict, refusal and expiry; nothing for routine.
 pub fn notices(old: &OAuthAccountStatus, new: &OAuthAccountStatus) -> Vec<Notice> {
     let mut all = vec![];
-    let mut warn = |condition: &Condition| {
-        all.push(Notice { warning: true, reason: condition.reason.clone(), note: condition.message.clone() });
-    };
     let began = |type_| find(new, type_).filter(|now| find(old, type_).is_none_or(|before| before.reason != now.reason));
     if let Some(failing) = began(ConditionType::RefreshFailing) {
-        warn(failing);
+        all.push(warning(failing));
     }
     if let Some(conflict) = began(ConditionType::SecretConflict) {
-        warn(conflict);
+        all.push(warning(conflict));
     }
     let told = |condition: &&Condition, reason: Reason| condition.reason == reason.as_str();
     let refused = began(ConditionType::Stalled).filter(|_| find(new, ConditionType::RefreshFailing).is_none());
     if let Some(refused) = refused.filter(|stalled| !told(stalled, Reason::SecretConflict) && !told(stalled, Reason::Suspended)) {
-        warn(refused);
+        all.push(warning(refused));
     }
     let ready = find(new, ConditionType::Ready);
     let ended = ready.filter(|ready| ready.status == "False" && told(ready, Reason::TokenExpired));
     if let Some(expired) = ended.filter(|now| find(old, ConditionType::Ready).is_some_and(|before| before.reason != now.reason)) {
-        warn(expired);
+        all.push(warning(expired));
     }
     let requested =
         new.history.first().filter(|attempt| attempt.trigger == Trigger::Requested && old.history.first() != Some(attempt));
@@ -318,9 +349,28 @@ pub fn notices(old: &OAuthAccountStatus, new: &OAuthAccountStatus) -> Vec<Notice
         let note = format!("The refresh that was asked for failed: {fault}. The published token is left as it is.");
         all.push(Notice { warning: true, reason: attempt.reason.clone().unwrap_or_default(), note });
     }
-    let failed = find(old, ConditionType::RefreshFailing).is_some() && find(new, ConditionType::RefreshFailing).is_none();
-    if let Some(ready) = ready.filter(|ready| failed && ready.status == "True") {
+    let lost = ready.filter(|ready| told(ready, Reason::TokenMissing));
+    if let Some(lost) = lost.filter(|now| find(old, ConditionType::Ready).is_some_and(|before| before.reason != now.reason)) {
+        all.push(warning(lost));
+    }
+    let ignored = |status| find(status, ConditionType::Ready).is_some_and(|ready| ready.message.contains(" is ignored: "));
+    if let Some(ready) = ready.filter(|_| ignored(new) && !ignored(old)) {
+        all.push(Notice { warning: true, reason: Reason::Configuration.as_str().to_owned(), note: ready.message.clone() });
+    }
+    if let Some(ready) = ready.filter(|ready| ready.status == "True" && troubled(old) && !troubled(new)) {
         all.push(Notice { warning: false, reason: Reason::Recovered.as_str().to_owned(), note: ready.message.clone() });
     }
     all
+}
+
+fn warning(condition: &Condition) -> Notice {
+    Notice { warning: true, reason: condition.reason.clone(), note: condition.message.clone() }
+}
+
+/// Whether status tells of something that a person was told of by an Event.
+fn troubled(status: &OAuthAccountStatus) -> bool {
+    let told = [ConditionType::RefreshFailing, ConditionType::SecretConflict, ConditionType::Stalled];
+    let lost = [Reason::TokenExpired, Reason::TokenMissing];
+    told.iter().any(|type_| find(status, *type_).is_some())
+        || find(status, ConditionType::Ready).is_some_and(|ready| lost.iter().any(|reason| reason.as_str() == ready.reason))
 }

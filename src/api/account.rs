@@ -44,7 +44,7 @@ fn default_health_check_interval() -> i32 {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.beforeExpirySeconds) != has(self.beforeExpiryPercent)").message("must set exactly one of `beforeExpirySeconds` and `beforeExpiryPercent`"))]
 pub struct RefreshSchedule {
-    /// Lead before expiry in seconds.
+    /// Lead before expiry in seconds, at most half the lifetime.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31536000))]
     pub before_expiry_seconds: Option<i32>,

@@ -39,6 +39,8 @@ pub struct Metrics {
     pub leader: IntGaugeVec,
     /// Token requests by provider, grant and result.
     pub token_requests: IntCounterVec,
+    /// Attempts that failed, whether anybody was asked or not, by the reason that conditions give.
+    pub failed_attempts: IntCounterVec,
     /// Duration of token requests.
     pub token_duration: HistogramVec,
     /// How long after its planned moment a refresh was made.
@@ -129,6 +131,12 @@ impl Metrics {
                 "oauth_operator_token_requests_total",
                 "Token requests by provider, grant and result.",
                 &["provider", "grant", "result"],
+            )?,
+            failed_attempts: counters(
+                r,
+                "oauth_operator_failed_attempts_total",
+                "Attempts to obtain or publish a token that failed, by reason.",
+                &["reason"],
             )?,
             token_duration: histograms(
                 r,

@@ -35,7 +35,7 @@ impl Outbound {
     /// # Errors
     /// A fault that says what kept the answer away, or that there was too much of it.
     pub async fn send(&self, request: http::Request<Vec<u8>>, ca_bundle: Option<&[u8]>, most: usize) -> Result<Reply, Fault> {
-        let place = request.uri().host().unwrap_or_default().to_owned();
+        let place = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let url = Url::parse(&request.uri().to_string())
             .map_err(|_| Fault::new(FaultKind::Misconfigured, "The provider's endpoint is not a URL."))?;
         self.policy.admits(&url).map_err(|why| Fault::new(FaultKind::AddressRefused, format!("{place} is not asked: {why}.")))?;
@@ -54,6 +54,11 @@ impl Outbound {
             body.extend_from_slice(&chunk);
         }
         Ok(Reply { status, retry_after, body })
+    }
+
+    /// Whether a CA bundle can be used.
+    pub fn accepts(&self, ca_bundle: &[u8]) -> bool {
+        self.client(Some(ca_bundle)).is_ok()
     }
 
     fn client(&self, ca_bundle: Option<&[u8]>) -> Result<reqwest::Client, Fault> {
@@ -149,10 +154,11 @@ fn fault(error: &reqwest::Error, place: &str) -> Fault {
             None => {}
         }
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
-            let message = format!(
-                "TLS with {place} failed: {tls}; if its certificate comes from a private CA, name it in spec.provider.caBundleRef."
-            );
-            return Fault::new(FaultKind::Tls, message);
+            let advice = match tls {
+                rustls::Error::InvalidMessage(_) => "that port does not speak TLS; check the URL in spec.provider",
+                _ => "if its certificate comes from a private CA, name it in spec.provider.caBundleRef",
+            };
+            return Fault::new(FaultKind::Tls, format!("TLS with {place} failed: {tls}; {advice}."));
         }
         let within = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         cause = within.map(|inner| inner as &(dyn Error + 'static)).or_else(|| current.source());
@@ -161,7 +167,9 @@ fn fault(error: &reqwest::Error, place: &str) -> Fault {
         return Fault::new(FaultKind::TimedOut, format!("{place} did not answer in time."));
     }
     let what = if error.is_connect() { "No connection to" } else { "The exchange broke off with" };
-    Fault::new(FaultKind::NotConnected, format!("{what} {place}: {}.", innermost(error)))
+    let cause = innermost(error);
+    let cause = cause.split(" (os error").next().unwrap_or_default();
+    Fault::new(FaultKind::NotConnected, format!("{what} {place}: {cause}; check spec.provider, and whether the provider is up."))
 }
 
 fn innermost(error: &dyn Error) -> String {

@@ -54,7 +54,8 @@ pub async fn redeem(
     if let Some(permit) = permit {
         permit.leave(bearing(&result));
     }
-    Some(Exchange { sent, finished, asked: true, result })
+    let refused = matches!(&result, Err(Fault { kind: FaultKind::AddressRefused, .. }));
+    Some(Exchange { sent, finished, asked: !refused, result })
 }
 
 fn bearing(result: &Result<Token, Fault>) -> Bearing {
