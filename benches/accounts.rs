@@ -190,7 +190,7 @@ async fn ceiling(client: &Client, namespace: &str, count: usize) -> Result<f64> 
         .buffer_unordered(CONCURRENT)
         .try_collect::<Vec<()>>()
         .await?;
-    let secret = |number: usize| -> Secret {
+    let secret = move |number: usize| -> Secret {
         let annotations = json!({"oauth-operator.dev/account": "account-1234", "oauth-operator.dev/issued-at": "2026-01-01T00:00:00Z",
             "oauth-operator.dev/expiry-source": "Field", "oauth-operator.dev/request-digest": "0123456789abcdef0123456789abcdef",
             "oauth-operator.dev/template": "{\"labels\":[],\"annotations\":[]}"});
@@ -201,7 +201,7 @@ async fn ceiling(client: &Client, namespace: &str, count: usize) -> Result<f64> 
         }))
         .expect("a Secret")
     };
-    let status = |number: usize| {
+    let status = move |number: usize| {
         let condition = |type_: &str| {
             json!({"type": type_, "status": "True", "reason": "TokenPublished", "observedGeneration": 1,
             "message": "A valid access token is published in Secret account-1234-token.", "lastTransitionTime": "2026-01-01T00:00:00Z"})
@@ -216,18 +216,21 @@ async fn ceiling(client: &Client, namespace: &str, count: usize) -> Result<f64> 
         }}])
     };
     let began = Instant::now();
-    stream::iter(0..count)
-        .map(|number| {
-            let (secrets, accounts, name) = (secrets.clone(), accounts.clone(), format!("bare-{number}"));
-            async move {
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..CONCURRENT {
+        let (secrets, accounts) = (secrets.clone(), accounts.clone());
+        workers.spawn(async move {
+            for number in (worker..count).step_by(CONCURRENT) {
                 secrets.create(&PostParams::default(), &secret(number)).await?;
                 let patch = Patch::Json::<()>(serde_json::from_value(status(number)).expect("a patch"));
-                accounts.patch_status(&name, &PatchParams::default(), &patch).await.map(drop)
+                accounts.patch_status(&format!("bare-{number}"), &PatchParams::default(), &patch).await?;
             }
-        })
-        .buffer_unordered(CONCURRENT)
-        .try_collect::<Vec<()>>()
-        .await?;
+            Ok::<_, kube::Error>(())
+        });
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended??;
+    }
     #[expect(clippy::cast_precision_loss, reason = "counts are small")]
     let speed = 2.0 * count as f64 / began.elapsed().as_secs_f64();
     Ok(speed)
