@@ -8,7 +8,8 @@ use super::{
 use crate::api::{OAuthAccountStatus, Trigger};
 use crate::oauth::{Fault, FaultKind, TokenRequest};
 use crate::world::marks::{Mark, Marks};
-use crate::world::secrets::Written;
+use crate::world::secrets::{Deleted, Written};
+use crate::world::token_endpoint::{NotAsked, Turn};
 use crate::world::{ApiError, World, clock, secrets, statuses, token_endpoint};
 use kube::Resource;
 use kube_runtime::events::EventType;
@@ -54,14 +55,18 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
         Next::Redeem { trigger, request, ca_bundle } => redeem(trigger, &request, ca_bundle.as_deref(), seen, hands).await,
         Next::Publish { name, record, contents, over } => publish(&name, record, &contents, over.as_ref(), seen, hands).await,
         Next::Prune(stray) => {
-            let deleted =
-                secrets::delete(&world.cluster.objects, namespace, &stray.name, &stray.uid, Some(&stray.resource_version));
-            if let Some(words) = deleted.await? {
-                tracing::warn!(secret = stray.name, "token Secret under an old name not deleted: {words}");
-                return Ok(Outcome::Pruned(stray));
+            let version = Some(stray.resource_version.as_str());
+            match secrets::delete(&world.cluster.objects, namespace, &stray.name, &stray.uid, version).await? {
+                Deleted::Gone => {
+                    hands.marks.set((namespace.into(), stray.name.as_str().into()), None);
+                    tracing::info!(secret = stray.name, "token Secret under an old name deleted");
+                }
+                // The watch tells what it is now, and wakes us.
+                Deleted::Changed => {}
+                Deleted::Refused(words) => {
+                    tracing::warn!(secret = stray.name, "token Secret under an old name not deleted: {words}")
+                }
             }
-            hands.marks.set((namespace.into(), stray.name.as_str().into()), None);
-            tracing::info!(secret = stray.name, "token Secret under an old name deleted");
             Ok(Outcome::Pruned(stray))
         }
         Next::Say(status) => say(status, seen, hands).await,
@@ -78,16 +83,20 @@ async fn redeem(
 ) -> Result<Outcome, ApiError> {
     let world = hands.world;
     let (provider, grant) = (super::provider(seen), super::grant(seen));
-    if let (Trigger::Schedule, Some(planned)) = (trigger, &seen.status.next_refresh_time) {
-        world.metrics.lateness.observe(clock::now().duration_since(planned.0).as_secs_f64().max(0.0));
-    }
     // Who has no token goes before all whose token still lives.
     let deadline = seen.standing().map_or_else(clock::now, |token| token.expiration_time.0);
-    let exchange = token_endpoint::redeem(&world.outbound, &world.gates, request, ca_bundle, deadline, hands.may_ask).await;
-    let exchange = exchange.ok_or(ApiError::LeaseLost)?;
+    let turn = Turn { deadline, insists: trigger == Trigger::Requested };
+    let exchange = token_endpoint::redeem(&world.outbound, &world.gates, request, ca_bundle, turn, hands.may_ask).await;
+    let exchange = exchange.map_err(|why| match why {
+        NotAsked::NotOurs => ApiError::LeaseLost,
+        NotAsked::NotYet => ApiError::TurnNotCome,
+    })?;
     let result = exchange.result.as_ref().map_or_else(|fault| fault.kind.metric(), |_| "success");
     let took = exchange.finished.duration_since(exchange.sent).as_secs_f64();
     if exchange.asked {
+        if let (Trigger::Schedule, Some(planned)) = (trigger, &seen.status.next_refresh_time) {
+            world.metrics.lateness.observe(exchange.sent.duration_since(planned.0).as_secs_f64().max(0.0));
+        }
         world.metrics.token_requests.with_label_values(&[provider, grant, result]).inc();
         world.metrics.token_duration.with_label_values(&[provider, grant]).observe(took);
         let answered = exchange.result.as_ref().map_or_else(|fault| fault.kind.needs_a_person(), |_| true);
@@ -130,8 +139,9 @@ async fn publish(
     let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
     let written = match over {
         Some(held) if held.unalterable => match secrets::delete(client, namespace, name, &held.uid, None).await {
-            Ok(None) => secrets::create(client, &manifest(account, name, contents)).await,
-            Ok(Some(words)) => Ok(Written::Refused(words)),
+            Ok(Deleted::Gone) => secrets::create(client, &manifest(account, name, contents)).await,
+            Ok(Deleted::Changed) => Ok(Written::Conflict),
+            Ok(Deleted::Refused(words)) => Ok(Written::Refused(words)),
             Err(error) => Err(error),
         },
         Some(held) => {

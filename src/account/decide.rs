@@ -100,7 +100,7 @@ fn in_place(seen: &Seen) -> bool {
 
 fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
     let status = &seen.status;
-    if edited(seen)
+    if seen.is_edited()
         || seen.unpublished.is_some()
         || !in_place(seen)
         || !seen.strays.is_empty()
@@ -134,7 +134,6 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     let unpublished = seen.unpublished.as_ref().filter(|record| record.answers(plan, now));
     let (contents, record, over) = match (view, unpublished) {
         (TokenSecretView::Foreign(_) | TokenSecretView::Departing(_), _) => return None,
-        (_, Some(_)) if seen.attempt.is_none() && seen.waits(now) && !edited(seen) => return None,
         (TokenSecretView::Ours { held, .. }, Some(record)) => (None, record, Some(held)),
         (TokenSecretView::Absent, Some(record)) => (None, record, None),
         (TokenSecretView::Ours { held, contents, record: Some(record) }, None) => {
@@ -142,6 +141,10 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
         }
         _ => return None,
     };
+    // What the API server refused to have written is not offered again before its time.
+    if seen.write_refused(now) {
+        return None;
+    }
     let wanted = record.contents(&seen.account);
     if contents.is_some_and(|contents| wanted.stands_in(contents)) {
         return None;
@@ -190,11 +193,6 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
     }
 }
 
-/// Whether the spec has changed since status spoke of it.
-fn edited(seen: &Seen) -> bool {
-    seen.status.observed_generation != Some(seen.generation())
-}
-
 /// What lets the attempt be made now; `None` while it has to wait after a failure that nothing has changed since.
 fn trigger(seen: &Seen, cause: Trigger, now: Timestamp) -> Option<Trigger> {
     let requested = seen.requested().is_some();
@@ -206,7 +204,7 @@ fn trigger(seen: &Seen, cause: Trigger, now: Timestamp) -> Option<Trigger> {
         return (!paused).then_some(cause);
     }
     match seen.waits(now) {
-        _ if edited(seen) => Some(cause),
+        _ if seen.is_edited() => Some(cause),
         _ if requested => Some(Trigger::Requested),
         true if seen.references_changed() => Some(Trigger::ReferenceChanged),
         true => None,

@@ -27,6 +27,8 @@ struct World {
     token_hosts: Option<String>,
     write_refused: Option<Fault>,
     conflicts: u32,
+    /// Writes of the Secret that were tried.
+    offered: u64,
     writes: u64,
     requests: u64,
     status_writes: u64,
@@ -50,6 +52,7 @@ impl World {
             token_hosts: None,
             write_refused: None,
             conflicts: 0,
+            offered: 0,
             writes: 0,
             requests: 0,
             status_writes: 0,
@@ -137,6 +140,7 @@ impl World {
                 Outcome::Redeemed { trigger, sent, finished: self.now, result }
             }
             Next::Publish { record, contents, over, .. } => {
+                self.offered += 1;
                 if let Some(fault) = &self.write_refused {
                     return Outcome::PublishRefused { at: self.now, fault: fault.clone() };
                 }
@@ -553,6 +557,54 @@ fn a_refused_publication_is_tried_again_when_the_spec_changes() {
     world.edit(&json!({}));
     world.reconcile();
     assert_eq!((world.requests, world.ready()), (1, yes("TokenPublished")));
+}
+
+/// Wakes again and again, as every write of ours does, and counts what is written meanwhile.
+fn written_by_waking(world: &mut World, times: usize) -> (u64, u64, usize) {
+    let before = (world.offered, world.status_writes, world.told.len());
+    for _ in 0..times {
+        world.reconcile();
+    }
+    (world.offered - before.0, world.status_writes - before.1, world.told.len() - before.2)
+}
+
+#[test]
+fn a_refused_write_is_not_offered_again_at_every_wake_up() {
+    let refused = Some(fault(FaultKind::ApiRefused));
+    let asked = || {
+        let mut world = World::new(&json!({}));
+        world.reconcile();
+        let annotation = ("oauth-operator.dev/refresh-requested-at".to_owned(), "2026-01-01T00:00:05Z".to_owned());
+        world.account.metadata.annotations = Some(std::collections::BTreeMap::from([annotation]));
+        world
+    };
+    let relabelled = || {
+        let mut world = World::new(&json!({}));
+        world.reconcile();
+        world.edit(&json!({"tokenSecret": {"labels": {"forbidden": "label"}}}));
+        world
+    };
+    for mut world in [asked(), relabelled()] {
+        world.write_refused = refused.clone();
+        world.reconcile();
+        assert_eq!(world.condition(ConditionType::RefreshFailing), Some(yes("Configuration")));
+        assert_eq!(written_by_waking(&mut world, 10), (0, 0, 0), "neither writes nor Events");
+        assert_eq!(world.ready(), yes("TokenPublished"), "the token is as good as it was");
+        world.write_refused = None;
+        world.run_until(60);
+        assert_eq!(world.condition(ConditionType::RefreshFailing), None);
+    }
+}
+
+#[test]
+fn faults_that_alternate_back_off_all_the_same() {
+    let mut world = World::new(&json!({}));
+    for number in 0..12 {
+        world.provider = Err(fault(if number % 2 == 0 { FaultKind::ServerError } else { FaultKind::NotConnected }));
+        world.reconcile();
+        world.now = world.status.next_attempt_time.as_ref().unwrap().0;
+    }
+    assert_eq!(world.status.failed_attempts, 12);
 }
 
 #[test]

@@ -52,8 +52,14 @@ pub fn conflicted(status: &OAuthAccountStatus) -> bool {
 /// The attempt of this turn, entered into the books.
 fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
     let Some(attempt) = &seen.attempt else {
-        if healthy(seen, now) {
+        // What the API server has just refused to have written is not over because the token is well.
+        let refused = seen.publish_refused || seen.write_refused(now);
+        if healthy(seen, now) && seen.unpublished.is_none() && !refused {
             forgive(status);
+        }
+        // An edit while the provider wants patience is tried when that is over.
+        if seen.is_edited() && seen.asked_for_patience(now) {
+            status.next_attempt_time = status.retry_after_time.clone();
         }
         // A token whose operator died before it could tell of it.
         let issued = seen.record().map(|record| record.public.issued_time.clone());
@@ -82,7 +88,7 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
     status.retry_after_time = wish.map(|wish| Time(ceiling(attempt.finished + wish)));
     match &attempt.fault {
         // A refresh that a person asked for before its time: the token is as good as it was.
-        Some(_) if attempt.trigger == Trigger::Requested && healthy(seen, now) => {}
+        Some(_) if attempt.trigger == Trigger::Requested && !attempt.issued && healthy(seen, now) => {}
         Some(fault) => {
             status.failed_attempts = failures(seen, attempt.trigger, fault).saturating_add(1);
             let expires = seen.standing().map(|token| token.expiration_time.0);
@@ -94,14 +100,14 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
     }
 }
 
-/// Failures before this one that make the wait longer: those of the same class, of the same spec, of the same references.
+/// Failures before this one that make the wait longer: those that wait for the same, a person or better times, with the same
+/// spec and the same references.
 /// A person who asks again and again does not make it longer.
 fn failures(seen: &Seen, trigger: Trigger, fault: &Fault) -> i32 {
     let status = &seen.status;
-    let same = last_fault(status).is_some_and(|last| last.reason() == fault.kind.reason());
-    let edited = status.observed_generation != Some(seen.generation());
+    let same = last_fault(status).is_some_and(|last| last.needs_a_person() == fault.kind.needs_a_person());
     match trigger {
-        _ if edited || !same => 0,
+        _ if seen.is_edited() || !same => 0,
         Trigger::ReferenceChanged => 0,
         Trigger::Requested => (status.failed_attempts - 1).max(0),
         _ => status.failed_attempts,

@@ -2,7 +2,7 @@
 
 use super::{Contents, Inputs, Plan, Record, Refusal};
 use crate::api::{Attempt, AttemptResult, OAuthAccount, OAuthAccountStatus, TokenStatus, Trigger};
-use crate::oauth::{Fault, Token};
+use crate::oauth::{Fault, FaultKind, Token};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 use url::Url;
@@ -232,12 +232,23 @@ impl Seen {
     pub fn requested(&self) -> Option<Timestamp> {
         let requested = self.plan.as_ref().ok()?.requested?;
         let handled = self.status.last_handled_refresh_time.as_ref();
-        handled.is_none_or(|handled| handled.0 < requested).then_some(requested)
+        handled.is_none_or(|handled| handled.0 != requested).then_some(requested)
     }
 
     /// Whether the last attempt failed and the next one is not due.
     pub fn waits(&self, now: Timestamp) -> bool {
         self.status.failed_attempts > 0 && self.status.next_attempt_time.as_ref().is_some_and(|next| next.0 > now)
+    }
+
+    /// Whether the spec has changed since status spoke of it.
+    pub fn is_edited(&self) -> bool {
+        self.status.observed_generation != Some(self.generation())
+    }
+
+    /// Whether the API server refused our last write of the Secret, and nothing has changed since.
+    pub fn write_refused(&self, now: Timestamp) -> bool {
+        let last = self.status.history.first().and_then(|attempt| attempt.fault.as_deref()).and_then(FaultKind::named);
+        self.attempt.is_none() && self.waits(now) && !self.is_edited() && last == Some(FaultKind::ApiRefused)
     }
 
     /// Whether what the failed attempt read has changed since.

@@ -19,8 +19,10 @@ pub enum FaultKind {
     InvalidRequest,
     /// HTTP 429, `slow_down`.
     RateLimited,
-    /// HTTP 5xx, 408, `temporarily_unavailable`, `server_error`.
+    /// HTTP 503, 408, 425, `temporarily_unavailable`: it does not keep up.
     Unavailable,
+    /// Any other HTTP 5xx, `server_error`.
+    ServerError,
     /// An answer that is none: HTML, empty, too large, a lifetime that cannot be, a redirect.
     Malformed,
     /// The host name does not resolve.
@@ -60,7 +62,7 @@ impl FaultKind {
             Self::InvalidClient | Self::InvalidGrant => Reason::Authentication,
             Self::NotAllowed => Reason::Authorization,
             Self::RateLimited => Reason::RateLimited,
-            Self::InvalidRequest | Self::Unavailable | Self::Malformed => Reason::ProviderError,
+            Self::InvalidRequest | Self::Unavailable | Self::ServerError | Self::Malformed => Reason::ProviderError,
             Self::NameNotResolved | Self::NotConnected | Self::Tls | Self::TimedOut => Reason::Network,
             Self::Misconfigured
             | Self::AddressRefused
@@ -92,7 +94,7 @@ impl FaultKind {
             Self::InvalidClient => "invalid_client",
             Self::InvalidGrant => "invalid_grant",
             Self::RateLimited => "rate_limited",
-            Self::Unavailable => "server_error",
+            Self::Unavailable | Self::ServerError => "server_error",
             Self::TimedOut => "timeout",
             Self::Tls => "tls",
             _ => "other",

@@ -101,7 +101,8 @@ fn kind_of_code(code: &str, status: u16) -> FaultKind {
         "unauthorized_client" | "unsupported_grant_type" | "invalid_target" => FaultKind::Misconfigured,
         "invalid_request" => FaultKind::InvalidRequest,
         "slow_down" => FaultKind::RateLimited,
-        "temporarily_unavailable" | "server_error" => FaultKind::Unavailable,
+        "temporarily_unavailable" => FaultKind::Unavailable,
+        "server_error" => FaultKind::ServerError,
         _ => kind_of_status(status),
     }
 }
@@ -112,7 +113,8 @@ fn kind_of_status(status: u16) -> FaultKind {
         403 => FaultKind::NotAllowed,
         404 | 405 | 410 | 415 => FaultKind::Misconfigured,
         429 => FaultKind::RateLimited,
-        408 | 425 | 500..=599 => FaultKind::Unavailable,
+        408 | 425 | 503 => FaultKind::Unavailable,
+        500..=599 => FaultKind::ServerError,
         _ => FaultKind::Malformed,
     }
 }
@@ -207,7 +209,7 @@ mod tests {
             (429, "", FaultKind::RateLimited, Reason::RateLimited),
             (503, "<html>", FaultKind::Unavailable, Reason::ProviderError),
             (429, r#"{"error":"invalid_request"}"#, FaultKind::RateLimited, Reason::RateLimited),
-            (500, r#"{"error":"invalid_client"}"#, FaultKind::Unavailable, Reason::ProviderError),
+            (500, r#"{"error":"invalid_client"}"#, FaultKind::ServerError, Reason::ProviderError),
             (302, "", FaultKind::Malformed, Reason::ProviderError),
             (404, "<html>", FaultKind::Misconfigured, Reason::Configuration),
         ] {

@@ -82,6 +82,8 @@ pub async fn run(controller: Arc<Controller>, woken: UnboundedReceiver<ObjectRef
 }
 
 async fn reconcile(account: Arc<OAuthAccount>, controller: Arc<Controller>) -> Result<Action, PassError> {
+    let reference = ObjectRef::from_obj(&*account);
+    let waited = controller.scope.queue.left(&reference);
     if !controller.leadership.is_held() || controller.stop.is_cancelled() {
         return Ok(Action::await_change());
     }
@@ -89,8 +91,7 @@ async fn reconcile(account: Arc<OAuthAccount>, controller: Arc<Controller>) -> R
     let metrics = controller.world.metrics.clone();
     let workers = metrics.active_workers.with_label_values(&[ACCOUNT_CONTROLLER]);
     workers.inc();
-    let reference = ObjectRef::from_obj(&*account);
-    controller.scope.queue.taken(&reference, &metrics);
+    controller.scope.queue.begun(&reference, waited, &metrics);
     let scope = controller.scope.clone();
     let id = reconcile_id();
     let metadata = &account.metadata;
@@ -134,6 +135,8 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str) -> 
         };
         match step(next, &seen, &hands).await {
             (Ok(outcome), said) => {
+                // What was said meanwhile has told of the attempt.
+                seen.attempt = seen.attempt.filter(|_| said.is_none());
                 seen = seen.after(outcome);
                 seen.status = said.unwrap_or(seen.status);
             }
@@ -141,6 +144,10 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str) -> 
             (Err(ApiError::LeaseLost), _) => {
                 remember(seen, controller);
                 return Ok(Action::await_change());
+            }
+            (Err(ApiError::TurnNotCome), _) => {
+                remember(seen, controller);
+                return Ok(Action::requeue(Duration::from_millis(100)));
             }
             (Err(error), _) => {
                 tell(&seen, &hands).await;
@@ -157,7 +164,8 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str) -> 
 /// not keep status from telling the truth.
 async fn step(next: Next, seen: &Seen, hands: &Hands<'_>) -> (Result<Outcome, ApiError>, Option<OAuthAccountStatus>) {
     let now = clock::now();
-    let expiry = seen.standing().map(|token| token.expiration_time.0).filter(|expiry| *expiry > now);
+    let expiry = seen.standing().map(|token| token.expiration_time.0);
+    let expiry = expiry.filter(|expiry| *expiry > now && !matches!(next, Next::Say(_)));
     let mut doing = pin!(act(next, seen, hands));
     let Some(expiry) = expiry else { return (doing.await, None) };
     let until_then = Duration::try_from(expiry.duration_since(now)).unwrap_or_default();
@@ -165,8 +173,8 @@ async fn step(next: Next, seen: &Seen, hands: &Hands<'_>) -> (Result<Outcome, Ap
         outcome = &mut doing => return (outcome, None),
         () = tokio::time::sleep(until_then) => {}
     }
-    let said = tell(seen, hands).await;
-    (doing.await, said)
+    // Both at once: what is being done must not wait for what is being said.
+    tokio::join!(doing, tell(seen, hands))
 }
 
 /// Says what is true now, as far as the API server lets us; what was said.
@@ -183,7 +191,7 @@ async fn tell(seen: &Seen, hands: &Hands<'_>) -> Option<OAuthAccountStatus> {
 
 /// A token that is in no Secret yet is kept for the next pass.
 fn remember(mut seen: Seen, controller: &Controller) {
-    if let Some(record) = seen.unpublished.take() {
+    if let Some(record) = seen.unpublished.take().filter(|_| !seen.gone) {
         controller.scope.memory.keep(seen.uid(), record);
     }
 }

@@ -25,7 +25,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// A watch that resumes tells nothing until something changes: it is taken for well when it was quiet for so long.
-const INTERRUPTED_FOR: Duration = Duration::from_secs(60);
+/// Longer than a request that hangs and the patience after it.
+const INTERRUPTED_FOR: Duration = Duration::from_secs(360);
 
 /// Watches of one scope.
 const WATCHES: usize = 3;
@@ -127,6 +128,7 @@ pub async fn accounts(scope: Arc<Scope>, mut writer: Writer<OAuthAccount>, world
             }
             Event::Delete(account) => {
                 scope.references.remove(account);
+                scope.queue.left(&ObjectRef::from_obj(account));
                 scope.memory.forget(account.metadata.uid.as_deref().unwrap_or_default());
             }
             Event::Init | Event::InitApply(_) => {}
@@ -201,7 +203,9 @@ fn told<'a, K: Clone + Debug + Send + 'static>(
     let mut well = false;
     let stream = stream.default_backoff().inspect_err(move |error| {
         tracing::warn!(watch = failing, %error, "watch interrupted; it is begun again");
-        world.health.set_for(&failing, Condition::Degraded, "interrupted", INTERRUPTED_FOR);
+        if scope.is_synced() {
+            world.health.set_for(&failing, Condition::Degraded, "interrupted", INTERRUPTED_FOR);
+        }
     });
     stream.filter_map(move |event| {
         let listed = matches!(event, Ok(Event::InitDone));

@@ -25,13 +25,17 @@ impl Workqueue {
         self.lock().waiting.entry(account.clone()).or_insert_with(Instant::now);
     }
 
-    /// An account is taken up.
-    pub fn taken(&self, account: &ObjectRef<OAuthAccount>, metrics: &Metrics) {
-        let mut state = self.lock();
-        if let Some(since) = state.waiting.remove(account) {
+    /// An account waits no more: its turn has come, or it is gone. Since when it did.
+    pub fn left(&self, account: &ObjectRef<OAuthAccount>) -> Option<Instant> {
+        self.lock().waiting.remove(account)
+    }
+
+    /// Work on an account begins, which had waited since then.
+    pub fn begun(&self, account: &ObjectRef<OAuthAccount>, waited: Option<Instant>, metrics: &Metrics) {
+        if let Some(since) = waited {
             metrics.queue_duration.with_label_values(&[ACCOUNT_CONTROLLER]).observe(since.elapsed().as_secs_f64());
         }
-        state.working.insert(account.clone(), Instant::now());
+        self.lock().working.insert(account.clone(), Instant::now());
     }
 
     /// Work on an account has ended.

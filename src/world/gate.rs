@@ -31,6 +31,8 @@ struct Limiter<T> {
     under_way: usize,
     /// Answers of this round that were well.
     well: usize,
+    /// Counts the troubles: answers to what was asked before the last one do not count for this round.
+    epoch: u64,
     /// Who waits, by urgency and then by arrival.
     waiting: BTreeMap<(Timestamp, u64), T>,
     arrivals: u64,
@@ -38,7 +40,7 @@ struct Limiter<T> {
 
 impl<T> Default for Limiter<T> {
     fn default() -> Self {
-        Self { width: FIRST_WIDTH, under_way: 0, well: 0, waiting: BTreeMap::new(), arrivals: 0 }
+        Self { width: FIRST_WIDTH, under_way: 0, well: 0, epoch: 0, waiting: BTreeMap::new(), arrivals: 0 }
     }
 }
 
@@ -59,13 +61,13 @@ impl<T> Limiter<T> {
         Some(who)
     }
 
-    /// An answer has come.
-    fn leave(&mut self, bearing: Bearing) {
+    /// An answer has come to somebody admitted in this epoch.
+    fn leave(&mut self, bearing: Bearing, epoch: u64) {
         self.under_way = self.under_way.saturating_sub(1);
         match bearing {
-            Bearing::Overloaded => (self.width, self.well) = (1, 0),
-            Bearing::Well => self.well += 1,
-            Bearing::Indifferent => {}
+            Bearing::Overloaded => (self.width, self.well, self.epoch) = (1, 0, self.epoch + 1),
+            Bearing::Well if epoch == self.epoch => self.well += 1,
+            Bearing::Well | Bearing::Indifferent => {}
         }
         if self.well >= self.width {
             (self.width, self.well) = ((2 * self.width).min(MOST_WIDTH), 0);
@@ -83,6 +85,7 @@ type Gate = Arc<Mutex<Limiter<oneshot::Sender<Permit>>>>;
 pub struct Permit {
     gate: Gate,
     bearing: Bearing,
+    epoch: u64,
 }
 
 impl Permit {
@@ -94,7 +97,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        lock(&self.gate).leave(self.bearing);
+        lock(&self.gate).leave(self.bearing, self.epoch);
         open(&self.gate);
     }
 }
@@ -130,7 +133,8 @@ impl Gates {
             cooling.retain(|_, until| *until > now);
         }
         if cooling.len() < 16 * KEPT {
-            cooling.insert((host.to_owned(), client.to_owned()), until);
+            let longest = cooling.entry((host.to_owned(), client.to_owned())).or_insert(until);
+            *longest = until.max(*longest);
         }
     }
 
@@ -147,9 +151,13 @@ impl Gates {
 /// Lets through whoever there is room for. One who has stopped waiting gives the room back at once.
 fn open(gate: &Gate) {
     loop {
-        let Some(turn) = lock(gate).admit() else { return };
+        let (turn, epoch) = {
+            let mut limiter = lock(gate);
+            let Some(turn) = limiter.admit() else { return };
+            (turn, limiter.epoch)
+        };
         // The permit of one who is gone comes back in the error, and is dropped without the lock held.
-        drop(turn.send(Permit { gate: gate.clone(), bearing: Bearing::Indifferent }));
+        drop(turn.send(Permit { gate: gate.clone(), bearing: Bearing::Indifferent, epoch }));
     }
 }
 
@@ -170,7 +178,7 @@ mod tests {
         let mut limiter = Limiter::<()>::default();
         let mut widths = vec![limiter.width];
         for bearing in bearings {
-            limiter.leave(bearing);
+            limiter.leave(bearing, limiter.epoch);
             widths.push(limiter.width);
         }
         widths
@@ -190,6 +198,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_before_the_trouble_does_not_widen_it_again() {
+        let mut limiter = Limiter::<()> { width: 64, under_way: 64, ..Limiter::default() };
+        limiter.leave(Bearing::Overloaded, 0);
+        (0..63).for_each(|_| limiter.leave(Bearing::Well, 0));
+        assert_eq!(limiter.width, 1);
+        limiter.leave(Bearing::Well, 1);
+        assert_eq!(limiter.width, 2);
+    }
+
+    #[test]
     fn the_most_urgent_goes_first_and_equals_in_the_order_they_came() {
         let mut limiter = Limiter { width: 1, ..Limiter::default() };
         for (deadline, who) in [(300, "an hour left"), (10, "about to expire"), (0, "new"), (10, "about to expire, later")] {
@@ -199,7 +217,7 @@ mod tests {
         while let Some(who) = limiter.admit() {
             order.push(who);
             assert_eq!(limiter.admit(), None, "one at a time");
-            limiter.leave(Bearing::Indifferent);
+            limiter.leave(Bearing::Indifferent, 0);
         }
         assert_eq!(order, ["new", "about to expire", "about to expire, later", "an hour left"]);
     }
@@ -227,6 +245,8 @@ mod tests {
         let gates = Gates::default();
         gates.cool("a", "client", second(30), second(0));
         assert_eq!(gates.cooling_until("a", "client", second(29)), Some(second(30)));
+        gates.cool("a", "client", second(10), second(5));
+        assert_eq!(gates.cooling_until("a", "client", second(29)), Some(second(30)), "the longest wish counts");
         assert_eq!(gates.cooling_until("a", "client", second(30)), None);
         assert_eq!(gates.cooling_until("a", "other", second(1)), None);
         assert_eq!(gates.cooling_until("b", "client", second(1)), None);

@@ -35,7 +35,7 @@ pub struct World {
     pub identity: String,
 }
 
-/// What the API server did not do for us.
+/// What the API server did not do for us, and what else ends a pass before it rests.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// It answered with an error, or not in a way we understand.
@@ -44,6 +44,9 @@ pub enum ApiError {
     /// It may have given our Lease to somebody else.
     #[error("this instance leads no more")]
     LeaseLost,
+    /// Too many others stand at the provider's gate.
+    #[error("its turn at the provider's gate has not come yet")]
+    TurnNotCome,
     /// It did not answer in time.
     #[error("the API server did not answer within {0} s")]
     TimedOut(u64),
@@ -67,11 +70,20 @@ impl ApiError {
         }
     }
 
-    /// Its words, where it answers and does not let us: a missing right, a quota, an admission policy or one that is broken.
-    /// What says "not now" (429, 503, 504) is no refusal.
+    /// Its words, where it answers and does not let us: a missing right, a quota, an admission policy. What says "not now" is
+    /// no refusal.
     pub fn refusal(&self) -> Option<String> {
+        self.words(&[400, 413])
+    }
+
+    /// The same of a write, which an admission webhook that is broken refuses with a 500.
+    pub fn refusal_of_write(&self) -> Option<String> {
+        self.words(&[400, 413, 500])
+    }
+
+    fn words(&self, codes: &[u16]) -> Option<String> {
         let status = self.status()?;
-        let refused = status.is_forbidden() || status.is_invalid() || [400, 413, 500].contains(&status.code);
+        let refused = status.is_forbidden() || status.is_invalid() || codes.contains(&status.code);
         refused.then(|| status.message.chars().take(300).collect())
     }
 }

@@ -26,6 +26,17 @@ pub enum Written {
     Refused(String),
 }
 
+/// What came of a deletion.
+#[derive(Debug)]
+pub enum Deleted {
+    /// It is gone.
+    Gone,
+    /// It is another one, or has changed.
+    Changed,
+    /// The API server does not permit it; its words.
+    Refused(String),
+}
+
 /// Reads one Secret; `None` where there is none.
 ///
 /// # Errors
@@ -62,23 +73,18 @@ pub async fn patch(client: &Client, namespace: &str, name: &str, patch: &Value) 
     written(call(api.patch(name, &params, &Patch::Merge(patch))).await)
 }
 
-/// Deletes the Secret with this UID (and version) and no other; one that is gone is deleted. Some words: it is refused.
+/// Deletes the Secret with this UID (and version) and no other.
 ///
 /// # Errors
 /// Whatever else the API server answers.
-pub async fn delete(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    uid: &str,
-    version: Option<&str>,
-) -> Result<Option<String>, ApiError> {
+pub async fn delete(client: &Client, namespace: &str, name: &str, uid: &str, version: Option<&str>) -> Result<Deleted, ApiError> {
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(str::to_owned) };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     match call(Api::<Secret>::namespaced(client.clone(), namespace).delete(name, &params)).await {
-        Ok(_) => Ok(None),
-        Err(error) if error.status().is_some_and(|status| status.is_not_found() || status.is_conflict()) => Ok(None),
-        Err(error) => error.refusal().map(Some).ok_or(error),
+        Ok(_) => Ok(Deleted::Gone),
+        Err(error) if error.status().is_some_and(|status| status.is_not_found()) => Ok(Deleted::Gone),
+        Err(error) if error.status().is_some_and(|status| status.is_conflict()) => Ok(Deleted::Changed),
+        Err(error) => error.refusal_of_write().map(Deleted::Refused).ok_or(error),
     }
 }
 
@@ -93,7 +99,7 @@ fn written(answer: Result<Secret, ApiError>) -> Result<Written, ApiError> {
             uid: secret.uid().unwrap_or_default(),
             resource_version: secret.resource_version().unwrap_or_default(),
         }),
-        Err(error) => match (error.status(), error.refusal()) {
+        Err(error) => match (error.status(), error.refusal_of_write()) {
             (Some(status), _) if namespace_is_going(status) => Ok(Written::NamespaceGone),
             // A write over what is gone is a race and no refusal.
             (Some(status), _) if status.is_conflict() || status.is_already_exists() || status.is_not_found() => {
