@@ -10,6 +10,7 @@ mod decide;
 mod inputs;
 #[cfg(feature = "operator")]
 pub mod memory;
+mod notice;
 #[cfg(feature = "operator")]
 pub mod observe;
 mod plan;
@@ -21,9 +22,10 @@ mod seen;
 
 pub use credentials::{Credentials, Inputs, readable, references_digest};
 pub use decide::{Next, decide};
+pub use notice::{Notice, notices};
 pub use plan::{ClientIDFrom, EndpointSource, Plan, Refusal, token_secret_name};
 pub use publication::{Contents, Record, Template};
-pub use report::{Notice, grant, notices, provider, report};
+pub use report::{grant, provider, report};
 pub use schedule::{fraction, renewal};
 pub use secret::{manifest, patch, view};
 pub use seen::{AttemptOutcome, Held, Outcome, SecretMark, Seen, Stray, TokenSecretView};
