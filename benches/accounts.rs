@@ -21,7 +21,6 @@ use std::time::{Duration, Instant};
 use testbed::Result;
 use testbed::authorization_server::Client as OAuthClient;
 use testbed::cluster::Cluster;
-use testbed::faulty_endpoint::FaultyEndpoint;
 use testbed::operator::Operator;
 use testbed::story::{Reach, Story, account};
 
@@ -81,10 +80,8 @@ async fn main() -> Result<()> {
 async fn measure(count: usize) -> Result<Vec<Figure>> {
     let cluster = Cluster::start(&format!("bench-{count}")).await?;
     let story = Story::begin(&cluster, &format!("bench-{count}"), Reach::Tenant).await?;
-    let endpoint = FaultyEndpoint::start().await?;
-    story.ca("endpoint-ca", &endpoint.ca)?;
-    let provider =
-        json!({"custom": {"tokenURL": format!("{}/lifetime/36000", endpoint.url)}, "caBundleRef": {"name": "endpoint-ca"}});
+    let endpoint = story.faulty_endpoint().await?;
+    let provider = endpoint.at("/lifetime/36000");
     let oauth = OAuthClient { id: "bench".into(), secret: testbed::authorization_server::random() };
     story.secret("bench-client", &[("client_secret", &oauth.secret)])?;
     let client = admin(&cluster).await?;

@@ -233,5 +233,5 @@ fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
 }
 
 #[cfg(test)]
-#[path = "decide_tests.rs"]
+#[path = "decide_tests/mod.rs"]
 mod tests;

@@ -3,7 +3,6 @@
 use super::{cluster, issuer, story};
 use crate::testbed::Result;
 use crate::testbed::authorization_server::Client;
-use crate::testbed::faulty_endpoint::FaultyEndpoint;
 use crate::testbed::process::free_port;
 use crate::testbed::story::account;
 use serde_json::{Value, json};
@@ -242,11 +241,9 @@ async fn a_wrong_client_secret_stalls_until_it_is_corrected() -> Result<()> {
 async fn a_provider_that_answers_nonsense_is_quoted_and_bounded() -> Result<()> {
     let (story, provider) = story("nonsense").await?;
     let operator = story.operator("operator-1").await?;
-    let endpoint = FaultyEndpoint::start().await?;
-    story.ca("faulty-ca", &endpoint.ca)?;
+    let endpoint = story.faulty_endpoint().await?;
     let client = provider.register(3600, "client_secret_basic").await?;
-    let custom =
-        |path: &str| json!({"custom": {"tokenURL": format!("{}{path}", endpoint.url)}, "caBundleRef": {"name": "faulty-ca"}});
+    let custom = |path: &str| endpoint.at(path);
     for (name, path, reason, words) in [
         ("html", "/html", "ProviderError", "a body that is no JSON object"),
         ("empty", "/empty", "ProviderError", "an empty body"),
@@ -334,8 +331,7 @@ async fn a_provider_that_cannot_be_reached_is_named_with_the_cause() -> Result<(
 async fn discovery_speaks_both_dialects_and_trusts_no_document() -> Result<()> {
     let (story, provider) = story("discovery").await?;
     let _operator = story.operator_with("operator-1", &["--allowed-cidrs", "127.0.0.1/32"]).await?;
-    let endpoint = FaultyEndpoint::start().await?;
-    story.ca("faulty-ca", &endpoint.ca)?;
+    let endpoint = story.faulty_endpoint().await?;
     let client = provider.register(3600, "client_secret_basic").await?;
     let issuer = |path: &str| json!({"issuer": format!("{}/{path}", endpoint.url), "caBundleRef": {"name": "faulty-ca"}});
     story.account("rfc8414", &issuer("rfc8414"), &client, &json!({}))?;
@@ -353,13 +349,11 @@ async fn discovery_speaks_both_dialects_and_trusts_no_document() -> Result<()> {
 async fn a_provider_that_asks_for_patience_is_left_alone_by_all_of_its_client() -> Result<()> {
     let (story, provider) = story("patience").await?;
     let operator = story.operator("operator-1").await?;
-    let endpoint = FaultyEndpoint::start().await?;
-    story.ca("faulty-ca", &endpoint.ca)?;
+    let endpoint = story.faulty_endpoint().await?;
     let client = provider.register(3600, "client_secret_basic").await?;
     story.secret("shared-client", &[("client_secret", &client.secret)])?;
     let seed = json!({"client": {"secretRef": {"name": "shared-client"}}});
-    let at =
-        |path: &str| json!({"custom": {"tokenURL": format!("{}{path}", endpoint.url)}, "caBundleRef": {"name": "faulty-ca"}});
+    let at = |path: &str| endpoint.at(path);
     let many: Vec<Value> =
         (0..100).map(|number| account(&format!("many-{number}"), &at("/rate-limited"), &client, &seed)).collect();
     story.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": many}).to_string())?;

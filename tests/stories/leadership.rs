@@ -2,7 +2,6 @@
 
 use super::{issuer, story};
 use crate::testbed::Result;
-use crate::testbed::faulty_endpoint::FaultyEndpoint;
 use rustix::process::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -34,13 +33,12 @@ async fn one_of_two_leads_and_the_other_takes_over_when_it_dies() -> Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn asked_to_end_it_finishes_what_is_under_way_and_gives_up_the_lease() -> Result<()> {
     let (story, provider) = story("shutdown").await?;
-    let endpoint = FaultyEndpoint::start().await?;
-    story.ca("faulty-ca", &endpoint.ca)?;
+    let endpoint = story.faulty_endpoint().await?;
     let client = provider.register(3600, "client_secret_basic").await?;
     let first = story.operator("operator-1").await?;
     first.process.until("leading", Duration::from_secs(10), async || first.leads().await).await?;
     let second = story.operator("operator-2").await?;
-    let slow = json!({"custom": {"tokenURL": format!("{}/slow/3000", endpoint.url)}, "caBundleRef": {"name": "faulty-ca"}});
+    let slow = endpoint.at("/slow/3000");
     story.account("slow", &slow, &client, &json!({}))?;
     first.process.until("asking", Duration::from_secs(10), async || endpoint.requests("/slow/3000") == 1).await?;
     first.process.signal(Signal::TERM);

@@ -2,7 +2,6 @@
 
 use super::{issuer, story};
 use crate::testbed::Result;
-use crate::testbed::faulty_endpoint::FaultyEndpoint;
 use crate::testbed::story::eventually;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -117,10 +116,9 @@ async fn before_a_token_expires_there_is_a_new_one_and_ready_stays_true() -> Res
 async fn ready_turns_false_when_the_token_expires_to_the_second() -> Result<()> {
     let (story, provider) = story("expiry").await?;
     let operator = story.operator("operator-1").await?;
-    let endpoint = FaultyEndpoint::start().await?;
-    story.ca("faulty-ca", &endpoint.ca)?;
+    let endpoint = story.faulty_endpoint().await?;
     let client = provider.register(60, "client_secret_basic").await?;
-    let custom = json!({"custom": {"tokenURL": format!("{}/once/6", endpoint.url)}, "caBundleRef": {"name": "faulty-ca"}});
+    let custom = endpoint.at("/once/6");
     story.account("doomed", &custom, &client, &json!({}))?;
     story.until_ready("doomed").await?;
     let failing = story.until("doomed", "RefreshFailing", "True", "ProviderError").await?;

@@ -3,7 +3,6 @@
 use super::{cluster, issuer, provider, story};
 use crate::testbed::Result;
 use crate::testbed::authorization_server::{AuthorizationServer, Client};
-use crate::testbed::faulty_endpoint::FaultyEndpoint;
 use crate::testbed::kubectl::Kubectl;
 use crate::testbed::operator::Operator;
 use crate::testbed::story::{Reach, Story, eventually};
@@ -42,8 +41,7 @@ async fn without_leave_nothing_inside_is_asked_by_whatever_name() -> Result<()> 
 async fn a_seed_that_names_its_hosts_goes_nowhere_else() -> Result<()> {
     let (story, provider) = story("hosts").await?;
     let _operator = story.operator("operator-1").await?;
-    let thief = FaultyEndpoint::start().await?;
-    story.ca("thief-ca", &thief.ca)?;
+    let thief = story.faulty_endpoint().await?;
     let client = provider.register(3600, "client_secret_basic").await?;
     let host = provider.issuer.trim_start_matches("https://");
     story.secret("guarded", &[("client_secret", &client.secret)])?;
@@ -56,7 +54,7 @@ async fn a_seed_that_names_its_hosts_goes_nowhere_else() -> Result<()> {
     let guarded = json!({"client": {"secretRef": {"name": "guarded"}}});
     story.account_alone("honest", &issuer(provider), &client, &guarded)?;
     story.until_ready("honest").await?;
-    let stolen = json!({"custom": {"tokenURL": format!("{}/lifetime/3600", thief.url)}, "caBundleRef": {"name": "thief-ca"}});
+    let stolen = thief.at("/lifetime/3600");
     story.account_alone("thief", &stolen, &client, &guarded)?;
     let message = story.until("thief", "Stalled", "True", "Configuration").await?;
     assert!(
@@ -237,12 +235,11 @@ async fn an_operator_for_all_namespaces_serves_each_and_keeps_references_inside(
 async fn no_secret_is_told_to_anybody() -> Result<()> {
     let (story, provider) = story("canary").await?;
     let operator = story.operator("operator-1").await?;
-    let endpoint = FaultyEndpoint::start().await?;
-    story.ca("faulty-ca", &endpoint.ca)?;
+    let endpoint = story.faulty_endpoint().await?;
     let good = provider.register(6, "client_secret_basic").await?;
     let echoed = Client { id: "echo-client".into(), secret: "canary secret/with+odd&characters".into() };
     story.account("good", &issuer(provider), &good, &json!({}))?;
-    let custom = json!({"custom": {"tokenURL": format!("{}/echo", endpoint.url)}, "caBundleRef": {"name": "faulty-ca"}});
+    let custom = endpoint.at("/echo");
     story.account("echo", &custom, &echoed, &json!({}))?;
     story.account("echo-post", &custom, &echoed, &json!({"client": {"authMethod": "ClientSecretPost"}}))?;
     let wrong = Client { secret: "canary-wrong-secret-0123456789".into(), ..good.clone() };

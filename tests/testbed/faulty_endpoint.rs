@@ -54,6 +54,11 @@ impl FaultyEndpoint {
         Ok(Self { url: format!("https://{authority_}"), authority: authority_, ca: authority.certificate.clone(), requests })
     }
 
+    /// `spec.provider` for the fault at this path; its CA is where [`Story::faulty_endpoint`](super::story::Story) puts it.
+    pub fn at(&self, path: &str) -> serde_json::Value {
+        serde_json::json!({"custom": {"tokenURL": format!("{}{path}", self.url)}, "caBundleRef": {"name": "faulty-ca"}})
+    }
+
     /// Requests to a path so far.
     pub fn requests(&self, path: &str) -> u64 {
         self.requests.lock().expect("nobody panics while holding it").get(path).copied().unwrap_or(0)

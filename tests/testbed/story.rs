@@ -2,6 +2,7 @@
 
 use super::authorization_server::Client;
 use super::cluster::{Cluster, Credentials};
+use super::faulty_endpoint::FaultyEndpoint;
 use super::kubectl::Kubectl;
 use super::operator::Operator;
 use super::process::folder;
@@ -111,6 +112,13 @@ impl<'a> Story<'a> {
         let data: BTreeMap<_, _> = data.iter().copied().collect();
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
         self.kubectl().apply(&secret.to_string()).map(drop)
+    }
+
+    /// A token endpoint that misbehaves, its CA in the ConfigMap `faulty-ca`.
+    pub async fn faulty_endpoint(&self) -> Result<FaultyEndpoint> {
+        let endpoint = FaultyEndpoint::start().await?;
+        self.ca("faulty-ca", &endpoint.ca)?;
+        Ok(endpoint)
     }
 
     /// A ConfigMap with a CA bundle.

@@ -1,0 +1,262 @@
+//! The ordinary course: a first token, its renewals, edits of the spec and of the Secret, pauses and requests.
+
+use super::world::{World, fault, no, yes};
+use crate::account::seen::tests::{account, at, unseen};
+use crate::account::{Next, decide};
+use crate::api::ConditionType;
+use crate::oauth::{FaultKind, Sensitive};
+use serde_json::json;
+use std::sync::Arc;
+
+#[test]
+fn a_first_token_costs_one_request_and_two_writes_and_then_nothing() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    assert_eq!((world.requests, world.writes, world.status_writes), (1, 1, 1));
+    assert_eq!(world.ready(), yes("TokenPublished"));
+    assert_eq!(world.condition(ConditionType::Reconciling), None);
+    for _ in 0..10 {
+        world.reconcile();
+    }
+    assert_eq!((world.requests, world.writes, world.status_writes), (1, 1, 1));
+    assert!(world.told.is_empty(), "routine is no Event: {:?}", world.told);
+}
+
+#[test]
+fn a_refresh_comes_in_time_and_costs_one_request_and_two_writes() {
+    let mut world = World::new(&json!({}));
+    world.run_until(3000);
+    assert_eq!((world.requests, world.writes, world.status_writes), (2, 2, 2));
+    assert_eq!(world.token(), "token-2");
+    let token = world.status.token.as_ref().unwrap();
+    assert_eq!(token.generation, 2);
+    assert!((2520..=2881).contains(&token.issued_time.0.duration_since(at(0)).as_secs()), "{:?}", token.issued_time);
+}
+
+#[test]
+fn a_day_of_five_minute_tokens_leaves_no_gap() {
+    let mut world = World::new(&json!({}));
+    world.provider = Ok(300);
+    while world.now < at(86_400) {
+        let until = world.reconcile().unwrap();
+        assert_eq!(world.ready(), yes("TokenPublished"), "at {}", world.now);
+        assert!(world.status.token.as_ref().unwrap().expiration_time.0 > until, "asleep at expiry");
+        world.now = until;
+    }
+    assert!((480..=577).contains(&world.requests), "{}", world.requests);
+}
+
+#[test]
+fn ready_turns_false_at_expiry_to_the_second() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    world.provider = Err(fault(FaultKind::Unavailable));
+    let mut before = world.ready();
+    while world.now < at(4000) {
+        world.now = world.reconcile().unwrap();
+        if world.now > at(3600) {
+            break;
+        }
+        before = if world.now < at(3600) { world.ready() } else { before };
+    }
+    assert_eq!(before, yes("TokenPublished"), "a working token is never taken away");
+    assert_eq!(world.ready(), no("TokenExpired"));
+    let condition = world.status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+    assert_eq!(condition.last_transition_time.0, at(3600));
+    assert!(condition.message.contains("something is wrong"), "{}", condition.message);
+    assert!(world.told.contains(&"TokenExpired".to_owned()), "{:?}", world.told);
+}
+
+#[test]
+fn other_scopes_are_another_token_and_other_labels_are_not() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    world.edit(&json!({"tokenSecret": {"labels": {"team": "a"}}}));
+    world.reconcile();
+    assert_eq!((world.requests, world.writes), (1, 2));
+    assert_eq!(world.secret.as_ref().unwrap().1.labels["team"], "a");
+    world.edit(&json!({}));
+    world.reconcile();
+    assert_eq!((world.requests, world.writes), (1, 3), "a label taken out of the spec is a reason to write");
+    world.edit(&json!({"scopes": ["write"]}));
+    world.reconcile();
+    assert_eq!((world.requests, world.status.observed_generation), (2, Some(4)));
+}
+
+#[test]
+fn a_deleted_token_secret_is_made_again() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    world.secret = None;
+    world.reconcile();
+    assert_eq!(world.ready(), yes("TokenPublished"));
+    assert_eq!(world.token(), "token-2");
+}
+
+#[test]
+fn an_edited_token_is_replaced_and_an_edited_label_is_put_back_without_a_request() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    let (version, contents) = world.secret.as_mut().unwrap();
+    *version += 1;
+    contents.labels.clear();
+    contents.data.remove("token_type");
+    world.reconcile();
+    assert_eq!((world.requests, world.token()), (1, "token-1"), "status knows this token by its fingerprint");
+    assert_eq!(world.secret.as_ref().unwrap().1.data["token_type"].expose(), "Bearer");
+    let (version, contents) = world.secret.as_mut().unwrap();
+    *version += 1;
+    contents.data.insert("access_token".into(), Sensitive::new("forged"));
+    world.reconcile();
+    assert_eq!((world.requests, world.token()), (2, "token-2"));
+    assert_eq!(world.ready(), yes("TokenPublished"));
+}
+
+#[test]
+fn a_secret_of_someone_else_is_refused_before_anything_is_asked_for() {
+    let mut world = World::new(&json!({}));
+    world.foreign = true;
+    world.reconcile();
+    assert_eq!((world.requests, world.writes, world.ready()), (0, 0, no("SecretConflict")));
+    assert_eq!(world.condition(ConditionType::SecretConflict), Some(yes("SecretConflict")));
+    world.foreign = false;
+    world.reconcile();
+    assert_eq!(world.ready(), yes("TokenPublished"));
+    assert_eq!(world.condition(ConditionType::SecretConflict), None);
+}
+
+#[test]
+fn a_stray_is_pruned_once_its_successor_is_published() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    (world.stray, world.secret) = (Some("old-token".into()), None);
+    world.provider = Err(fault(FaultKind::Unavailable));
+    world.edit(&json!({"tokenSecret": {"name": "new-token"}}));
+    world.reconcile();
+    assert!(world.stray.is_some(), "the old Secret is all that apps have");
+    world.provider = Ok(3600);
+    world.run_until(60);
+    assert_eq!((world.stray.as_ref(), world.ready()), (None, yes("TokenPublished")));
+}
+
+#[test]
+fn an_operator_that_died_between_secret_and_status_asks_for_nothing() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    let before = world.status.clone();
+    world.run_until(3000);
+    assert_eq!(world.requests, 2);
+    world.status = before;
+    world.reconcile();
+    assert_eq!((world.requests, world.status.token.as_ref().unwrap().generation), (2, 2));
+}
+
+#[test]
+fn suspension_asks_for_nothing_and_hides_nothing() {
+    let mut world = World::new(&json!({"suspend": true}));
+    world.reconcile();
+    assert_eq!((world.requests, world.ready()), (0, no("Suspended")));
+    assert_eq!(world.condition(ConditionType::Reconciling), None);
+    world.edit(&json!({}));
+    world.reconcile();
+    world.edit(&json!({"suspend": true}));
+    world.run_until(3599);
+    assert_eq!((world.requests, world.ready()), (1, yes("TokenPublished")));
+    let message = |world: &World| world.status.conditions[0].message.clone();
+    assert!(message(&world).contains("spec.suspend keeps the operator from renewing it"));
+    world.run_until(3600);
+    assert_eq!((world.requests, world.ready()), (1, no("TokenExpired")));
+    assert!(message(&world).contains("spec.suspend keeps the operator from renewing it"));
+    assert_eq!(world.condition(ConditionType::Stalled), None, "a pause that was asked for is no failure");
+    assert_eq!(world.told, ["TokenExpired"]);
+    world.edit(&json!({}));
+    world.reconcile();
+    assert_eq!(world.told, ["TokenExpired", "Recovered"]);
+}
+
+#[test]
+fn an_unsupported_field_stalls_with_its_name_and_leaves_the_token_alone() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    world.edit(&json!({"dpop": {"algorithm": "ES256"}}));
+    world.run_until(3599);
+    assert_eq!((world.requests, world.ready()), (1, yes("TokenPublished")), "the token is as valid as it was");
+    assert_eq!(world.condition(ConditionType::Stalled), Some(yes("Unsupported")));
+    assert_eq!(world.token(), "token-1");
+    world.run_until(3600);
+    assert_eq!((world.requests, world.ready()), (1, no("TokenExpired")));
+    assert_eq!(world.told, ["Unsupported", "TokenExpired"]);
+    let mut fresh = World::new(&json!({"dpop": {"algorithm": "ES256"}}));
+    fresh.reconcile();
+    assert_eq!((fresh.requests, fresh.ready()), (0, no("Unsupported")));
+}
+
+#[test]
+fn a_person_who_asks_for_a_new_token_gets_one_once() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    let ask = |world: &mut World, moment: &str| {
+        let annotation = ("oauth-operator.dev/refresh-requested-at".to_owned(), moment.to_owned());
+        world.account.metadata.annotations = Some(std::collections::BTreeMap::from([annotation]));
+    };
+    ask(&mut world, "2026-01-01T00:00:05.7Z");
+    world.now = at(6);
+    world.reconcile();
+    world.reconcile();
+    assert_eq!((world.requests, world.token()), (2, "token-2"));
+    assert_eq!(world.status.last_handled_refresh_time.as_ref().map(|time| time.0), Some(at(5)));
+    world.provider = Err(fault(FaultKind::Unavailable));
+    ask(&mut world, "2026-01-01T00:01:00Z");
+    world.reconcile();
+    assert_eq!((world.requests, world.status.failed_attempts), (3, 0), "a failure, too, is an answer, and harms nothing");
+    assert_eq!((world.ready(), world.told.clone()), (yes("TokenPublished"), vec!["ProviderError".to_owned()]));
+    world.reconcile();
+    assert_eq!(world.requests, 3);
+    world.run_until(2900);
+    let (requests, failed) = (world.requests, world.status.failed_attempts);
+    assert!(failed > 0);
+    ask(&mut world, "2026-01-01T00:02:00Z");
+    world.reconcile();
+    assert_eq!(
+        (world.requests, world.status.failed_attempts),
+        (requests + 1, failed),
+        "a person's word shortens the wait and does not lengthen the next"
+    );
+    world.provider = Ok(3600);
+    world.run_until(3500);
+    ask(&mut world, "now");
+    world.reconcile();
+    assert_eq!((world.ready(), world.condition(ConditionType::Stalled)), (yes("TokenPublished"), None));
+    let message = &world.status.conditions[0].message;
+    assert!(message.contains("refresh-requested-at is ignored"), "{message}");
+    assert_eq!(world.told.last().map(String::as_str), Some("Configuration"));
+    let requests = world.requests;
+    world.run_until(20_000);
+    assert!(world.requests > requests + 3, "a slip of the finger does not end renewals");
+}
+
+#[test]
+fn a_stray_left_by_a_crash_is_pruned_at_rest() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    world.stray = Some("old-token".into());
+    world.reconcile();
+    assert_eq!(world.stray, None);
+}
+
+#[test]
+fn a_deleted_account_is_left_alone() {
+    let mut world = World::new(&json!({}));
+    world.account.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+    assert_eq!(world.reconcile(), None);
+    assert_eq!((world.requests, world.writes, world.status_writes), (0, 0, 0));
+}
+
+#[test]
+fn nothing_is_asked_for_before_the_token_secret_was_read_live() {
+    let mut seen = unseen(account(&json!({})));
+    assert_eq!(decide(&seen, at(0)), Next::ReadTokenSecret("demo-token".into()));
+    seen.status.observed_generation = Some(1);
+    seen.account = Arc::new(account(&json!({})));
+    assert_eq!(decide(&seen, at(0)), Next::ReadTokenSecret("demo-token".into()));
+}

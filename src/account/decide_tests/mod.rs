@@ -1,0 +1,6 @@
+//! Stories of one account in a world made of values.
+
+mod course;
+mod histories;
+mod trouble;
+mod world;
