@@ -129,6 +129,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_and_what_is_nearly_over_are_told_apart() {
+        let words = |epoch: i64| Expiry::of(Some(&json!(epoch)), "opaque", now(), now()).unwrap_err().message;
+        assert!(words(now().as_second() - 90).contains("already expired 90 s ago"));
+        assert!(words(now().as_second() + 2).contains("lives for 2 s only"));
+    }
+
+    #[test]
     fn nonsense_is_a_fault_of_the_provider() {
         for value in [json!(0), json!(-1), json!(1), json!(2), json!("soon"), json!(1e300), json!(true), json!([])] {
             assert_eq!(expiry(&value, "opaque"), Err(FaultKind::Malformed), "{value}");
