@@ -2,17 +2,21 @@
 
 use super::memory::Memory;
 use super::{
-    AttemptOutcome, Contents, EndpointSource, Held, Next, Outcome, Record, Seen, Template, TokenSecretView, inputs, manifest,
-    notices, patch, view,
+    AttemptOutcome, Contents, EndpointSource, Held, Next, Outcome, Record, Seen, Settlement, Template, TokenSecretView, inputs,
+    manifest, notices, patch, spend, view,
 };
 use crate::api::{OAuthAccountStatus, Trigger};
 use crate::oauth::{Fault, FaultKind, TokenRequest};
+use crate::world::gate::Permit;
 use crate::world::marks::{Mark, Marks};
 use crate::world::secrets::{Deleted, Written};
 use crate::world::token_endpoint::{NotAsked, Turn};
 use crate::world::{ApiError, World, clock, secrets, statuses, token_endpoint};
+use jiff::Timestamp;
 use kube::Resource;
 use kube_runtime::events::EventType;
+use std::sync::{Mutex, PoisonError};
+use url::Url;
 
 /// What a step needs beside what was seen.
 pub struct Hands<'a> {
@@ -26,6 +30,15 @@ pub struct Hands<'a> {
     pub reconcile_id: &'a str,
     /// Whether this instance may still ask for tokens.
     pub may_ask: &'a (dyn Fn() -> bool + Sync),
+    /// Our turn at the provider's gate, once it has come.
+    pub turn: Mutex<Option<Permit>>,
+}
+
+impl Hands<'_> {
+    /// Takes the turn that has come.
+    pub(super) fn permit(&self) -> Option<Permit> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// Does one step.
@@ -47,12 +60,21 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
                 world.discovery.token_endpoint(&world.outbound, &issuer, ca_bundle.as_deref()).await
             }
         })),
-        Next::Fail { trigger, fault } => {
-            warn(seen, &fault, hands);
-            let now = clock::now();
-            Ok(Outcome::Failed(AttemptOutcome { trigger, started: now, finished: now, fault: Some(fault), issued: false }))
+        Next::Fail { trigger, fault } => failed(trigger, fault, seen, hands),
+        Next::TakeTurn { endpoint, client_id, trigger } => take_turn(&endpoint, &client_id, trigger, seen, hands).await,
+        Next::ReadState => spend::read_state(seen, hands).await,
+        Next::ReadJournal { intent, armed } => Ok(spend::read_journal(&intent, &armed, hands)),
+        Next::FindDuplicate { digests } => Ok(spend::find_duplicate(&digests, seen, hands)),
+        Next::Probe { probe, access_token, ca_bundle } => {
+            Ok(spend::probe(&probe, &access_token, ca_bundle.as_deref(), hands).await)
         }
-        Next::Redeem { trigger, request, ca_bundle } => redeem(trigger, &request, ca_bundle.as_deref(), seen, hands).await,
+        Next::Arm { state, over } => spend::arm(state, over.as_ref(), seen, hands).await,
+        Next::Spend { request, ca_bundle, intent, armed, began } => {
+            Ok(spend::spend(&request, ca_bundle.as_deref(), intent, armed, began, seen, hands).await)
+        }
+        Next::Journal { intent, reply, sent, finished } => Ok(spend::journal(&intent, reply, sent, finished, hands)),
+        Next::Keep { state, over, settlement } => spend::keep(state, over.as_ref(), settlement, seen, hands).await,
+        Next::Redeem { trigger, request, ca_bundle } => Ok(redeem(trigger, &request, ca_bundle.as_deref(), seen, hands).await),
         Next::Publish { name, record, contents, over } => publish(&name, record, &contents, over.as_ref(), seen, hands).await,
         Next::Prune(stray) => {
             let version = Some(stray.resource_version.as_str());
@@ -74,51 +96,94 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
     }
 }
 
+/// An attempt that ends without a request.
+pub(super) fn failed(trigger: Trigger, fault: Fault, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiError> {
+    warn(seen, &fault, hands);
+    let now = clock::now();
+    Ok(Outcome::Failed(AttemptOutcome { trigger, started: now, finished: now, fault: Some(fault), issued: false }))
+}
+
+async fn take_turn(
+    endpoint: &Url,
+    client_id: &str,
+    trigger: Trigger,
+    seen: &Seen,
+    hands: &Hands<'_>,
+) -> Result<Outcome, ApiError> {
+    // Who has no token goes before all whose token still lives.
+    let deadline = seen.standing().map_or_else(clock::now, |token| token.expiration_time.0);
+    let turn = Turn { deadline, insists: trigger == Trigger::Requested };
+    match token_endpoint::take_turn(&hands.world.gates, endpoint, client_id, turn, hands.may_ask).await {
+        Ok(permit) => {
+            *hands.turn.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+            Ok(Outcome::TurnTaken)
+        }
+        Err(NotAsked::NotOurs) => Err(ApiError::LeaseLost),
+        Err(NotAsked::NotYet) => Err(ApiError::TurnNotCome),
+        Err(NotAsked::Cooling(fault)) => failed(trigger, fault, seen, hands),
+    }
+}
+
 async fn redeem(
     trigger: Trigger,
     request: &TokenRequest,
     ca_bundle: Option<&[u8]>,
     seen: &Seen,
     hands: &Hands<'_>,
-) -> Result<Outcome, ApiError> {
+) -> Outcome {
+    let exchange = token_endpoint::redeem(hands.world, request, ca_bundle, hands.permit()).await;
+    let (token, fault) = (exchange.result.as_ref().ok(), exchange.result.as_ref().err());
+    let issued = token.map(|token| (token.access_token.fingerprint(), token.expiry.at));
+    told(trigger, issued, fault, (exchange.sent, exchange.finished), seen, hands);
+    Outcome::Redeemed { trigger, sent: exchange.sent, finished: exchange.finished, result: exchange.result }
+}
+
+/// Tells log and metrics what became of a refresh that is kept.
+pub(super) fn tell_of_refresh(settlement: &Settlement, seen: &Seen, hands: &Hands<'_>) {
+    let AttemptOutcome { trigger, started, finished, fault, .. } = &settlement.attempt;
+    let issued = settlement.record.as_ref().map(|record| (record.public.fingerprint.clone(), record.public.expiration_time.0));
+    told(*trigger, issued, fault.as_ref(), (*started, *finished), seen, hands);
+}
+
+fn told(
+    trigger: Trigger,
+    issued: Option<(String, Timestamp)>,
+    fault: Option<&Fault>,
+    (sent, finished): (Timestamp, Timestamp),
+    seen: &Seen,
+    hands: &Hands<'_>,
+) {
     let world = hands.world;
     let (provider, grant) = (super::provider(seen), super::grant(seen));
-    // Who has no token goes before all whose token still lives.
-    let deadline = seen.standing().map_or_else(clock::now, |token| token.expiration_time.0);
-    let turn = Turn { deadline, insists: trigger == Trigger::Requested };
-    let exchange = token_endpoint::redeem(&world.outbound, &world.gates, request, ca_bundle, turn, hands.may_ask).await;
-    let exchange = exchange.map_err(|why| match why {
-        NotAsked::NotOurs => ApiError::LeaseLost,
-        NotAsked::NotYet => ApiError::TurnNotCome,
-    })?;
-    let result = exchange.result.as_ref().map_or_else(|fault| fault.kind.metric(), |_| "success");
-    let took = exchange.finished.duration_since(exchange.sent).as_secs_f64();
-    if exchange.asked {
+    let result = fault.map_or("success", |fault| fault.kind.metric());
+    // Nobody was asked.
+    let unasked = matches!(fault, Some(Fault { kind: FaultKind::AddressRefused | FaultKind::HeldUp, .. }));
+    if !unasked {
         if let (Trigger::Schedule, Some(planned)) = (trigger, &seen.status.next_refresh_time) {
-            world.metrics.lateness.observe(exchange.sent.duration_since(planned.0).as_secs_f64().max(0.0));
+            world.metrics.lateness.observe(sent.duration_since(planned.0).as_secs_f64().max(0.0));
         }
         world.metrics.token_requests.with_label_values(&[provider, grant, result]).inc();
-        world.metrics.token_duration.with_label_values(&[provider, grant]).observe(took);
-        let answered = exchange.result.as_ref().map_or_else(|fault| fault.kind.needs_a_person(), |_| true);
-        world.health.token_request(answered, exchange.finished);
+        world.metrics.token_duration.with_label_values(&[provider, grant]).observe(finished.duration_since(sent).as_secs_f64());
+        world.health.token_request(fault.is_none_or(|fault| fault.kind.needs_a_person()), finished);
     }
-    match &exchange.result {
-        Ok(token) => tracing::info!(
+    if let Some((fingerprint, expires)) = issued {
+        tracing::info!(
             target: "audit",
             who = world.identity,
             what = "token obtained",
             grant,
             trigger = format!("{trigger:?}"),
-            host = request.endpoint.host_str().unwrap_or_default(),
+            host = seen.endpoint.as_ref().and_then(|found| found.as_ref().ok()).and_then(Url::host_str).unwrap_or_default(),
             result,
-            fingerprint = token.access_token.fingerprint(),
-            expires = %token.expiry.at,
+            fingerprint,
+            expires = %expires,
             requestID = hands.reconcile_id,
             "token obtained"
-        ),
-        Err(fault) => warn(seen, fault, hands),
+        );
     }
-    Ok(Outcome::Redeemed { trigger, sent: exchange.sent, finished: exchange.finished, result: exchange.result })
+    if let Some(fault) = fault {
+        warn(seen, fault, hands);
+    }
 }
 
 fn warn(seen: &Seen, fault: &Fault, hands: &Hands<'_>) {

@@ -9,8 +9,10 @@ use url::Url;
 pub struct Credentials {
     /// Client identifier.
     pub client_id: String,
-    /// Client secret.
-    pub client_secret: Sensitive,
+    /// Client secret; a public client has none.
+    pub client_secret: Option<Sensitive>,
+    /// The refresh token in the seed, where the grant has one: what is held already goes on without it.
+    pub seed: Option<Result<Sensitive, Fault>>,
     /// PEM certificates.
     pub ca_bundle: Option<Vec<u8>>,
     /// Annotation `token-hosts` of each Secret that a credential comes from, with the Secret's name.
@@ -19,13 +21,19 @@ pub struct Credentials {
 
 impl Credentials {
     /// Whether every Secret involved permits its keys to go to this endpoint: never may one object choose the endpoint
-    /// while another, more trusted one supplies the secret.
+    /// while another, more trusted one supplies the secret. `mirrored` is what Secrets that are gone have said.
     ///
     /// # Errors
     /// [`FaultKind::HostNotPermitted`], naming Secret, host and annotation.
-    pub fn permit(&self, endpoint: &Url, annotation_required: bool) -> Result<(), Fault> {
+    pub fn permit(
+        &self,
+        mirrored: &[(String, Option<String>)],
+        endpoint: &Url,
+        annotation_required: bool,
+    ) -> Result<(), Fault> {
         let host = host_and_port(endpoint);
-        for (secret, hosts) in &self.token_hosts {
+        let gone = mirrored.iter().filter(|(name, _)| self.token_hosts.iter().all(|(read, _)| read != name));
+        for (secret, hosts) in self.token_hosts.iter().chain(gone) {
             let annotation = crate::api::vocabulary::TOKEN_HOSTS_ANNOTATION;
             let permitted = match hosts {
                 Some(hosts) => hosts.split(',').any(|one| one.trim().eq_ignore_ascii_case(&host)),
@@ -119,17 +127,21 @@ mod tests {
     fn a_seed_goes_to_the_hosts_it_names_only() {
         let credentials = |hosts: Option<&str>| Credentials {
             client_id: "app".into(),
-            client_secret: Sensitive::new("secret"),
+            client_secret: Some(Sensitive::new("secret")),
+            seed: None,
             ca_bundle: None,
             token_hosts: vec![("seed".into(), hosts.map(str::to_owned))],
         };
         let endpoint: Url = "https://login.example.com:8443/token".parse().unwrap();
-        assert!(credentials(Some("a.example.com, LOGIN.example.com:8443")).permit(&endpoint, true).is_ok());
-        assert!(credentials(None).permit(&endpoint, false).is_ok());
+        assert!(credentials(Some("a.example.com, LOGIN.example.com:8443")).permit(&[], &endpoint, true).is_ok());
+        assert!(credentials(None).permit(&[], &endpoint, false).is_ok());
+        let mirrored = |name: &str| [(name.to_owned(), Some("elsewhere.example.com".to_owned()))];
+        assert!(credentials(None).permit(&mirrored("gone"), &endpoint, false).is_err(), "the word of a seed that is gone counts");
+        assert!(credentials(None).permit(&mirrored("seed"), &endpoint, false).is_ok(), "and not against what it says now");
         for (hosts, required) in
             [(Some("login.example.com"), false), (Some(""), false), (Some("*.example.com:8443"), false), (None, true)]
         {
-            let fault = credentials(hosts).permit(&endpoint, required).unwrap_err();
+            let fault = credentials(hosts).permit(&[], &endpoint, required).unwrap_err();
             assert_eq!(fault.kind, FaultKind::HostNotPermitted);
             assert!(fault.message.contains("seed") && fault.message.contains("login.example.com:8443"), "{fault}");
         }

@@ -1,9 +1,14 @@
 //! What to do next, as a function of what was seen and of `now`.
 
-use super::{Contents, Held, Plan, Record, Seen, Stray, TokenSecretView, report, token_secret_name};
-use crate::api::{OAuthAccountStatus, Trigger};
-use crate::oauth::{Fault, TokenRequest};
+use super::{
+    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, refresh, report,
+    token_secret_name,
+};
+use crate::api::{OAuthAccountStatus, Probe, Trigger};
+use crate::oauth::{Fault, GrantRequest, Reply, Sensitive, TokenRequest};
 use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+use url::Url;
 
 /// Longest rest: a clock that was set is noticed within it.
 const LONGEST_REST: SignedDuration = SignedDuration::from_mins(5);
@@ -29,7 +34,79 @@ pub enum Next {
         /// Why it ended.
         fault: Fault,
     },
-    /// Ask the token endpoint.
+    /// Read the operator's record of the login from the API server.
+    ReadState,
+    /// Ask the journal for the reply to an intent that was left.
+    ReadJournal {
+        /// The intent.
+        intent: Intent,
+        /// The state that it stands in.
+        armed: State,
+    },
+    /// Ask whether another account has one of these refresh tokens, and claim them.
+    FindDuplicate {
+        /// Their digests.
+        digests: Vec<String>,
+    },
+    /// Ask a resource server whether the published token lives.
+    Probe {
+        /// How.
+        probe: Probe,
+        /// With what.
+        access_token: Sensitive,
+        /// Certificates to trust.
+        ca_bundle: Option<Vec<u8>>,
+    },
+    /// Wait for our turn at the provider's gate.
+    TakeTurn {
+        /// The endpoint behind it.
+        endpoint: Url,
+        /// As whom.
+        client_id: String,
+        /// Why.
+        trigger: Trigger,
+    },
+    /// ARM: write the intent to spend, before anything is spent.
+    Arm {
+        /// What is written.
+        state: State,
+        /// What it replaces.
+        over: Option<Version>,
+    },
+    /// REDEEM: post the refresh token, once.
+    Spend {
+        /// What is sent.
+        request: TokenRequest,
+        /// Certificates to trust.
+        ca_bundle: Option<Vec<u8>>,
+        /// The intent that permits it.
+        intent: Intent,
+        /// The state it stands in.
+        armed: State,
+        /// When it was written, on the boot clock: what is too old permits nothing.
+        began: Duration,
+    },
+    /// JOURNAL: seal the reply where the end of this process does not reach it.
+    Journal {
+        /// The intent that it answers.
+        intent: Intent,
+        /// The reply.
+        reply: Reply,
+        /// When it was asked for.
+        sent: Timestamp,
+        /// When it was there.
+        finished: Timestamp,
+    },
+    /// KEEP: write down what the reply means.
+    Keep {
+        /// What is written.
+        state: State,
+        /// What it replaces.
+        over: Option<Version>,
+        /// What became of the refresh.
+        settlement: Settlement,
+    },
+    /// Ask the token endpoint, which spends nothing.
     Redeem {
         /// Why.
         trigger: Trigger,
@@ -74,6 +151,11 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
             Quiet::No => Next::ReadTokenSecret(plan.token_secret_name.clone()),
         };
     };
+    if plan.spends()
+        && let Some(step) = refresh::unfinished(seen, plan, now)
+    {
+        return step;
+    }
     if let Some(publish) = publication(seen, plan, view, now) {
         return publish;
     }
@@ -131,7 +213,7 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     if seen.publish_refused {
         return None;
     }
-    let unpublished = seen.unpublished.as_ref().filter(|record| record.answers(plan, now));
+    let unpublished = seen.to_publish().filter(|record| record.answers(plan, now));
     let (contents, record, over) = match (view, unpublished) {
         (TokenSecretView::Foreign(_) | TokenSecretView::Departing(_), _) => return None,
         (TokenSecretView::Ours { held, .. }, Some(record)) => (None, record, Some(held)),
@@ -155,7 +237,7 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
 
 /// The next step towards a token, where one is due.
 fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> Option<Next> {
-    let unpublished = seen.unpublished.as_ref().is_some_and(|record| record.answers(plan, now));
+    let unpublished = seen.to_publish().is_some_and(|record| record.answers(plan, now));
     if seen.attempted || unpublished || matches!(view, TokenSecretView::Foreign(_) | TokenSecretView::Departing(_)) {
         return None;
     }
@@ -173,10 +255,17 @@ fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> 
         Some(Ok(endpoint)) => endpoint,
         Some(Err(fault)) => return fail(fault),
     };
-    if let Err(fault) = credentials.permit(endpoint, seen.token_hosts_required) {
+    if plan.spends() {
+        return refresh::attempt(seen, plan, trigger, credentials, endpoint, now);
+    }
+    if let Err(fault) = credentials.permit(&[], endpoint, seen.token_hosts_required) {
         return fail(&fault);
     }
-    let request = plan.request(endpoint.clone(), credentials.client_id.clone(), credentials.client_secret.clone());
+    let client_id = credentials.client_id.clone();
+    if !seen.turn {
+        return Some(Next::TakeTurn { endpoint: endpoint.clone(), client_id, trigger });
+    }
+    let request = plan.request(endpoint.clone(), client_id, credentials.client_secret.clone(), GrantRequest::ClientCredentials);
     Some(Next::Redeem { trigger, request, ca_bundle })
 }
 
@@ -188,8 +277,9 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
     match seen.record() {
         None => Some(Trigger::Missing),
         Some(record) if record.request_digest != plan.request_digest() => Some(Trigger::SpecChanged),
-        Some(record) if !record.serves(plan, seen.uid(), now) => Some(Trigger::Schedule),
-        Some(_) => seen.requested().map(|_| Trigger::Requested),
+        Some(record) if !seen.serves(record, plan, now) => Some(Trigger::Schedule),
+        Some(_) if seen.requested().is_some() => Some(Trigger::Requested),
+        Some(_) => seen.login_in_question().then_some(Trigger::Retry),
     }
 }
 
@@ -224,6 +314,7 @@ fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
         status.next_attempt_time.as_ref().map(|next| next.0),
         status.retry_after_time.as_ref().map(|until| until.0),
         paused,
+        seen.plan.as_ref().ok().and_then(|plan| refresh::waits_until(seen, plan, now)),
     ];
     let next = moments.into_iter().flatten().filter(|moment| *moment > now).min();
     // A token that was due when it came: the next pass asks again, and not at once.

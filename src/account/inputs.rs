@@ -1,6 +1,6 @@
 //! The Secrets and the CA bundle that a plan names, read live.
 
-use super::{ClientIDFrom, Credentials, Inputs, Plan, readable, references_digest};
+use super::{ClientIDFrom, Credentials, GrantPlan, Inputs, Plan, readable, references_digest};
 use crate::api::{CABundleKind, CABundleReference, KeyReference, vocabulary::TOKEN_HOSTS_ANNOTATION};
 use crate::oauth::{Fault, FaultKind, Sensitive};
 use crate::world::{ApiError, World, secrets};
@@ -39,7 +39,16 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn credentials(&mut self, plan: &Plan) -> Result<Credentials, Unread> {
         // All references are read before any is judged, so that a change of each is noticed.
-        let secret = self.key(&plan.client_secret).await?;
+        let secret = match &plan.client_secret {
+            None => Ok(None),
+            Some(reference) => self.key(reference).await?.map(|(secret, hosts)| Some((secret, reference.name.clone(), hosts))),
+        };
+        let seed = match &plan.grant {
+            GrantPlan::ClientCredentials => None,
+            GrantPlan::RefreshToken(reference) => {
+                Some(self.key(reference).await?.map(|(seed, hosts)| (seed, reference.name.clone(), hosts)))
+            }
+        };
         let id = match &plan.client_id {
             ClientIDFrom::Literal(id) => Ok((id.clone(), None)),
             ClientIDFrom::Secret(reference) => {
@@ -50,15 +59,18 @@ impl Reader<'_> {
             None => Ok(None),
             Some(reference) => self.ca_bundle(reference).await?.map(Some),
         };
-        let (client_secret, hosts) = secret.map_err(Unread::Fault)?;
-        let (client_id, more) = id.map_err(Unread::Fault)?;
-        let mut token_hosts = vec![(plan.client_secret.name.clone(), hosts)];
-        token_hosts.extend(more.filter(|(name, _)| *name != plan.client_secret.name));
+        let secret = secret.map_err(Unread::Fault)?;
+        let (client_id, hosts_of_id) = id.map_err(Unread::Fault)?;
+        let hosts_of_seed = seed.as_ref().and_then(|seed| seed.as_ref().ok()).map(|(_, name, hosts)| (name.clone(), hosts.clone()));
+        let hosts_of_secret = secret.as_ref().map(|(_, name, hosts)| (name.clone(), hosts.clone()));
+        // One Secret may hold all of them.
+        let token_hosts: BTreeMap<_, _> = [hosts_of_secret, hosts_of_id, hosts_of_seed].into_iter().flatten().collect();
         Ok(Credentials {
             client_id,
-            client_secret: Sensitive::new(client_secret),
+            client_secret: secret.map(|(secret, ..)| Sensitive::new(secret)),
+            seed: seed.map(|seed| seed.map(|(seed, ..)| Sensitive::new(seed))),
             ca_bundle: ca_bundle.map_err(Unread::Fault)?,
-            token_hosts,
+            token_hosts: token_hosts.into_iter().collect(),
         })
     }
 

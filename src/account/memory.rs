@@ -18,6 +18,8 @@ struct Said {
 struct Entries {
     said: HashMap<String, Said>,
     unpublished: HashMap<String, Record>,
+    /// Intents that were written and that nothing was done about.
+    unposted: HashMap<String, String>,
     gone: HashSet<String>,
 }
 
@@ -54,6 +56,21 @@ impl Memory {
         self.lock().unpublished.remove(uid)
     }
 
+    /// An intent is being written, and nothing is posted for it.
+    pub fn arming(&self, uid: &str, intent: &str) {
+        self.lock().unposted.insert(uid.to_owned(), intent.to_owned());
+    }
+
+    /// From now on something may have been posted, or it is settled.
+    pub fn posting(&self, uid: &str) {
+        self.lock().unposted.remove(uid);
+    }
+
+    /// The intent that surely nothing was posted for.
+    pub fn unposted(&self, uid: &str) -> Option<String> {
+        self.lock().unposted.get(uid).cloned()
+    }
+
     /// The API server says that the account is gone, before the watch does.
     pub fn gone(&self, uid: &str) {
         let mut entries = self.lock();
@@ -78,6 +95,7 @@ impl Memory {
         let mut entries = self.lock();
         entries.said.retain(|uid, _| there.contains(uid));
         entries.unpublished.retain(|uid, _| there.contains(uid));
+        entries.unposted.retain(|uid, _| there.contains(uid));
         entries.gone.retain(|uid| there.contains(uid));
     }
 
@@ -91,6 +109,7 @@ impl Entries {
     fn forget(&mut self, uid: &str) {
         self.said.remove(uid);
         self.unpublished.remove(uid);
+        self.unposted.remove(uid);
     }
 }
 

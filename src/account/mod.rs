@@ -15,17 +15,28 @@ mod notice;
 pub mod observe;
 mod plan;
 mod publication;
+mod refresh;
 mod report;
 mod schedule;
 mod secret;
 mod seen;
+#[cfg(feature = "operator")]
+mod spend;
+mod state;
+mod state_secret;
+mod unknown;
 
 pub use credentials::{Credentials, Inputs, readable, references_digest};
 pub use decide::{Next, decide};
 pub use notice::{Notice, notices};
-pub use plan::{ClientIDFrom, EndpointSource, Plan, Refusal, token_secret_name};
+pub use plan::{ClientIDFrom, EndpointSource, GrantPlan, Plan, Refusal, token_secret_name};
 pub use publication::{Contents, Record, Template};
+pub use refresh::{Instance, Liveness, LoginSeen, Redemption, Settlement};
 pub use report::{grant, provider, report};
-pub use schedule::{fraction, renewal};
+pub use schedule::fraction;
 pub use secret::{manifest, patch, view};
+#[cfg(feature = "operator")]
+pub use spend::ReplyInHand;
 pub use seen::{AttemptOutcome, Held, Outcome, SecretMark, Seen, Stray, TokenSecretView};
+pub use state::{INTENT_LIFETIME, Intent, State};
+pub use state_secret::{StateView, Version, state_manifest, state_secret_name, state_view};

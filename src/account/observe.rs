@@ -1,13 +1,14 @@
 //! What caches and memory tell of an account, before anybody is asked.
 
 use super::memory::Memory;
-use super::{Plan, SecretMark, Seen, Stray, token_secret_name};
+use super::{Instance, LoginSeen, Plan, SecretMark, Seen, Stray, token_secret_name};
 use crate::api::OAuthAccount;
 use crate::world::marks::Marks;
+use crate::world::{World, entropy};
 use std::sync::Arc;
 
 /// The first look.
-pub fn observe(account: Arc<OAuthAccount>, marks: &Marks, memory: &Memory, token_hosts_required: bool) -> Seen {
+pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory: &Memory, token_hosts_required: bool) -> Seen {
     let metadata = &account.metadata;
     let (uid, version) = (metadata.uid.as_deref().unwrap_or_default(), metadata.resource_version.as_deref().unwrap_or_default());
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
@@ -23,6 +24,14 @@ pub fn observe(account: Arc<OAuthAccount>, marks: &Marks, memory: &Memory, token
             .map(|(name, mark)| Stray { name, uid: mark.uid.into(), resource_version: mark.resource_version.into() })
             .collect(),
         token_hosts_required,
+        instance: Instance {
+            identity: world.identity.clone(),
+            entropy: entropy::bytes(),
+            unposted: memory.unposted(uid),
+            unsteady_until: world.cluster.unsteady_until(),
+        },
+        login: LoginSeen::default(),
+        turn: false,
         token_secret: None,
         inputs: None,
         endpoint: None,

@@ -1,12 +1,13 @@
 //! The spec as the operator understands it: parsed once, refused with a sentence where this version lacks the effect.
 
 use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
+use super::schedule::Schedule;
 use crate::api::{
-    AuthMethod, CABundleKind, CABundleReference, CreationPolicy, DeletionPolicy, KeyReference, OAuthAccount, Reason,
-    RefreshSchedule, RevocationPolicy, SecretType, StatePolicy,
+    AuthMethod, CABundleKind, CABundleReference, CreationPolicy, DeletionPolicy, KeyReference, OAuthAccount, Probe,
+    ProviderOverrides, Reason, RevocationPolicy, RotationMode, RotationOverrides, SecretType, StatePolicy, UnknownOutcome,
 };
-use crate::oauth::{ClientAuthentication, Sensitive, TokenRequest, hex};
-use jiff::Timestamp;
+use crate::oauth::{ClientAuthentication, GrantRequest, Sensitive, TokenRequest, hex};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -27,6 +28,45 @@ pub enum ClientIDFrom {
     Literal(String),
     /// In a Secret.
     Secret(KeyReference),
+}
+
+/// By what right a token is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrantPlan {
+    /// The client's own: asking spends nothing.
+    ClientCredentials,
+    /// A refresh token, which asking may spend; where the first one is read.
+    RefreshToken(KeyReference),
+}
+
+/// What a refresh does to the refresh token, and what to do when nobody knows whether it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Whether a refresh replaces it.
+    pub mode: RotationMode,
+    /// How long one that is spent is still accepted.
+    pub grace: SignedDuration,
+    /// What to do when the outcome of a refresh is unknown.
+    pub on_unknown: UnknownOutcome,
+}
+
+impl Rotation {
+    /// What the overrides say; else what is safe with any provider: it may rotate, with no grace, and a refresh leaves the
+    /// old access token alone.
+    fn of(overrides: Option<&ProviderOverrides>) -> Self {
+        let unsaid = RotationOverrides::default();
+        let said = overrides.and_then(|overrides| overrides.rotation.as_ref()).unwrap_or(&unsaid);
+        let mode = said.mode.unwrap_or(RotationMode::Maybe);
+        let grace = SignedDuration::from_secs(said.grace_seconds.unwrap_or(0).into());
+        let probed = said.kills_old_access_token == Some(true) && overrides.is_some_and(|overrides| overrides.probe.is_some());
+        let on_unknown = said.on_unknown.unwrap_or(match mode {
+            RotationMode::Never => UnknownOutcome::Retry,
+            _ if grace.is_positive() => UnknownOutcome::Grace,
+            _ if probed => UnknownOutcome::Probe,
+            _ => UnknownOutcome::Postpone,
+        });
+        Self { mode, grace, on_unknown }
+    }
 }
 
 /// Why an account's spec is not acted on, in a sentence that names the field.
@@ -63,18 +103,28 @@ pub struct Plan {
     pub ca_bundle: Option<CABundleReference>,
     /// Where the client id is read.
     pub client_id: ClientIDFrom,
-    /// Where the client secret is read.
-    pub client_secret: KeyReference,
+    /// Where the client secret is read; a public client has none.
+    pub client_secret: Option<KeyReference>,
     /// How the client proves itself.
     pub authentication: ClientAuthentication,
+    /// By what right.
+    pub grant: GrantPlan,
+    /// What a refresh does to a refresh token.
+    pub rotation: Rotation,
+    /// A cheap request that tells whether an access token lives.
+    pub probe: Option<Probe>,
+    /// Whose login it must be.
+    pub expected_subject: Option<String>,
+    /// What becomes of the operator's own record when the account is gone.
+    pub state_policy: StatePolicy,
     /// Scopes asked for.
     pub scopes: Vec<String>,
     /// Audience asked for.
     pub audience: Option<String>,
     /// Resources asked for.
     pub resources: Vec<String>,
-    /// When to refresh, where the user says.
-    pub refresh: Option<RefreshSchedule>,
+    /// When to refresh.
+    pub schedule: Schedule,
     /// Name of the Secret to publish in.
     pub token_secret_name: String,
     /// Whether token requests pause.
@@ -120,30 +170,68 @@ impl Plan {
             (None, Some(from)) => ClientIDFrom::Secret(from.secret_key_ref.clone()),
             (None, None) => return Err("spec.client must set one of id and idFrom.".into()),
         };
-        let client_secret = client.secret_ref.clone().ok_or("spec.client.secretRef must be set for this grant.")?;
+        let grant = match &spec.grant.refresh_token {
+            Some(refresh_token) => GrantPlan::RefreshToken(refresh_token.secret_ref.clone()),
+            None => GrantPlan::ClientCredentials,
+        };
+        let client_secret = client.secret_ref.clone();
+        let authentication = match (client.auth_method, &client_secret) {
+            (None, None) if grant != GrantPlan::ClientCredentials => ClientAuthentication::None,
+            (Some(AuthMethod::None), None) => ClientAuthentication::None,
+            (Some(AuthMethod::None), Some(_)) => {
+                return Err("spec.client.secretRef has no use with authMethod None; remove one of the two.".into());
+            }
+            (_, None) => return Err("spec.client.secretRef must be set for this grant.".into()),
+            (Some(AuthMethod::ClientSecretPost), Some(_)) => ClientAuthentication::Post,
+            (_, Some(_)) => ClientAuthentication::Basic,
+        };
+        if spec.expected_subject.is_some() && grant == GrantPlan::ClientCredentials {
+            return Err("spec.expectedSubject speaks of a person's login, and grant.clientCredentials has none; remove it.".into());
+        }
+        let overrides = spec.provider.overrides.as_ref();
+        let rotation = Rotation::of(overrides);
+        let probe = overrides.and_then(|overrides| overrides.probe.clone());
+        if rotation.on_unknown == UnknownOutcome::Probe && probe.is_none() {
+            return Err("spec.provider.overrides.rotation.onUnknown is Probe and needs spec.provider.overrides.probe.".into());
+        }
+        if let Some(probe) = &probe {
+            https(&probe.url).map_err(|why| format!("spec.provider.overrides.probe.url is not usable: {why}."))?;
+        }
+        if rotation.on_unknown == UnknownOutcome::Grace && !rotation.grace.is_positive() {
+            let field = "spec.provider.overrides.rotation";
+            return Err(format!("{field}.onUnknown is Grace and needs {field}.graceSeconds."));
+        }
         let token_secret_name = token_secret_name(account);
-        if let Some(field) =
-            reads_what_it_writes(&token_secret_name, &client_secret, &client_id, spec.provider.ca_bundle_ref.as_ref())
-        {
+        let read = [
+            ("spec.client.secretRef", client_secret.as_ref().map(|reference| &reference.name)),
+            ("spec.client.idFrom", if let ClientIDFrom::Secret(id) = &client_id { Some(&id.name) } else { None }),
+            ("spec.grant.refreshToken.secretRef", if let GrantPlan::RefreshToken(seed) = &grant { Some(&seed.name) } else { None }),
+            (
+                "spec.provider.caBundleRef",
+                spec.provider.ca_bundle_ref.as_ref().filter(|bundle| bundle.kind == CABundleKind::Secret).map(|bundle| &bundle.name),
+            ),
+        ];
+        if let Some((field, _)) = read.into_iter().find(|(_, name)| *name == Some(&token_secret_name)) {
             return Err(format!(
                 "{field} names Secret {token_secret_name}, in which the token is to be published; set spec.tokenSecret.name to another name."
             ));
         }
         let (requested, ignored) = requested(account);
-        let authentication = match client.auth_method {
-            Some(AuthMethod::ClientSecretPost) => ClientAuthentication::Post,
-            _ => ClientAuthentication::Basic,
-        };
         Ok(Self {
             endpoint,
             ca_bundle: spec.provider.ca_bundle_ref.clone(),
             client_id,
             client_secret,
             authentication,
+            grant,
+            rotation,
+            probe,
+            expected_subject: spec.expected_subject.clone(),
+            state_policy: spec.state_policy,
             scopes: spec.scopes.clone(),
             audience: spec.audience.clone(),
             resources: spec.resources.clone(),
-            refresh: spec.refresh.clone(),
+            schedule: Schedule::of(spec.refresh.clone(), overrides),
             token_secret_name,
             suspended: spec.suspend,
             requested,
@@ -151,9 +239,21 @@ impl Plan {
         })
     }
 
+    /// Whether asking for a token may spend what entitles us to it.
+    pub fn spends(&self) -> bool {
+        matches!(self.grant, GrantPlan::RefreshToken(_))
+    }
+
     /// The request that this plan makes of an endpoint with credentials.
-    pub fn request(&self, endpoint: Url, client_id: String, client_secret: Sensitive) -> TokenRequest {
+    pub fn request(
+        &self,
+        endpoint: Url,
+        client_id: String,
+        client_secret: Option<Sensitive>,
+        grant: GrantRequest,
+    ) -> TokenRequest {
         TokenRequest {
+            grant,
             endpoint,
             client_id,
             client_id_is_secret: matches!(self.client_id, ClientIDFrom::Secret(_)),
@@ -180,9 +280,15 @@ impl Plan {
         let method = match self.authentication {
             ClientAuthentication::Basic => "ClientSecretBasic",
             ClientAuthentication::Post => "ClientSecretPost",
+            ClientAuthentication::None => "None",
+        };
+        let grant = match self.grant {
+            GrantPlan::ClientCredentials => "ClientCredentials",
+            // Not where the first one was read: another seed is another refresh token, and not another request.
+            GrantPlan::RefreshToken(_) => "RefreshToken",
         };
         let proof = json!([method, self.client_secret, self.ca_bundle]);
-        let text = json!([provider, client, proof, "ClientCredentials", self.scopes, self.audience, self.resources]).to_string();
+        let text = json!([provider, client, proof, grant, self.scopes, self.audience, self.resources]).to_string();
         hex(&Sha256::digest(text.as_bytes())[..16])
     }
 }
@@ -200,23 +306,6 @@ fn requested(account: &OAuthAccount) -> (Option<Timestamp>, Option<String>) {
             (None, Some(format!("The annotation {REFRESH_REQUESTED_ANNOTATION} {words}")))
         }
     }
-}
-
-/// The field that names the Secret to publish in as one to read from.
-fn reads_what_it_writes(
-    name: &str,
-    secret: &KeyReference,
-    id: &ClientIDFrom,
-    ca_bundle: Option<&CABundleReference>,
-) -> Option<&'static str> {
-    let bundle = ca_bundle.filter(|bundle| bundle.kind == CABundleKind::Secret);
-    [
-        (secret.name == name, "spec.client.secretRef"),
-        (matches!(id, ClientIDFrom::Secret(id) if id.name == name), "spec.client.idFrom"),
-        (bundle.is_some_and(|bundle| bundle.name == name), "spec.provider.caBundleRef"),
-    ]
-    .into_iter()
-    .find_map(|(same, field)| same.then_some(field))
 }
 
 /// Name of the Secret an account publishes in.
@@ -248,12 +337,10 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
     [
         (provider.preset.is_some(), "spec.provider.preset"),
         (!provider.parameters.is_empty(), "spec.provider.parameters"),
-        (provider.overrides.is_some(), "spec.provider.overrides"),
         (custom.is_some_and(|c| c.authorization_url.is_some()), "spec.provider.custom.authorizationURL"),
         (custom.is_some_and(|c| c.device_authorization_url.is_some()), "spec.provider.custom.deviceAuthorizationURL"),
         (custom.is_some_and(|c| c.revocation_url.is_some()), "spec.provider.custom.revocationURL"),
         (custom.is_some_and(|c| c.introspection_url.is_some()), "spec.provider.custom.introspectionURL"),
-        (grant.refresh_token.is_some(), "spec.grant.refreshToken"),
         (grant.authorization_code.is_some(), "spec.grant.authorizationCode"),
         (grant.device_code.is_some(), "spec.grant.deviceCode"),
         (grant.jwt_bearer.is_some(), "spec.grant.jwtBearer"),
@@ -264,19 +351,45 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
         (method == Some(AuthMethod::PrivateKeyJWT), "spec.client.authMethod PrivateKeyJWT"),
         (method == Some(AuthMethod::ClientSecretJWT), "spec.client.authMethod ClientSecretJWT"),
         (method == Some(AuthMethod::TLSClientAuth), "spec.client.authMethod TLSClientAuth"),
-        (method == Some(AuthMethod::None), "spec.client.authMethod None"),
         (spec.par.is_some(), "spec.par"),
         (spec.dpop.is_some(), "spec.dpop"),
-        (spec.expected_subject.is_some(), "spec.expectedSubject"),
         (spec.health_check.is_some(), "spec.healthCheck"),
         (secret.type_ != SecretType::Opaque, "spec.tokenSecret.type other than Opaque"),
         (!secret.data.is_empty(), "spec.tokenSecret.data"),
         (secret.creation_policy != CreationPolicy::Owner, "spec.tokenSecret.creationPolicy other than Owner"),
         (secret.deletion_policy != DeletionPolicy::Delete, "spec.tokenSecret.deletionPolicy other than Delete"),
         (spec.revocation_policy != RevocationPolicy::Never, "spec.revocationPolicy other than Never"),
-        (spec.state_policy != StatePolicy::Delete, "spec.statePolicy other than Delete"),
         (!spec.restart_targets.is_empty(), "spec.restartTargets"),
         (spec.restart_interval_seconds.is_some(), "spec.restartIntervalSeconds"),
+    ]
+    .into_iter()
+    .find_map(|(set, field)| set.then_some(field))
+    .or_else(|| provider.overrides.as_ref().and_then(unsupported_override))
+}
+
+/// The same of a provider's knobs.
+fn unsupported_override(overrides: &ProviderOverrides) -> Option<&'static str> {
+    let absolute = overrides.refresh_token.as_ref().is_some_and(|lifetimes| lifetimes.absolute_seconds.is_some());
+    [
+        (overrides.issuer.is_some(), "spec.provider.overrides.issuer"),
+        (overrides.authorization_url.is_some(), "spec.provider.overrides.authorizationURL"),
+        (overrides.token_url.is_some(), "spec.provider.overrides.tokenURL"),
+        (overrides.refresh_url.is_some(), "spec.provider.overrides.refreshURL"),
+        (overrides.device_authorization_url.is_some(), "spec.provider.overrides.deviceAuthorizationURL"),
+        (overrides.revocation_url.is_some(), "spec.provider.overrides.revocationURL"),
+        (overrides.introspection_url.is_some(), "spec.provider.overrides.introspectionURL"),
+        (overrides.client_auth.is_some(), "spec.provider.overrides.clientAuth"),
+        (overrides.body.is_some(), "spec.provider.overrides.body"),
+        (overrides.field_case.is_some(), "spec.provider.overrides.case"),
+        (overrides.accept.is_some(), "spec.provider.overrides.accept"),
+        (overrides.parameters.is_some(), "spec.provider.overrides.parameters"),
+        (overrides.scope_delimiter.is_some(), "spec.provider.overrides.scopeDelimiter"),
+        (overrides.response.is_some(), "spec.provider.overrides.response"),
+        (overrides.expiry.is_some(), "spec.provider.overrides.expiry"),
+        (overrides.errors.is_some(), "spec.provider.overrides.errors"),
+        (absolute, "spec.provider.overrides.refreshToken.absoluteSeconds"),
+        (overrides.registration.is_some(), "spec.provider.overrides.registration"),
+        (!overrides.api_hosts.is_empty(), "spec.provider.overrides.apiHosts"),
     ]
     .into_iter()
     .find_map(|(set, field)| set.then_some(field))

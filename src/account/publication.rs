@@ -2,9 +2,8 @@
 //! nothing the Secret itself is the record.
 
 use super::Plan;
-use super::schedule::renewal;
 use crate::api::{ExpirySource, OAuthAccount, TokenStatus, vocabulary as v};
-use crate::oauth::{Sensitive, Token};
+use crate::oauth::{Sensitive, Token, exposed};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
@@ -70,9 +69,11 @@ impl Template {
 }
 
 /// A token with what is known of it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Record {
     /// The access token.
+    #[serde(with = "exposed")]
     pub access_token: Sensitive,
     /// What may be said of it.
     pub public: TokenStatus,
@@ -82,28 +83,24 @@ pub struct Record {
 
 impl Record {
     /// The record of a token just issued to a request sent at `sent`.
-    pub fn issued(token: Token, plan: &Plan, generation: i64, sent: Timestamp) -> Self {
+    pub fn issued(token: &Token, plan: &Plan, generation: i64, sent: Timestamp) -> Self {
         let public = TokenStatus {
             expiration_time: Time(token.expiry.at),
             issued_time: Time(whole_second(sent)),
             generation,
-            scopes: token.scopes.unwrap_or_else(|| plan.scopes.clone()),
-            token_type: token.token_type,
+            scopes: token.scopes.clone().unwrap_or_else(|| plan.scopes.clone()),
+            token_type: token.token_type.clone(),
             expiry_source: token.expiry.source,
             fingerprint: token.access_token.fingerprint(),
+            refresh_time: token.refresh_at.map(Time),
+            earliest_refresh_time: token.earliest_refresh_at.map(Time),
         };
-        Self { access_token: token.access_token, public, request_digest: plan.request_digest() }
+        Self { access_token: token.access_token.clone(), public, request_digest: plan.request_digest() }
     }
 
     /// Whether it is a valid token of the kind that is asked for.
     pub fn answers(&self, plan: &Plan, now: Timestamp) -> bool {
         self.request_digest == plan.request_digest() && self.public.expiration_time.0 > now
-    }
-
-    /// Whether it answers what is asked for and need not be replaced yet.
-    pub fn serves(&self, plan: &Plan, uid: &str, now: Timestamp) -> bool {
-        let renewal = renewal(self.public.issued_time.0, self.public.expiration_time.0, plan.refresh.as_ref(), uid);
-        self.request_digest == plan.request_digest() && renewal > now
     }
 
     /// What the token Secret must hold.
@@ -127,6 +124,9 @@ impl Record {
         annotations.insert(v::ISSUED_ANNOTATION.into(), self.public.issued_time.0.to_string());
         annotations.insert(v::EXPIRY_SOURCE_ANNOTATION.into(), format!("{:?}", self.public.expiry_source));
         annotations.insert(v::REQUEST_DIGEST_ANNOTATION.into(), self.request_digest.clone());
+        if let Some(hints) = hints(&self.public) {
+            annotations.insert(v::REFRESH_HINTS_ANNOTATION.into(), hints);
+        }
         annotations.insert(v::TEMPLATE_ANNOTATION.into(), Template::of(account).to_text());
         Contents { labels, annotations, data }
     }
@@ -153,10 +153,22 @@ impl Record {
                 token_type: text(v::TOKEN_TYPE_KEY)?.to_owned(),
                 expiry_source: expiry_source(note(v::EXPIRY_SOURCE_ANNOTATION)?)?,
                 fingerprint,
+                refresh_time: hint(note(v::REFRESH_HINTS_ANNOTATION), 0),
+                earliest_refresh_time: hint(note(v::REFRESH_HINTS_ANNOTATION), 1),
             },
         };
         Some(Self { access_token, public, request_digest: note(v::REQUEST_DIGEST_ANNOTATION).cloned().unwrap_or_default() })
     }
+}
+
+fn hints(token: &TokenStatus) -> Option<String> {
+    let hints = [&token.refresh_time, &token.earliest_refresh_time];
+    let text = |hint: &Option<Time>| hint.as_ref().map_or_else(|| "-".to_owned(), |time| time.0.to_string());
+    hints.iter().any(|hint| hint.is_some()).then(|| hints.map(text).join(" "))
+}
+
+fn hint(hints: Option<&String>, number: usize) -> Option<Time> {
+    hints?.split(' ').nth(number)?.parse().ok().map(Time)
 }
 
 fn expiry_source(name: &str) -> Option<ExpirySource> {
@@ -180,6 +192,13 @@ mod tests {
         let contents = record.contents(&account(&json!({})));
         assert_eq!(Record::read(&contents, None), Some(record.clone()));
         assert_eq!(Record::read(&contents, Some(&record.public)), Some(record));
+    }
+
+    #[test]
+    fn the_provider_s_hints_survive_it_too() {
+        let mut record = record(1, 3600);
+        record.public.earliest_refresh_time = Some(Time(crate::account::seen::tests::at(60)));
+        assert_eq!(Record::read(&record.contents(&account(&json!({}))), None), Some(record));
     }
 
     #[test]

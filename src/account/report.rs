@@ -2,9 +2,8 @@
 
 use super::backoff::next_attempt;
 use super::plan::token_secret_name;
-use super::schedule::renewal;
-use super::{Plan, Refusal, Seen, TokenSecretView};
-use crate::api::{Attempt, AttemptResult, ConditionType, OAuthAccountStatus, Reason, TokenStatus, Trigger};
+use super::{Plan, Refusal, Seen, TokenSecretView, refresh};
+use crate::api::{Attempt, AttemptResult, ConditionType, LoginStatus, OAuthAccountStatus, Reason, TokenStatus, Trigger};
 use crate::oauth::{Fault, FaultKind};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -14,9 +13,16 @@ const HISTORY: usize = 5;
 
 /// A failure that stands.
 struct Failure {
+    /// Its class; none where another version of the operator knew it by another name.
+    kind: Option<FaultKind>,
     reason: String,
     message: String,
-    needs_a_person: bool,
+}
+
+impl Failure {
+    fn needs_a_person(&self) -> bool {
+        self.kind.is_some_and(FaultKind::needs_a_person)
+    }
 }
 
 /// The status that tells the truth about what was seen.
@@ -38,10 +44,29 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
         conditions: vec![],
         ..old.clone()
     };
+    (status.login, status.refresh_token_expiration_time) = login(seen);
     count(&mut status, seen, now);
     let failure = failure(&status, seen);
     status.conditions = conditions(&status, seen, failure.as_ref(), now);
     status
+}
+
+/// What may be said of the refresh token: as read, or as status said before.
+fn login(seen: &Seen) -> (Option<LoginStatus>, Option<Time>) {
+    let old = &seen.status;
+    match (&seen.plan, seen.login.stored()) {
+        (Ok(plan), _) if !plan.spends() => (None, None),
+        // An old record says nothing of the refresh token that took its place.
+        (_, Some((_, state))) if state.generation >= old.token.as_ref().map_or(0, |token| token.generation) => {
+            let held = state.credential.as_ref();
+            let told = LoginStatus {
+                refresh_token_fingerprint: held.map(|credential| credential.refresh_token.fingerprint()),
+                seed_fingerprint: state.seed_digest.chars().take(8).collect(),
+            };
+            (Some(told), held.and_then(|credential| credential.expires).map(|end| Time(floor(end))))
+        }
+        _ => (old.login.clone(), old.refresh_token_expiration_time.clone()),
+    }
 }
 
 /// Whether status says that the Secret to publish in is someone else's.
@@ -54,7 +79,7 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
     let Some(attempt) = &seen.attempt else {
         // What the API server has just refused to have written is not over because the token is well.
         let refused = seen.publish_refused || seen.write_refused(now);
-        if healthy(seen, now) && seen.unpublished.is_none() && !refused {
+        if healthy(seen, now) && seen.to_publish().is_none() && !refused && !seen.login_in_question() {
             forgive(status);
         }
         // An edit while the provider wants patience is tried when that is over.
@@ -88,12 +113,18 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
     status.retry_after_time = wish.map(|wish| Time(ceiling(attempt.finished + wish)));
     match &attempt.fault {
         // A refresh that a person asked for before its time: the token is as good as it was.
-        Some(_) if attempt.trigger == Trigger::Requested && !attempt.issued && healthy(seen, now) => {}
+        Some(fault)
+            if attempt.trigger == Trigger::Requested
+                && !attempt.issued
+                && healthy(seen, now)
+                && !fault.kind.touches_the_login() => {}
         Some(fault) => {
             status.failed_attempts = failures(seen, attempt.trigger, fault).saturating_add(1);
             let expires = seen.standing().map(|token| token.expiration_time.0);
             let next = next_attempt(fault, status.failed_attempts, seen.uid(), attempt.finished, expires);
-            status.next_attempt_time = Some(Time(ceiling(next)));
+            // A gamble waits until there is little left to lose, whatever the back-off says.
+            let doubted = seen.plan.as_ref().ok().and_then(|plan| refresh::doubted_until(seen, plan, now));
+            status.next_attempt_time = Some(Time(ceiling(doubted.map_or(next, |until| next.max(until)))));
             status.observed_references = seen.inputs.as_ref().map(|inputs| inputs.references.clone());
         }
         None => forgive(status),
@@ -105,7 +136,7 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
 /// A person who asks again and again does not make it longer.
 fn failures(seen: &Seen, trigger: Trigger, fault: &Fault) -> i32 {
     let status = &seen.status;
-    let same = last_fault(status).is_some_and(|last| last.needs_a_person() == fault.kind.needs_a_person());
+    let same = super::seen::last_fault(status).is_some_and(|last| last.needs_a_person() == fault.kind.needs_a_person());
     match trigger {
         _ if seen.is_edited() || !same => 0,
         Trigger::ReferenceChanged => 0,
@@ -123,13 +154,12 @@ fn forgive(status: &mut OAuthAccountStatus) {
 
 /// The token Secret was read, is ours, and holds a token that need not be replaced yet.
 fn healthy(seen: &Seen, now: Timestamp) -> bool {
-    matches!((seen.record(), &seen.plan), (Some(record), Ok(plan)) if record.serves(plan, seen.uid(), now))
+    matches!((seen.record(), &seen.plan), (Some(record), Ok(plan)) if seen.serves(record, plan, now))
 }
 
 fn next_refresh(seen: &Seen, plan: &Plan) -> Option<Time> {
     let token = seen.standing().filter(|_| !plan.suspended)?;
-    let moment = renewal(token.issued_time.0, token.expiration_time.0, plan.refresh.as_ref(), seen.uid());
-    Some(Time(ceiling(moment)))
+    Some(Time(ceiling(seen.renewal(token, plan))))
 }
 
 /// The failure of this turn, or the one that status already tells of.
@@ -139,21 +169,13 @@ fn failure(status: &OAuthAccountStatus, seen: &Seen) -> Option<Failure> {
     }
     if let Some(fault) = seen.attempt.as_ref().and_then(|attempt| attempt.fault.as_ref()) {
         return Some(Failure {
+            kind: Some(fault.kind),
             reason: fault.kind.reason().as_str().to_owned(),
             message: fault.message.clone(),
-            needs_a_person: fault.kind.needs_a_person(),
         });
     }
     let told = find(&seen.status, ConditionType::RefreshFailing)?;
-    Some(Failure {
-        needs_a_person: last_fault(&seen.status).is_some_and(FaultKind::needs_a_person),
-        reason: told.reason.clone(),
-        message: told.message.clone(),
-    })
-}
-
-fn last_fault(status: &OAuthAccountStatus) -> Option<FaultKind> {
-    status.history.first().and_then(|attempt| attempt.fault.as_deref()).and_then(FaultKind::named)
+    Some(Failure { kind: super::seen::last_fault(&seen.status), reason: told.reason.clone(), message: told.message.clone() })
 }
 
 fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, now: Timestamp) -> Vec<Condition> {
@@ -175,7 +197,10 @@ fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure
     add(ConditionType::Authorized, authorized, &why, words);
     let conflict = matches!(seen.token_secret, Some(TokenSecretView::Foreign(_)));
     let refusal = seen.plan.as_ref().err();
-    let stalled = conflict || failure.is_some_and(|failure| failure.needs_a_person);
+    let stalled = conflict || failure.is_some_and(Failure::needs_a_person);
+    let special = failure.and_then(|failure| failure.kind).and_then(|kind| special(kind, seen));
+    // The login itself is over or in question: no refresh to come can succeed, however well the token is now.
+    let over = special.is_some_and(|type_| type_ != ConditionType::RefreshOutcomeUnknown);
     // What keeps Ready False may be an expiry; what keeps us from a new token is the failure.
     let (cause, sentence) = match failure {
         Some(failure) if !conflict => (&failure.reason, &failure.message),
@@ -184,17 +209,36 @@ fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure
     if let Some(refusal) = refusal {
         // Also while the token of the spec before is valid: the new spec is not acted on.
         add(ConditionType::Stalled, "True", refusal.reason().as_str(), refusal.sentence().to_owned());
-    } else if state != "True" && (conflict || !suspended(seen)) {
+    } else if over || (state != "True" && (conflict || !suspended(seen))) {
         let type_ = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
         add(type_, "True", cause, sentence.clone());
     }
     if let Some(failure) = failure {
         add(ConditionType::RefreshFailing, "True", &failure.reason, failure.message.clone());
+        if let Some(type_) = special {
+            add(type_, "True", &failure.reason, failure.message.clone());
+        }
     }
     if conflict {
         add(ConditionType::SecretConflict, "True", Reason::SecretConflict.as_str(), message);
     }
     all
+}
+
+/// The condition that a class of failure has to itself.
+fn special(kind: FaultKind, seen: &Seen) -> Option<ConditionType> {
+    if !seen.plan.as_ref().is_ok_and(Plan::spends) {
+        return None;
+    }
+    match kind {
+        FaultKind::InvalidGrant | FaultKind::RedeemedElsewhere | FaultKind::WrongSubject => {
+            Some(ConditionType::ReauthorizationRequired)
+        }
+        FaultKind::OutcomeUnknown => Some(ConditionType::RefreshOutcomeUnknown),
+        FaultKind::DuplicateCredential => Some(ConditionType::DuplicateCredential),
+        FaultKind::StateRolledBack => Some(ConditionType::StateRolledBack),
+        _ => None,
+    }
 }
 
 fn suspended(seen: &Seen) -> bool {
@@ -258,7 +302,13 @@ fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, no
 }
 
 fn authorized(seen: &Seen) -> (&'static str, String, String) {
-    let refused = [FaultKind::InvalidClient, FaultKind::InvalidGrant, FaultKind::NotAllowed];
+    let refused = [
+        FaultKind::InvalidClient,
+        FaultKind::InvalidGrant,
+        FaultKind::NotAllowed,
+        FaultKind::RedeemedElsewhere,
+        FaultKind::WrongSubject,
+    ];
     match seen.attempt.as_ref().map(|attempt| attempt.fault.as_ref().filter(|_| !attempt.issued)) {
         Some(None) => ("True", Reason::TokenIssued.as_str().to_owned(), "The provider issued a token.".into()),
         Some(Some(fault)) if refused.contains(&fault.kind) => {

@@ -1,10 +1,14 @@
 //! What has been seen of one account: the argument of `decide`, and how an outcome changes it.
 
+use super::refresh::{Instance, Liveness, LoginSeen, Redemption, Settlement};
+use super::schedule::renewal;
+use super::state_secret::{StateView, Version};
 use super::{Contents, Inputs, Plan, Record, Refusal};
 use crate::api::{Attempt, AttemptResult, OAuthAccount, OAuthAccountStatus, TokenStatus, Trigger};
-use crate::oauth::{Fault, FaultKind, Token};
+use crate::oauth::{Ending, Fault, FaultKind, Token, judge};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
 
 /// What the watch of Secrets says of the token Secret, without its content.
@@ -88,6 +92,12 @@ pub struct Seen {
     pub strays: Vec<Stray>,
     /// Whether seed Secrets must carry the annotation `token-hosts`.
     pub token_hosts_required: bool,
+    /// Who decides.
+    pub instance: Instance,
+    /// The login, where a refresh token is held.
+    pub login: LoginSeen,
+    /// Whether our turn at the provider's gate has come.
+    pub turn: bool,
     /// The token Secret, read live.
     pub token_secret: Option<TokenSecretView>,
     /// The references, read live.
@@ -117,6 +127,45 @@ pub enum Outcome {
     EndpointFound(Result<Url, Fault>),
     /// An attempt ended without a request.
     Failed(AttemptOutcome),
+    /// The operator's record of the login was read.
+    StateRead(StateView),
+    /// The journal was asked for the reply to an intent that was left; what it holds.
+    JournalRead(Option<Redemption>),
+    /// Other accounts were asked for the same refresh token; the one that has it.
+    DuplicateSought(Option<String>),
+    /// A probe of the published token ended.
+    Probed(Liveness),
+    /// Our turn at the provider's gate has come.
+    TurnTaken,
+    /// The intent is written down.
+    Armed {
+        /// As which version.
+        version: Version,
+        /// What was written.
+        state: super::state::State,
+        /// When that began, on the boot clock.
+        began: Duration,
+    },
+    /// It is not, or nobody knows: look again. Nothing has been spent.
+    ArmUnclear {
+        /// When that began, on the boot clock.
+        began: Duration,
+    },
+    /// A POST that may spend came to its end.
+    Spent(Redemption),
+    /// Its reply is in the journal, or cannot be.
+    Journalled,
+    /// What it means is durable.
+    Kept {
+        /// As which version.
+        version: Version,
+        /// What was written.
+        state: super::state::State,
+        /// What became of the refresh.
+        settlement: Settlement,
+    },
+    /// Somebody has changed the record; look again.
+    KeepConflicted,
     /// The token endpoint answered or did not.
     Redeemed {
         /// Why it was asked.
@@ -163,11 +212,42 @@ impl Seen {
             Outcome::Failed(attempt) => {
                 self.attempted = true;
                 self.attempt = Some(attempt);
+                self.login.redemption = None;
             }
+            Outcome::StateRead(view) => self.login.state = Some(view),
+            Outcome::JournalRead(found) => {
+                self.login.journal_read = true;
+                self.redeemed(found);
+            }
+            Outcome::DuplicateSought(other) => self.login.duplicate = Some(other),
+            Outcome::Probed(liveness) => self.login.probed = Some(liveness),
+            Outcome::TurnTaken => self.turn = true,
+            Outcome::Armed { version, state, began } => {
+                self.login.armed = Some(began);
+                self.login.state = Some(StateView::Stored { version, state });
+            }
+            Outcome::ArmUnclear { began } => {
+                self.login.armed = Some(began);
+                self.login.state = None;
+            }
+            Outcome::Spent(redemption) => self.redeemed(Some(redemption)),
+            Outcome::Journalled => {
+                if let Some(redemption) = &mut self.login.redemption {
+                    redemption.journalled = true;
+                }
+            }
+            Outcome::Kept { version, state, settlement } => {
+                self.login.state = Some(StateView::Stored { version, state });
+                self.login.redemption = None;
+                self.attempted = true;
+                self.attempt = Some(settlement.attempt);
+            }
+            Outcome::KeepConflicted => self.login.state = None,
             Outcome::Redeemed { trigger, sent, finished, result } => {
                 let fault = match (result, &self.plan) {
                     (Ok(token), Ok(plan)) => {
-                        self.unpublished = Some(Record::issued(token, plan, self.next_generation(), sent));
+                        let generation = self.generation_of_token().saturating_add(1);
+                        self.unpublished = Some(Record::issued(&token, plan, generation, sent));
                         None
                     }
                     (Ok(_), Err(_)) => None,
@@ -200,6 +280,48 @@ impl Seen {
             Outcome::Gone => self.gone = true,
         }
         self
+    }
+
+    /// A refused refresh token must be what the record holds: it is looked at once more.
+    fn redeemed(&mut self, redemption: Option<Redemption>) {
+        let refused = |redemption: &Redemption| match &redemption.ending {
+            Ending::Replied(reply) => {
+                let answer = judge(reply, &[], redemption.sent, redemption.finished);
+                answer.is_err_and(|fault| fault.kind == FaultKind::InvalidGrant)
+            }
+            Ending::NotSent(_) | Ending::Lost(_) => false,
+        };
+        if redemption.as_ref().is_some_and(refused) {
+            self.login.state = None;
+        }
+        self.login.redemption = redemption;
+    }
+
+    /// The token to publish: one that is in no Secret yet, or what the operator's record of the login holds and the Secret
+    /// does not.
+    pub fn to_publish(&self) -> Option<&Record> {
+        let kept = self.login.stored().filter(|(_, state)| state.account.uid == self.uid());
+        let kept = kept.and_then(|(_, state)| state.record.as_ref());
+        let published = self.record().map(|record| &record.access_token);
+        self.unpublished.as_ref().or(kept.filter(|kept| published != Some(&kept.access_token)))
+    }
+
+    /// When the provider says that the refresh token ends.
+    pub fn refresh_token_expires(&self) -> Option<Timestamp> {
+        match self.login.stored() {
+            Some((_, state)) => state.credential.as_ref().and_then(|credential| credential.expires),
+            None => self.status.refresh_token_expiration_time.as_ref().map(|time| time.0),
+        }
+    }
+
+    /// When a token is to be refreshed.
+    pub fn renewal(&self, token: &TokenStatus, plan: &Plan) -> Timestamp {
+        renewal(token, &plan.schedule, self.refresh_token_expires().filter(|_| plan.spends()), self.uid())
+    }
+
+    /// Whether a token answers what is asked for and need not be replaced yet.
+    pub fn serves(&self, record: &Record, plan: &Plan, now: Timestamp) -> bool {
+        record.request_digest == plan.request_digest() && self.renewal(&record.public, plan) > now
     }
 
     /// Generation of the object's spec.
@@ -247,8 +369,14 @@ impl Seen {
 
     /// Whether the API server refused our last write of the Secret, and nothing has changed since.
     pub fn write_refused(&self, now: Timestamp) -> bool {
-        let last = self.status.history.first().and_then(|attempt| attempt.fault.as_deref()).and_then(FaultKind::named);
+        let last = last_fault(&self.status);
         self.attempt.is_none() && self.waits(now) && !self.is_edited() && last == Some(FaultKind::ApiRefused)
+    }
+
+    /// Whether the last attempt has put the login itself in question: then the state of the token excuses nothing.
+    pub fn login_in_question(&self) -> bool {
+        let spends = self.plan.as_ref().is_ok_and(Plan::spends);
+        spends && self.status.failed_attempts > 0 && last_fault(&self.status).is_some_and(FaultKind::touches_the_login)
     }
 
     /// Whether what the failed attempt read has changed since.
@@ -278,11 +406,18 @@ impl Seen {
         }
     }
 
-    fn next_generation(&self) -> i64 {
+    /// Generation of the newest token that the account has had.
+    pub fn generation_of_token(&self) -> i64 {
         let in_secret = self.record().map_or(0, |record| record.public.generation);
         let in_status = self.status.token.as_ref().map_or(0, |token| token.generation);
-        in_secret.max(in_status).saturating_add(1)
+        let in_state = self.login.stored().map_or(0, |(_, state)| state.generation);
+        in_secret.max(in_status).max(in_state)
     }
+}
+
+/// Why the last attempt failed, if it did.
+pub(super) fn last_fault(status: &OAuthAccountStatus) -> Option<FaultKind> {
+    status.history.first().and_then(|attempt| attempt.fault.as_deref()).and_then(FaultKind::named)
 }
 
 #[cfg(test)]
@@ -340,8 +475,13 @@ pub mod tests {
             token_type: "Bearer".into(),
             scopes: None,
             expiry: Expiry { at: at(lifetime), source: ExpirySource::Field },
+            refresh_token: None,
+            refresh_token_expires: None,
+            refresh_at: None,
+            earliest_refresh_at: None,
+            subject: None,
         };
-        Record::issued(token, &Plan::of(&account(&json!({}))).unwrap(), generation, start())
+        Record::issued(&token, &Plan::of(&account(&json!({}))).unwrap(), generation, start())
     }
 
     /// An account that nobody has looked at.
@@ -353,6 +493,9 @@ pub mod tests {
             mark: None,
             strays: vec![],
             token_hosts_required: false,
+            instance: Instance { identity: "operator-1".into(), entropy: [7; 32], unposted: None, unsteady_until: None },
+            login: LoginSeen::default(),
+            turn: false,
             token_secret: None,
             inputs: None,
             endpoint: None,

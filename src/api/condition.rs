@@ -15,12 +15,30 @@ pub enum ConditionType {
     RefreshFailing,
     /// The Secret to publish in belongs to someone else.
     SecretConflict,
+    /// The login is over: a person must log in again.
+    ReauthorizationRequired,
+    /// Nobody knows whether the refresh token was spent.
+    RefreshOutcomeUnknown,
+    /// The refresh token of the seed is another account's.
+    DuplicateCredential,
+    /// The operator's record of the login is older than what status tells of, or gone.
+    StateRolledBack,
 }
 
 impl ConditionType {
     /// Every type, in the order in which status lists them.
-    pub const ALL: [Self; 6] =
-        [Self::Ready, Self::Authorized, Self::Reconciling, Self::Stalled, Self::RefreshFailing, Self::SecretConflict];
+    pub const ALL: [Self; 10] = [
+        Self::Ready,
+        Self::Authorized,
+        Self::Reconciling,
+        Self::Stalled,
+        Self::RefreshFailing,
+        Self::ReauthorizationRequired,
+        Self::RefreshOutcomeUnknown,
+        Self::DuplicateCredential,
+        Self::StateRolledBack,
+        Self::SecretConflict,
+    ];
 
     /// As it stands in `status.conditions[].type`.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +49,10 @@ impl ConditionType {
             Self::Stalled => "Stalled",
             Self::RefreshFailing => "RefreshFailing",
             Self::SecretConflict => "SecretConflict",
+            Self::ReauthorizationRequired => "ReauthorizationRequired",
+            Self::RefreshOutcomeUnknown => "RefreshOutcomeUnknown",
+            Self::DuplicateCredential => "DuplicateCredential",
+            Self::StateRolledBack => "StateRolledBack",
         }
     }
 }
@@ -68,6 +90,18 @@ pub enum Reason {
     SecretConflict,
     /// A token was obtained again after failures.
     Recovered,
+    /// A refresh token that was received here and posted nowhere else by us was refused.
+    RedeemedElsewhere,
+    /// A refresh left us and no answer came.
+    OutcomeUnknown,
+    /// The refresh token of the seed is another account's.
+    DuplicateCredential,
+    /// The operator's record of the login is older than what status tells of, or gone.
+    StateRolledBack,
+    /// The provider's reply is about somebody else's login.
+    WrongSubject,
+    /// A workload that was to be restarted was not.
+    RestartFailed,
 }
 
 impl Reason {
@@ -89,6 +123,12 @@ impl Reason {
             Self::Unsupported => "Unsupported",
             Self::SecretConflict => "SecretConflict",
             Self::Recovered => "Recovered",
+            Self::RedeemedElsewhere => "RedeemedElsewhere",
+            Self::OutcomeUnknown => "OutcomeUnknown",
+            Self::DuplicateCredential => "DuplicateCredential",
+            Self::StateRolledBack => "StateRolledBack",
+            Self::WrongSubject => "WrongSubject",
+            Self::RestartFailed => "RestartFailed",
         }
     }
 }

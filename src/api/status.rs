@@ -41,6 +41,25 @@ pub struct TokenStatus {
     /// First eight hex digits of the token's SHA-256.
     #[schemars(length(max = 64))]
     pub fingerprint: String,
+    /// When the provider wishes it to be refreshed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_time: Option<Time>,
+    /// Before when the provider does not wish it to be refreshed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earliest_refresh_time: Option<Time>,
+}
+
+/// The login behind the token, without its refresh token: what tells an old record of it from the newest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginStatus {
+    /// First eight hex digits of the SHA-256 of the refresh token that is held. Absent: none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub refresh_token_fingerprint: Option<String>,
+    /// The same of the refresh token that was imported from the seed.
+    #[schemars(length(max = 64))]
+    pub seed_fingerprint: String,
 }
 
 /// Why an attempt was made.
@@ -126,6 +145,9 @@ pub struct OAuthAccountStatus {
     /// The token published last, without the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenStatus>,
+    /// The login behind the token, where a refresh token is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginStatus>,
     /// When the refresh token expires; absent when unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token_expiration_time: Option<Time>,

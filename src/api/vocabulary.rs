@@ -15,13 +15,29 @@ pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 /// Value of [`COMPONENT_LABEL`] on a token Secret.
 pub const TOKEN_COMPONENT: &str = "access-token";
+/// Value of [`COMPONENT_LABEL`] on a state Secret.
+pub const STATE_COMPONENT: &str = "login-state";
+/// Type of a state Secret: the operator's own record of a login, in the operator's namespace.
+pub const STATE_SECRET_TYPE: &str = "oauth-operator.dev/state";
+/// Key of a state Secret: the record, JSON of one version.
+pub const STATE_KEY: &str = "state";
 
-/// Annotation on a token Secret: name of the account it belongs to.
+/// Annotation on a state Secret: SHA-256 of the refresh token that is held, by which duplicates are found.
+pub const REFRESH_TOKEN_DIGEST_ANNOTATION: &str = "oauth-operator.dev/refresh-token-digest";
+/// Annotation on a state Secret: SHA-256 of the refresh token that was imported from the seed.
+pub const SEED_DIGEST_ANNOTATION: &str = "oauth-operator.dev/seed-digest";
+/// Annotation on a state Secret: `spec.statePolicy` of its account.
+pub const STATE_POLICY_ANNOTATION: &str = "oauth-operator.dev/state-policy";
+
+/// Annotation on a token Secret: name of the account it belongs to. On a state Secret: its namespace and name.
 pub const ACCOUNT_ANNOTATION: &str = "oauth-operator.dev/account";
 /// Annotation on a token Secret: when the token was issued, RFC 3339.
 pub const ISSUED_ANNOTATION: &str = "oauth-operator.dev/issued-at";
 /// Annotation on a token Secret: where its expiry comes from, an `ExpirySource`.
 pub const EXPIRY_SOURCE_ANNOTATION: &str = "oauth-operator.dev/expiry-source";
+/// Annotation on a token Secret: when the provider wishes the token to be refreshed, and before when not, RFC 3339; `-`
+/// where it does not say. Absent where it says neither.
+pub const REFRESH_HINTS_ANNOTATION: &str = "oauth-operator.dev/refresh-hints";
 /// Annotation on a token Secret: digest of what was asked for (provider, client, grant, scopes), so that a changed
 /// spec obtains another token.
 pub const REQUEST_DIGEST_ANNOTATION: &str = "oauth-operator.dev/request-digest";

@@ -57,11 +57,21 @@ impl Expiry {
     }
 }
 
+/// A positive number of seconds, also as a string or with a fraction.
+pub(super) fn lifetime(value: &Value) -> Option<SignedDuration> {
+    #[expect(clippy::cast_possible_truncation, reason = "fractions of a second are dropped on purpose")]
+    let seconds = number(value)? as i64;
+    (1..=LONGEST_LIFETIME).contains(&seconds).then(|| SignedDuration::from_secs(seconds))
+}
+
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok())).filter(|n: &f64| n.is_finite())
+}
+
 /// A lifetime in seconds, also as a string or with a fraction; above thirty years an epoch, above 10^11 in milliseconds.
-fn moment(value: &Value, sent: Timestamp) -> Result<Timestamp, Fault> {
-    let number = value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok())).filter(|n| n.is_finite());
+pub(super) fn moment(value: &Value, sent: Timestamp) -> Result<Timestamp, Fault> {
     let unreadable = || Fault::new(FaultKind::Malformed, "The provider's reply has an expires_in that is no number of seconds.");
-    let number = number.ok_or_else(unreadable)?;
+    let number = number(value).ok_or_else(unreadable)?;
     if number <= 0.0 {
         let message = format!("The provider issued a token with a lifetime of {number} s: one that is of no use.");
         return Err(Fault::new(FaultKind::Malformed, message));
@@ -82,15 +92,19 @@ fn moment(value: &Value, sent: Timestamp) -> Result<Timestamp, Fault> {
 /// The claim `exp` (RFC 7519 §4.1.4) of a token that looks like a signed JWT. A hint: the signature is the resource
 /// server's business.
 fn jwt_expiry(access_token: &str) -> Option<Timestamp> {
-    let mut parts = access_token.split('.');
+    #[expect(clippy::cast_possible_truncation, reason = "NumericDate may carry a fraction")]
+    let second = claims(access_token)?.get("exp")?.as_f64()? as i64;
+    Timestamp::from_second(second).ok()
+}
+
+/// The claims of what looks like a signed JWT (RFC 7519 §3), its signature unseen.
+pub(super) fn claims(token: &str) -> Option<Value> {
+    let mut parts = token.split('.');
     let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return None;
     };
     let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).ok()?;
-    let claims: Value = serde_json::from_slice(&claims).ok()?;
-    #[expect(clippy::cast_possible_truncation, reason = "NumericDate may carry a fraction")]
-    let second = claims.get("exp")?.as_f64()? as i64;
-    Timestamp::from_second(second).ok()
+    serde_json::from_slice(&claims).ok()
 }
 
 #[cfg(test)]

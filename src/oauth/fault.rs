@@ -43,6 +43,25 @@ pub enum FaultKind {
     ReferenceInvalid,
     /// The API server does not let the operator read or write what it must.
     ApiRefused,
+    /// `invalid_grant` for a refresh token that was received here and posted nowhere else by us: another cluster shares
+    /// this login, or the provider has ended it.
+    RedeemedElsewhere,
+    /// `invalid_grant` for a new refresh token of the user's, while the login held before goes on.
+    SeedRefused,
+    /// A refresh left us and no answer came: nobody knows whether the refresh token was spent.
+    OutcomeUnknown,
+    /// The refresh token of the seed is another account's.
+    DuplicateCredential,
+    /// The operator's record of the login is older than what status tells of, or gone.
+    StateRolledBack,
+    /// The operator's record of the login cannot be read.
+    StateUnreadable,
+    /// The login that is held was made with another provider or client.
+    LoginChanged,
+    /// The provider's reply is about somebody else's login.
+    WrongSubject,
+    /// The operator was held up before a byte was sent, or is not to send any more.
+    HeldUp,
 }
 
 impl FaultKind {
@@ -59,7 +78,13 @@ impl FaultKind {
     /// Reason that conditions and Events give.
     pub const fn reason(self) -> Reason {
         match self {
-            Self::InvalidClient | Self::InvalidGrant => Reason::Authentication,
+            Self::InvalidClient | Self::InvalidGrant | Self::SeedRefused => Reason::Authentication,
+            Self::RedeemedElsewhere => Reason::RedeemedElsewhere,
+            Self::OutcomeUnknown => Reason::OutcomeUnknown,
+            Self::DuplicateCredential => Reason::DuplicateCredential,
+            Self::StateRolledBack => Reason::StateRolledBack,
+            Self::WrongSubject => Reason::WrongSubject,
+            Self::HeldUp => Reason::Pending,
             Self::NotAllowed => Reason::Authorization,
             Self::RateLimited => Reason::RateLimited,
             Self::InvalidRequest | Self::Unavailable | Self::ServerError | Self::Malformed => Reason::ProviderError,
@@ -69,6 +94,8 @@ impl FaultKind {
             | Self::HostNotPermitted
             | Self::ReferenceMissing
             | Self::ReferenceInvalid
+            | Self::StateUnreadable
+            | Self::LoginChanged
             | Self::ApiRefused => Reason::Configuration,
         }
     }
@@ -85,6 +112,28 @@ impl FaultKind {
                 | Self::AddressRefused
                 | Self::HostNotPermitted
                 | Self::ReferenceInvalid
+                | Self::RedeemedElsewhere
+                | Self::DuplicateCredential
+                | Self::StateRolledBack
+                | Self::StateUnreadable
+                | Self::LoginChanged
+                | Self::WrongSubject
+        )
+    }
+
+    /// Whether the login itself is over or in question, and not one attempt to use it.
+    pub const fn touches_the_login(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidGrant
+                | Self::RedeemedElsewhere
+                | Self::SeedRefused
+                | Self::OutcomeUnknown
+                | Self::DuplicateCredential
+                | Self::StateRolledBack
+                | Self::StateUnreadable
+                | Self::LoginChanged
+                | Self::WrongSubject
         )
     }
 
@@ -92,7 +141,8 @@ impl FaultKind {
     pub const fn metric(self) -> &'static str {
         match self {
             Self::InvalidClient => "invalid_client",
-            Self::InvalidGrant => "invalid_grant",
+            Self::InvalidGrant | Self::RedeemedElsewhere | Self::SeedRefused => "invalid_grant",
+            Self::OutcomeUnknown => "unknown",
             Self::RateLimited => "rate_limited",
             Self::Unavailable | Self::ServerError => "server_error",
             Self::TimedOut => "timeout",

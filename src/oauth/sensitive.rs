@@ -25,6 +25,12 @@ impl Sensitive {
         hex(&Sha256::digest(self.expose().as_bytes())[..4])
     }
 
+    /// Hex digits of the whole SHA-256: stands for the secret where two must be compared and neither may be shown. Only for
+    /// values of high entropy.
+    pub fn digest(&self) -> String {
+        hex(&Sha256::digest(self.expose().as_bytes()))
+    }
+
     /// `text` without this secret, also where it stands encoded for a form, a URL, a page or a header: for words that came
     /// from outside.
     pub fn mask(&self, text: &str) -> String {
@@ -42,6 +48,28 @@ impl Sensitive {
             base64::engine::general_purpose::STANDARD.encode(secret),
         ];
         forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), "[redacted]"))
+    }
+}
+
+/// For `#[serde(with)]`: the secret itself, in what is stored where secrets are.
+pub mod exposed {
+    use super::Sensitive;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the secret out.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(secret: &Sensitive, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(secret.expose())
+    }
+
+    /// Takes the secret in.
+    ///
+    /// # Errors
+    /// The deserializer's.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sensitive, D::Error> {
+        String::deserialize(deserializer).map(Sensitive::new)
     }
 }
 

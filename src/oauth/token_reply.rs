@@ -1,12 +1,14 @@
 //! What a token endpoint answers, judged.
 
+use super::expiry::{claims, lifetime, moment};
 use super::{Expiry, Fault, FaultKind, Sensitive, retry_after};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
 
 /// A reply as it came over the wire, its size already bounded by the shell.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
@@ -22,6 +24,17 @@ impl fmt::Debug for Reply {
     }
 }
 
+/// How a POST ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// No byte left us.
+    NotSent(Fault),
+    /// There is a reply.
+    Replied(Reply),
+    /// Bytes left us, and no reply came.
+    Lost(Fault),
+}
+
 /// A token that was issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
@@ -33,6 +46,17 @@ pub struct Token {
     pub scopes: Option<Vec<String>>,
     /// When it expires.
     pub expiry: Expiry,
+    /// The refresh token that takes the place of the one that was sent; none: that one goes on.
+    pub refresh_token: Option<Sensitive>,
+    /// When the refresh token expires, where the provider says so (`refresh_token_expires_in`, `refresh_expires_in`).
+    pub refresh_token_expires: Option<Timestamp>,
+    /// When the provider wishes it to be refreshed (`refresh_in`).
+    pub refresh_at: Option<Timestamp>,
+    /// Before when the provider does not wish it to be refreshed (`earliest_refresh_at`).
+    pub earliest_refresh_at: Option<Timestamp>,
+    /// Whose login it is: the claim `sub` of the ID token (OpenID Connect Core §12.2), which came from the token endpoint
+    /// over TLS and needs no other proof (§3.1.3.7).
+    pub subject: Option<String>,
 }
 
 /// Judges a reply to a request sent at `sent`. `secrets` are masked in whatever words of the provider's are passed on.
@@ -57,6 +81,20 @@ pub fn judge(reply: &Reply, secrets: &[Sensitive], sent: Timestamp, now: Timesta
     Err(fault)
 }
 
+/// The refresh token in a reply that grants anything, whatever else is wrong with it: the one that was sent is spent,
+/// and this one is all that is left of the login.
+pub fn successor(reply: &Reply) -> Option<Sensitive> {
+    let body: Map<String, Value> = serde_json::from_slice(&reply.body).ok()?;
+    let granted = (200..300).contains(&reply.status) && body.get("error").is_none_or(Value::is_null);
+    let token = body.get("refresh_token").and_then(Value::as_str).filter(|token| granted && is_vschar(token))?;
+    Some(Sensitive::new(token))
+}
+
+/// 1*VSCHAR (RFC 6749 appendix A): anything else would break the request or header that it is sent in.
+fn is_vschar(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+}
+
 fn issued(
     body: Option<&Map<String, Value>>,
     reply: &Reply,
@@ -71,8 +109,7 @@ fn issued(
     };
     let text = |key: &str| body.get(key).and_then(Value::as_str);
     let access_token = text("access_token").filter(|token| !token.is_empty()).ok_or_else(|| malformed("no access_token"))?;
-    // RFC 6749 appendix A.12: 1*VSCHAR. Anything else would break the header it is sent in.
-    if !access_token.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+    if !is_vschar(access_token) {
         return Err(malformed("an access_token that holds control or non-ASCII characters"));
     }
     let token_type = text("token_type").unwrap_or("Bearer");
@@ -88,8 +125,34 @@ fn issued(
     if told.into_iter().any(|text| masked(text, secrets) != text) {
         return Err(malformed("our own credentials in a field that is no place for them"));
     }
+    if text("refresh_token").is_some_and(|token| !token.is_empty() && !is_vschar(token)) {
+        return Err(malformed("a refresh_token that holds control or non-ASCII characters"));
+    }
     let expiry = Expiry::of(body.get("expires_in"), access_token, sent, now)?;
-    Ok(Token { access_token: Sensitive::new(access_token), token_type: token_type.to_owned(), scopes, expiry })
+    let in_seconds = |key: &str| body.get(key).and_then(|value| lifetime(value)).and_then(|life| sent.checked_add(life).ok());
+    let subject = text("id_token").and_then(claims).and_then(|claims| claims.get("sub")?.as_str().map(str::to_owned));
+    Ok(Token {
+        access_token: Sensitive::new(access_token),
+        token_type: token_type.to_owned(),
+        scopes,
+        expiry,
+        refresh_token: successor(reply),
+        // Zero means without end (Keycloak's offline tokens).
+        refresh_token_expires: in_seconds("refresh_token_expires_in").or_else(|| in_seconds("refresh_expires_in")),
+        refresh_at: in_seconds("refresh_in").map(whole_second),
+        earliest_refresh_at: body.get("earliest_refresh_at").and_then(|value| instant(value, sent)).map(whole_second),
+        subject: subject.filter(|subject| subject.len() <= 512),
+    })
+}
+
+/// A moment as an epoch or in RFC 3339.
+fn instant(value: &Value, sent: Timestamp) -> Option<Timestamp> {
+    let text = value.as_str().and_then(|text| text.parse().ok());
+    text.or_else(|| moment(value, sent).ok())
+}
+
+fn whole_second(moment: Timestamp) -> Timestamp {
+    Timestamp::from_second(moment.as_second()).unwrap_or(moment)
 }
 
 /// RFC 6749 §5.2, RFC 8707 §2, RFC 8628 §3.5.
@@ -176,6 +239,42 @@ mod tests {
         assert_eq!(token.access_token.expose(), "abc");
         assert_eq!(token.scopes, Some(vec!["a".into(), "b".into()]));
         assert_eq!(token.expiry.source, ExpirySource::Field);
+    }
+
+    #[test]
+    fn what_a_reply_says_of_its_refresh_token_is_read() {
+        use base64::Engine;
+        let part = |claims: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
+        let id_token = format!("{}.{}.c2ln", part(r#"{"alg":"RS256"}"#), part(r#"{"sub":"alice"}"#));
+        let body = format!(
+            r#"{{"access_token":"a","expires_in":3600,"refresh_token":"r2","refresh_token_expires_in":86400,"refresh_in":1800,
+                "earliest_refresh_at":"2026-01-01T00:10:00Z","id_token":"{id_token}"}}"#
+        );
+        let token = judged(200, &body).unwrap();
+        assert_eq!(token.refresh_token, Some(Sensitive::new("r2")));
+        let after = |moment: Option<Timestamp>| moment.map(|moment| moment.duration_since(now()).as_secs());
+        assert_eq!(after(token.refresh_token_expires), Some(86_400));
+        assert_eq!((after(token.refresh_at), after(token.earliest_refresh_at)), (Some(1800), Some(600)));
+        assert_eq!(token.subject.as_deref(), Some("alice"));
+        let silent = judged(200, r#"{"access_token":"a","refresh_expires_in":0}"#).unwrap();
+        assert_eq!((silent.refresh_token, silent.refresh_token_expires, silent.subject), (None, None, None));
+    }
+
+    #[test]
+    fn a_successor_is_found_whatever_else_is_wrong() {
+        let found = |status, body: &str| successor(&Reply { status, retry_after: None, body: body.as_bytes().to_vec() });
+        let r2 = Some(Sensitive::new("r2"));
+        assert_eq!(found(200, r#"{"refresh_token":"r2"}"#), r2, "no access token");
+        assert_eq!(found(200, r#"{"access_token":"a","expires_in":-1,"refresh_token":"r2"}"#), r2, "a token that is over");
+        for (status, body) in [
+            (400, r#"{"refresh_token":"r2"}"#),
+            (200, r#"{"error":"invalid_grant","refresh_token":"r2"}"#),
+            (200, r#"{"refresh_token":""}"#),
+            (200, "{\"refresh_token\":\"r\\n2\"}"),
+            (200, "<html>"),
+        ] {
+            assert_eq!(found(status, body), None, "{status} {body}");
+        }
     }
 
     #[test]

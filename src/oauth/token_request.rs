@@ -4,7 +4,7 @@ use super::Sensitive;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use oauth2::basic::BasicClient;
-use oauth2::{AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, Scope, TokenUrl};
+use oauth2::{AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RefreshToken, Scope, TokenUrl};
 use std::cell::RefCell;
 use std::fmt;
 use url::Url;
@@ -16,9 +16,20 @@ pub enum ClientAuthentication {
     Basic,
     /// `client_id` and `client_secret` in the body (RFC 6749 §2.3.1).
     Post,
+    /// `client_id` in the body: a public client (RFC 6749 §2.1).
+    None,
 }
 
-/// A client-credentials request (RFC 6749 §4.4.2).
+/// By what right a token is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrantRequest {
+    /// The client's own (RFC 6749 §4.4.2).
+    ClientCredentials,
+    /// A refresh token (RFC 6749 §6).
+    RefreshToken(Sensitive),
+}
+
+/// A request to a token endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRequest {
     /// Where it goes.
@@ -27,10 +38,12 @@ pub struct TokenRequest {
     pub client_id: String,
     /// Whether the client identifier comes from a Secret.
     pub client_id_is_secret: bool,
-    /// Client secret.
-    pub client_secret: Sensitive,
+    /// Client secret; a public client has none.
+    pub client_secret: Option<Sensitive>,
     /// How the client proves itself.
     pub authentication: ClientAuthentication,
+    /// By what right.
+    pub grant: GrantRequest,
     /// Scopes asked for; none: the provider's default.
     pub scopes: Vec<String>,
     /// Parameter `audience`, which several providers know.
@@ -42,14 +55,20 @@ pub struct TokenRequest {
 impl TokenRequest {
     /// Everything in this request that nobody may be told, in the forms in which a provider may echo it.
     pub fn secrets(&self) -> Vec<Sensitive> {
-        let (id, secret) = (&self.client_id, self.client_secret.expose());
+        let id = &self.client_id;
         let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let basic = |id: &str, secret: &str| Sensitive::new(STANDARD.encode(format!("{id}:{secret}")));
+        let forms = |secret: &Sensitive| {
+            let text = secret.expose();
+            [secret.clone(), basic(&encoded(id), &encoded(text)), basic(id, text)]
+        };
+        let client_secret = self.client_secret.iter().flat_map(forms);
         let id_alone = self.client_id_is_secret.then(|| Sensitive::new(id.as_str()));
-        [self.client_secret.clone(), basic(&encoded(id), &encoded(secret)), basic(id, secret)]
-            .into_iter()
-            .chain(id_alone)
-            .collect()
+        let spent = match &self.grant {
+            GrantRequest::ClientCredentials => None,
+            GrantRequest::RefreshToken(token) => Some(token.clone()),
+        };
+        client_secret.chain(id_alone).chain(spent).collect()
     }
 }
 
@@ -75,26 +94,32 @@ impl TokenRequest {
         let endpoint = TokenUrl::new(self.endpoint.to_string()).map_err(|_| "the token endpoint is not a URL".to_owned())?;
         let method = match self.authentication {
             ClientAuthentication::Basic => AuthType::BasicAuth,
-            ClientAuthentication::Post => AuthType::RequestBody,
+            ClientAuthentication::Post | ClientAuthentication::None => AuthType::RequestBody,
         };
-        let client = BasicClient::new(ClientId::new(self.client_id.clone()))
-            .set_client_secret(ClientSecret::new(self.client_secret.expose().to_owned()))
-            .set_auth_type(method)
-            .set_token_uri(endpoint);
-        let mut exchange = client.exchange_client_credentials().add_scopes(self.scopes.iter().cloned().map(Scope::new));
-        if let Some(audience) = &self.audience {
-            exchange = exchange.add_extra_param("audience", audience);
+        let mut client = BasicClient::new(ClientId::new(self.client_id.clone())).set_auth_type(method).set_token_uri(endpoint);
+        if let Some(secret) = &self.client_secret {
+            client = client.set_client_secret(ClientSecret::new(secret.expose().to_owned()));
         }
-        for resource in &self.resources {
-            exchange = exchange.add_extra_param("resource", resource);
-        }
+        let scopes = self.scopes.iter().cloned().map(Scope::new);
+        let audience = self.audience.iter().map(|audience| ("audience", audience));
+        let extra = audience.chain(self.resources.iter().map(|resource| ("resource", resource)));
         let taken = RefCell::new(None);
         let keep = |request: HttpRequest| -> Result<HttpResponse, Taken> {
             *taken.borrow_mut() = Some(request);
             Err(Taken)
         };
-        let unsent = exchange.request(&keep);
-        debug_assert!(unsent.is_err(), "a sender that sends nothing cannot have succeeded");
+        let unsent = match &self.grant {
+            GrantRequest::ClientCredentials => {
+                let exchange = client.exchange_client_credentials().add_scopes(scopes);
+                extra.fold(exchange, |exchange, (name, value)| exchange.add_extra_param(name, value)).request(&keep).is_err()
+            }
+            GrantRequest::RefreshToken(token) => {
+                let token = RefreshToken::new(token.expose().to_owned());
+                let exchange = client.exchange_refresh_token(&token).add_scopes(scopes);
+                extra.fold(exchange, |exchange, (name, value)| exchange.add_extra_param(name, value)).request(&keep).is_err()
+            }
+        };
+        debug_assert!(unsent, "a sender that sends nothing cannot have succeeded");
         taken.into_inner().ok_or_else(|| "the token request could not be composed".to_owned())
     }
 }
@@ -108,8 +133,9 @@ mod tests {
             endpoint: "https://login.example.com/token".parse().unwrap(),
             client_id: "a:b c".into(),
             client_id_is_secret: false,
-            client_secret: Sensitive::new("s%cr&t"),
+            client_secret: Some(Sensitive::new("s%cr&t")),
             authentication,
+            grant: GrantRequest::ClientCredentials,
             scopes: vec!["read".into(), "write".into()],
             audience: Some("api".into()),
             resources: vec!["https://a.example.com/".into(), "https://b.example.com/".into()],
@@ -152,6 +178,32 @@ mod tests {
         let fields = body(&composed);
         assert!(fields.contains(&("client_id".into(), "a:b c".into())), "{fields:?}");
         assert!(fields.contains(&("client_secret".into(), "s%cr&t".into())), "{fields:?}");
+    }
+
+    #[test]
+    fn a_public_client_refreshes_with_its_id_alone() {
+        let token = Sensitive::new("r3fresh+t");
+        let request = TokenRequest {
+            client_secret: None,
+            grant: GrantRequest::RefreshToken(token.clone()),
+            audience: None,
+            resources: vec![],
+            ..request(ClientAuthentication::None)
+        };
+        let composed = request.compose().unwrap();
+        assert!(composed.headers().get("authorization").is_none());
+        let expected = pairs(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", "r3fresh+t"),
+            ("client_id", "a:b c"),
+            ("scope", "read write"),
+        ]);
+        let mut fields = body(&composed);
+        fields.sort();
+        let mut sorted = expected;
+        sorted.sort();
+        assert_eq!(fields, sorted);
+        assert_eq!(request.secrets(), [token], "the refresh token is a secret, the id of a public client is none");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::leadership::Leadership;
 use super::watches::Scope;
 use crate::account::act::{Hands, act, say};
 use crate::account::observe::observe;
-use crate::account::{Next, Outcome, Seen, decide, fraction, report};
+use crate::account::{Next, Outcome, ReplyInHand, Seen, decide, fraction, report};
 use crate::api::{OAuthAccount, OAuthAccountStatus};
 use crate::telemetry::metrics::ACCOUNT_CONTROLLER;
 use crate::world::{ApiError, World, clock};
@@ -17,14 +17,16 @@ use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-/// Steps of one pass, at most: the longest way to a token has eight. More is a defect of ours, and is said.
-const MOST_TURNS: usize = 24;
+/// Steps of one pass, at most: the longest way to a token has fifteen. More is a defect of ours, and is said.
+const MOST_TURNS: usize = 32;
+/// How long is waited before a reply in hand is offered to the API server again, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a pass needs.
 pub struct Controller {
@@ -121,10 +123,16 @@ async fn reconcile(account: Arc<OAuthAccount>, controller: Arc<Controller>) -> R
 async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str) -> Result<Action, PassError> {
     let Scope { marks, memory, .. } = &*controller.scope;
     let may_ask = || !controller.stop.is_cancelled() && controller.leadership.is_held();
-    let hands = Hands { world: &controller.world, marks, memory, reconcile_id: id, may_ask: &may_ask };
-    let mut seen = observe(account, marks, memory, controller.token_hosts_required);
-    for _ in 0..MOST_TURNS {
+    let world = &controller.world;
+    let hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn: Mutex::default() };
+    let mut seen = observe(account, world, marks, memory, controller.token_hosts_required);
+    let mut in_hand: Option<ReplyInHand<'_>> = None;
+    let mut pause = Duration::from_millis(100);
+    let mut turns = 0;
+    while turns < MOST_TURNS {
+        turns += 1;
         let now = clock::now();
+        in_hand = seen.login.has_reply().then(|| in_hand.unwrap_or_else(|| ReplyInHand::new(world)));
         let next = match decide(&seen, now) {
             Next::Rest(until) => {
                 remember(seen, controller);
@@ -148,6 +156,15 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str) -> 
             (Err(ApiError::TurnNotCome), _) => {
                 remember(seen, controller);
                 return Ok(Action::requeue(Duration::from_millis(100)));
+            }
+            // Nothing else may happen before it is durable, however long that takes.
+            (Err(error), _) if in_hand.is_some() => {
+                tracing::error!(%error, "a reply of the provider's could not be stored yet; it is held and offered again");
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(LONGEST_PAUSE);
+                // What was written before the answer was lost is seen then.
+                seen.login.state = None;
+                turns = 0;
             }
             (Err(error), _) => {
                 tell(&seen, &hands).await;

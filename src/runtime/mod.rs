@@ -6,6 +6,7 @@ mod operator;
 mod references;
 mod server;
 mod settings;
+mod sweep;
 mod watches;
 mod workqueue;
 

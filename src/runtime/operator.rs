@@ -5,6 +5,7 @@ use super::controller::{self, Controller};
 use super::leadership::{LEASE, Leadership, strive};
 use super::server::{Board, serve};
 use super::settings::Settings;
+use super::sweep;
 use super::watches::{self, Scope};
 use crate::api::OAuthAccount;
 use crate::oauth::OutboundPolicy;
@@ -15,10 +16,13 @@ use crate::world::discovery::Discovery;
 use crate::world::events::Events;
 use crate::world::gate::Gates;
 use crate::world::health::Health;
+use crate::world::journal::Journal;
 use crate::world::lease::LeaseStore;
+use crate::world::logins::Logins;
 use crate::world::outbound::Outbound;
 use kube_runtime::reflector::store::Writer;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,6 +45,9 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let cluster = Cluster::connect(&metrics).await?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| format!("--listen {}: {error}", settings.listen))?;
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+    let journal = Journal::open(settings.journal_dir.clone());
+    let folder = settings.journal_dir.as_deref().unwrap_or(std::path::Path::new("")).display();
+    let journal = journal.map_err(|error| format!("--journal-dir {folder}: {error}"))?;
     let world = Arc::new(World {
         outbound: Outbound::new(OutboundPolicy { allowed_cidrs: settings.allowed_cidrs.0.clone() }),
         gates: Gates::default(),
@@ -48,7 +55,11 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         events: Events::new(cluster.objects.clone(), &settings.identity),
         metrics,
         health: Health::default(),
+        journal,
+        logins: Logins::default(),
         identity: settings.identity.clone(),
+        namespace: settings.namespace.clone(),
+        replies_in_hand: AtomicUsize::new(0),
         cluster,
     });
     let (work, rest) = (CancellationToken::new(), CancellationToken::new());
@@ -82,7 +93,11 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
             std::future::pending().await
         });
     }
-    let board = Board { world: world.clone(), scopes: Arc::new(scopes), leadership: leadership.clone(), scrape: Arc::default() };
+    let scopes = Arc::new(scopes);
+    spawn(&mut tasks, "watch of logins", watches::logins(scopes.clone(), world.clone()));
+    let grace = Duration::from_secs(settings.orphan_grace_seconds);
+    spawn(&mut tasks, "sweep", sweep::run(world.clone(), scopes.clone(), leadership.clone(), grace));
+    let board = Board { world: world.clone(), scopes, leadership: leadership.clone(), scrape: Arc::default() };
     let serving = rest.clone();
     tasks.spawn(async move { ("server", serve(listener, board, serving).await.map_err(Into::into)) });
     let store = LeaseStore::new(world.cluster.lease.clone(), &settings.namespace, LEASE);
@@ -95,7 +110,13 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         Some(ended) = controllers.join_next() => Some(ended.map(|()| ("controller", Ok(())))),
     };
     if let Some(ended) = ended {
-        // A dead task is a dead process: half an operator looks well and does nothing.
+        // A dead task is a dead process: half an operator looks well and does nothing. Only what a provider has answered is
+        // brought home first: it is fenced by its intent, with or without the Lease.
+        work.cancel();
+        passes.close();
+        if world.replies_in_hand.load(Ordering::Acquire) > 0 {
+            let _ = tokio::time::timeout(DRAIN, passes.wait()).await;
+        }
         let (task, result) = ended?;
         return Err(result.err().unwrap_or_else(|| format!("the {task} ended").into()));
     }

@@ -89,6 +89,7 @@ fn keys(account: &OAuthAccount) -> Vec<Key> {
     let seeds = [
         client.and_then(|client| client.secret_ref.as_ref()),
         client.and_then(|client| client.id_from.as_ref()).map(|from| &from.secret_key_ref),
+        spec.grant.refresh_token.as_ref().map(|refresh_token| &refresh_token.secret_ref),
     ];
     let mut keys = vec![(Referent::Secret, namespace.into(), token_secret_name(account).into_boxed_str())];
     keys.extend(seeds.into_iter().flatten().map(|seed| (Referent::Secret, namespace.into(), seed.name.as_str().into())));

@@ -5,18 +5,29 @@ use clap::Parser;
 use clap::builder::FalseyValueParser;
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Keeps OAuth access tokens fresh in Kubernetes Secrets.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about)]
 pub struct Settings {
-    /// Namespace of the operator itself: its Lease lives there.
+    /// Namespace of the operator itself: its Lease and its records of logins live there.
     #[arg(long, env = "OAUTH_OPERATOR_NAMESPACE")]
     pub namespace: String,
 
-    /// Name of this instance: the Lease's holder. In a Pod its UID. Default: host name and process id.
+    /// Name of this instance: the Lease's holder, and of refreshes under way. In a Pod its UID, which outlives a restart of
+    /// the container. Default: host name and process id.
     #[arg(long, env = "OAUTH_OPERATOR_IDENTITY", default_value_t = instance())]
     pub identity: String,
+
+    /// Folder for replies of token endpoints that are not stored yet, sealed, so that the end of the process does not lose
+    /// them. In a Pod a memory-backed emptyDir. Default: none are kept.
+    #[arg(long, env = "OAUTH_OPERATOR_JOURNAL_DIR")]
+    pub journal_dir: Option<PathBuf>,
+
+    /// Seconds between the two looks that must both find an account gone before the record of its login is deleted.
+    #[arg(long, env = "OAUTH_OPERATOR_ORPHAN_GRACE_SECONDS", default_value_t = 600)]
+    pub orphan_grace_seconds: u64,
 
     /// Namespaces whose accounts are served, separated by commas. Default: all.
     #[arg(long, env = "OAUTH_OPERATOR_WATCH_NAMESPACES", value_delimiter = ',')]

@@ -3,9 +3,10 @@
 use super::references::{References, Referent};
 use super::workqueue::Workqueue;
 use crate::account::memory::Memory;
-use crate::api::OAuthAccount;
+use crate::api::{OAuthAccount, vocabulary as v};
 use crate::world::World;
 use crate::world::health::Condition;
+use crate::world::logins::LoginEntry;
 use crate::world::marks::{Mark, Marks, Place};
 use futures::channel::mpsc::UnboundedSender;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -28,8 +29,8 @@ use tokio::sync::Notify;
 /// Longer than a request that hangs and the patience after it.
 const INTERRUPTED_FOR: Duration = Duration::from_secs(360);
 
-/// Watches of one scope.
-const WATCHES: usize = 3;
+/// Watches that a scope needs: its own three, and that of logins.
+const WATCHES: usize = 4;
 
 /// One namespace, or all of them.
 pub struct Scope {
@@ -85,6 +86,19 @@ impl Scope {
         }
     }
 
+    /// Name of one of its watches on the health board.
+    fn component(&self, what: &str) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("watch-{what}-{namespace}"),
+            None => format!("watch-{what}"),
+        }
+    }
+
+    /// Whether accounts of a namespace are served here.
+    pub fn covers(&self, namespace: &str) -> bool {
+        self.namespace.as_ref().is_none_or(|own| own == namespace)
+    }
+
     fn wake_one(&self, account: ObjectRef<OAuthAccount>) {
         self.queue.woken(&account);
         // The receiver ends with the process.
@@ -116,7 +130,8 @@ impl Scope {
 /// Watches accounts: fills the store, and wakes what has changed. Ends only when the watch does.
 pub async fn accounts(scope: Arc<Scope>, mut writer: Writer<OAuthAccount>, world: Arc<World>) {
     let api: Api<DeserializeGuard<OAuthAccount>> = scope.api(world.cluster.watches.clone());
-    let mut events = pin!(told(watch(api, watcher::Config::default()), "accounts", &scope, &world));
+    let stream = watch(api, watcher::Config::default());
+    let mut events = pin!(told(stream, scope.component("accounts"), || scope.is_synced(), &world));
     let mut first = true;
     while let Some(event) = events.next().await {
         let event = readable(event, &world);
@@ -145,7 +160,8 @@ pub async fn accounts(scope: Arc<Scope>, mut writer: Writer<OAuthAccount>, world
 /// Watches Secrets, without their content.
 pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
     let api: Api<PartialObjectMeta<Secret>> = scope.api(world.cluster.watches.clone());
-    let mut events = pin!(told(watch(api, watcher::Config::default()), "secrets", &scope, &world));
+    let stream = watch(api, watcher::Config::default());
+    let mut events = pin!(told(stream, scope.component("secrets"), || scope.is_synced(), &world));
     let mut listing: Vec<(Place, Mark)> = vec![];
     let mut first = true;
     while let Some(event) = events.next().await {
@@ -173,7 +189,8 @@ pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
 /// Watches ConfigMaps, without their content: some hold a CA bundle.
 pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
     let api: Api<PartialObjectMeta<ConfigMap>> = scope.api(world.cluster.watches.clone());
-    let mut events = pin!(told(watch(api, watcher::Config::default()), "configmaps", &scope, &world));
+    let stream = watch(api, watcher::Config::default());
+    let mut events = pin!(told(stream, scope.component("configmaps"), || scope.is_synced(), &world));
     let mut first = true;
     while let Some(event) = events.next().await {
         match event {
@@ -187,23 +204,45 @@ pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
     }
 }
 
+/// Watches the operator's records of logins in its own namespace, without their content.
+pub async fn logins(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
+    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(world.cluster.watches.clone(), &world.namespace);
+    let ours = watcher::Config::default().labels(&format!("{}={}", v::COMPONENT_LABEL, v::STATE_COMPONENT));
+    let synced = || scopes.iter().all(|scope| scope.is_synced());
+    let mut events = pin!(told(watch(api, ours), "watch-logins".to_owned(), synced, &world));
+    let mut listing: Vec<LoginEntry> = vec![];
+    let mut first = true;
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => listing.clear(),
+            Event::InitApply(secret) => listing.extend(LoginEntry::of(&secret.metadata)),
+            Event::InitDone => {
+                world.logins.replace(std::mem::take(&mut listing));
+                let first = std::mem::take(&mut first);
+                scopes.iter().filter(|_| first).for_each(|scope| scope.has_listed(&mut true));
+            }
+            Event::Apply(secret) => {
+                let name = secret.metadata.name.as_deref().unwrap_or_default();
+                world.logins.set(name, LoginEntry::of(&secret.metadata));
+            }
+            Event::Delete(secret) => world.logins.set(secret.metadata.name.as_deref().unwrap_or_default(), None),
+        }
+    }
+}
+
 /// A watch that is begun again after an error, with patience, and tells the health board how it is.
 fn told<'a, K: Clone + Debug + Send + 'static>(
     stream: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'a,
-    what: &'static str,
-    scope: &'a Scope,
+    component: String,
+    synced: impl Fn() -> bool + Send + 'a,
     world: &'a World,
 ) -> impl Stream<Item = Event<K>> + Send + 'a {
-    let component = match &scope.namespace {
-        Some(namespace) => format!("watch-{what}-{namespace}"),
-        None => format!("watch-{what}"),
-    };
     world.health.set(&component, Condition::Unhealthy, "not listed yet");
     let failing = component.clone();
     let mut well = false;
     let stream = stream.default_backoff().inspect_err(move |error| {
         tracing::warn!(watch = failing, %error, "watch interrupted; it is begun again");
-        if scope.is_synced() {
+        if synced() {
             world.health.set_for(&failing, Condition::Degraded, "interrupted", INTERRUPTED_FOR);
         }
     });

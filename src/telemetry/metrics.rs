@@ -47,6 +47,8 @@ pub struct Metrics {
     pub lateness: Histogram,
     /// Writes of token Secrets by result.
     pub secret_writes: IntCounterVec,
+    /// Writes of the operator's own records of logins by result.
+    pub state_writes: IntCounterVec,
     /// Objects of a kind that this version cannot read.
     pub unreadable: IntCounter,
     /// What is computed at scrape time.
@@ -156,6 +158,12 @@ impl Metrics {
                 )?,
             )?,
             secret_writes: counters(r, "oauth_operator_secret_writes_total", "Writes of token Secrets by result.", &["result"])?,
+            state_writes: counters(
+                r,
+                "oauth_operator_login_state_writes_total",
+                "Writes of the operator's own records of logins by result.",
+                &["result"],
+            )?,
             unreadable: registered(
                 r,
                 IntCounter::new(

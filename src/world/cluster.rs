@@ -1,10 +1,14 @@
 //! Clients of the API server, each with the timeouts that its use needs, all of them counted.
 
+use super::clock;
 use crate::telemetry::metrics::Metrics;
 use http::{Request, Response};
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
+use jiff::{SignedDuration, Timestamp};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tower::limit::ConcurrencyLimitLayer;
@@ -12,6 +16,8 @@ use tower::{Layer, Service};
 
 /// Requests that one client has under way at once: each holds a connection.
 const CONCURRENT: usize = 64;
+/// After trouble with the API server others may be busy for so long with what they could not write meanwhile.
+const UNSTEADY: SignedDuration = SignedDuration::from_secs(60);
 
 /// Clients by use.
 #[derive(Clone)]
@@ -22,6 +28,8 @@ pub struct Cluster {
     pub watches: Client,
     /// The Lease: an answer that is late is no answer.
     pub lease: Client,
+    /// Second of the last trouble.
+    trouble: Arc<AtomicI64>,
 }
 
 impl Cluster {
@@ -31,6 +39,8 @@ impl Cluster {
     /// Where none of them names a cluster that can be talked to.
     pub async fn connect(metrics: &Metrics) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let config = Config::infer().await?;
+        // Nothing is known of what was before us.
+        let trouble = Arc::new(AtomicI64::new(clock::now().as_second()));
         let client = |read_timeout| -> Result<Client, kube::Error> {
             let mut config = config.clone();
             config.connect_timeout = Some(Duration::from_secs(5));
@@ -40,11 +50,17 @@ impl Cluster {
             // A retry inside the client would hide an outage from the deadlines of reconcile and Lease.
             config.default_retry = false;
             let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
-            let counted = Counted { metrics: metrics.clone(), host };
+            let counted = Counted { metrics: metrics.clone(), host, trouble: trouble.clone() };
             Ok(ClientBuilder::try_from(config)?.with_layer(&counted).with_layer(&ConcurrencyLimitLayer::new(CONCURRENT)).build())
         };
         // The API server ends a watch after 290 s at the latest.
-        Ok(Self { objects: client(15)?, watches: client(300)?, lease: client(5)? })
+        Ok(Self { objects: client(15)?, watches: client(300)?, lease: client(5)?, trouble })
+    }
+
+    /// Until when another instance may still be busy with what it could not write: a minute after the API server failed
+    /// us last, or after our own start.
+    pub fn unsteady_until(&self) -> Option<Timestamp> {
+        Timestamp::from_second(self.trouble.load(Ordering::Relaxed)).ok().map(|trouble| trouble + UNSTEADY)
     }
 }
 
@@ -52,6 +68,7 @@ impl Cluster {
 struct Counted {
     metrics: Metrics,
     host: String,
+    trouble: Arc<AtomicI64>,
 }
 
 impl<S> Layer<S> for Counted {
@@ -85,12 +102,15 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let method = request.method().to_string();
         let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-        let Counted { metrics, host } = self.counted.clone();
+        let Counted { metrics, host, trouble } = self.counted.clone();
         let began = Instant::now();
         let reply = self.inner.call(request);
         Box::pin(async move {
             let reply = reply.await;
             let code = reply.as_ref().map_or_else(|_| "<error>".to_owned(), |reply| reply.status().as_u16().to_string());
+            if reply.as_ref().map_or(true, |reply| reply.status().is_server_error()) {
+                trouble.store(clock::now().as_second(), Ordering::Relaxed);
+            }
             metrics.api_requests.with_label_values(&[&code, &method, &host]).inc();
             if !watch {
                 metrics.api_duration.with_label_values(&[&method, &host]).observe(began.elapsed().as_secs_f64());

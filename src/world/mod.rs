@@ -2,13 +2,18 @@
 
 use crate::telemetry::metrics::Metrics;
 
+pub mod accounts;
 pub mod clock;
 pub mod cluster;
+pub mod connection;
 pub mod discovery;
+pub mod entropy;
 pub mod events;
 pub mod gate;
 pub mod health;
+pub mod journal;
 pub mod lease;
+pub mod logins;
 pub mod marks;
 pub mod outbound;
 pub mod secrets;
@@ -31,8 +36,16 @@ pub struct World {
     pub metrics: Metrics,
     /// How we are.
     pub health: health::Health,
+    /// The journal of replies.
+    pub journal: journal::Journal,
+    /// Who holds which login.
+    pub logins: logins::Logins,
     /// Who this instance is.
     pub identity: String,
+    /// Its own namespace.
+    pub namespace: String,
+    /// Replies of token endpoints that are not durable yet.
+    pub replies_in_hand: std::sync::atomic::AtomicUsize,
 }
 
 /// What the API server did not do for us, and what else ends a pass before it rests.
@@ -47,6 +60,9 @@ pub enum ApiError {
     /// Too many others stand at the provider's gate.
     #[error("its turn at the provider's gate has not come yet")]
     TurnNotCome,
+    /// It does not let us write what must be durable.
+    #[error("the API server refused to store the record of a login: {0}")]
+    KeepRefused(String),
     /// It did not answer in time.
     #[error("the API server did not answer within {0} s")]
     TimedOut(u64),

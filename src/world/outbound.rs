@@ -8,7 +8,13 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
+
+/// How we introduce ourselves.
+pub const USER_AGENT: &str = concat!("oauth-operator/", env!("CARGO_PKG_VERSION"));
 
 /// Seconds for one exchange in all (refresh-protocol: an intent lives longer than that).
 const TOTAL: Duration = Duration::from_secs(20);
@@ -21,7 +27,16 @@ const KEPT_CLIENTS: usize = 128;
 pub struct Outbound {
     policy: Arc<OutboundPolicy>,
     /// By digest of the CA bundle; `None` for the public certificates.
-    clients: Mutex<HashMap<Option<[u8; 32]>, reqwest::Client>>,
+    clients: Mutex<HashMap<Option<[u8; 32]>, Clients>>,
+}
+
+/// What was made for one CA bundle.
+#[derive(Clone)]
+struct Clients {
+    /// Keeps connections.
+    pooled: reqwest::Client,
+    /// For connections of one request.
+    tls: Arc<ClientConfig>,
 }
 
 impl Outbound {
@@ -38,8 +53,8 @@ impl Outbound {
         let place = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let url = Url::parse(&request.uri().to_string())
             .map_err(|_| Fault::new(FaultKind::Misconfigured, "The provider's endpoint is not a URL."))?;
-        self.policy.admits(&url).map_err(|why| Fault::new(FaultKind::AddressRefused, format!("{place} is not asked: {why}.")))?;
-        let client = self.client(ca_bundle)?;
+        self.admits(&url, &place)?;
+        let client = self.clients(ca_bundle)?.pooled;
         let request = reqwest::Request::try_from(request)
             .map_err(|_| Fault::new(FaultKind::Misconfigured, format!("The request to {place} could not be composed.")))?;
         let mut answer = client.execute(request).await.map_err(|error| fault(&error, &place))?;
@@ -48,8 +63,7 @@ impl Outbound {
         let mut body = vec![];
         while let Some(chunk) = answer.chunk().await.map_err(|error| fault(&error, &place))? {
             if body.len() + chunk.len() > most {
-                let message = format!("The answer of {place} is larger than {} KiB; it is not read further.", most / 1024);
-                return Err(Fault::new(FaultKind::Malformed, message));
+                return Err(oversized(&place, most));
             }
             body.extend_from_slice(&chunk);
         }
@@ -58,17 +72,35 @@ impl Outbound {
 
     /// Whether a CA bundle can be used.
     pub fn accepts(&self, ca_bundle: &[u8]) -> bool {
-        self.client(Some(ca_bundle)).is_ok()
+        self.clients(Some(ca_bundle)).is_ok()
     }
 
-    fn client(&self, ca_bundle: Option<&[u8]>) -> Result<reqwest::Client, Fault> {
+    /// Whether a URL may be asked at all.
+    ///
+    /// # Errors
+    /// [`FaultKind::AddressRefused`].
+    pub(super) fn admits(&self, url: &Url, place: &str) -> Result<(), Fault> {
+        self.policy.admits(url).map_err(|why| Fault::new(FaultKind::AddressRefused, format!("{place} is not asked: {why}.")))
+    }
+
+    /// The addresses that may be talked to.
+    pub(super) fn policy(&self) -> &OutboundPolicy {
+        &self.policy
+    }
+
+    /// TLS that trusts this bundle alone, or the public certificates.
+    pub(super) fn tls(&self, ca_bundle: Option<&[u8]>) -> Result<Arc<ClientConfig>, Fault> {
+        Ok(self.clients(ca_bundle)?.tls)
+    }
+
+    fn clients(&self, ca_bundle: Option<&[u8]>) -> Result<Clients, Fault> {
         let key = ca_bundle.map(|bundle| Sha256::digest(bundle).into());
         // The map stays whole whatever its holder did.
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.build(ca_bundle)?;
+        let client = Clients { pooled: self.build(ca_bundle)?, tls: Arc::new(tls(ca_bundle)?) };
         // Tenants choose the bundles: what is kept for them must have an end.
         if clients.len() >= KEPT_CLIENTS {
             clients.retain(|bundle, _| bundle.is_none());
@@ -88,9 +120,8 @@ impl Outbound {
             .timeout(TOTAL)
             .pool_max_idle_per_host(64)
             .pool_idle_timeout(Duration::from_secs(30))
-            .user_agent(concat!("oauth-operator/", env!("CARGO_PKG_VERSION")));
+            .user_agent(USER_AGENT);
         if let Some(bundle) = ca_bundle {
-            let unusable = || Fault::new(FaultKind::ReferenceInvalid, "The CA bundle holds no PEM certificate that can be read.");
             let certificates = reqwest::Certificate::from_pem_bundle(bundle).map_err(|_| unusable())?;
             if certificates.is_empty() {
                 return Err(unusable());
@@ -136,9 +167,37 @@ impl Resolve for PermittedAddresses {
     }
 }
 
+fn unusable() -> Fault {
+    Fault::new(FaultKind::ReferenceInvalid, "The CA bundle holds no PEM certificate that can be read.")
+}
+
+fn tls(ca_bundle: Option<&[u8]>) -> Result<ClientConfig, Fault> {
+    use rustls_platform_verifier::BuilderVerifierExt;
+    let Some(bundle) = ca_bundle else {
+        let untrusting = |error: rustls::Error| Fault::new(FaultKind::Tls, format!("No public certificates are at hand: {error}."));
+        return Ok(ClientConfig::builder().with_platform_verifier().map_err(untrusting)?.with_no_client_auth());
+    };
+    let mut trusted = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(bundle) {
+        trusted.add(certificate.map_err(|_| unusable())?).map_err(|_| unusable())?;
+    }
+    if trusted.is_empty() {
+        return Err(unusable());
+    }
+    Ok(ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth())
+}
+
+/// There is more of an answer than anybody needs.
+pub(super) fn oversized(place: &str, most: usize) -> Fault {
+    let message = format!("The answer of {place} is larger than {} KiB; it is not read further.", most / 1024);
+    Fault::new(FaultKind::Malformed, message)
+}
+
 /// What a failed exchange was, read from the chain of its causes.
-fn fault(error: &reqwest::Error, place: &str) -> Fault {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+pub(super) fn fault(error: &(dyn Error + 'static), place: &str) -> Fault {
+    let mut cause = Some(error);
+    let mut connecting = false;
+    let mut late = false;
     while let Some(current) = cause {
         let resolve = current.downcast_ref::<ResolveError>();
         match resolve {
@@ -153,6 +212,9 @@ fn fault(error: &reqwest::Error, place: &str) -> Fault {
             }
             None => {}
         }
+        if let Some(error) = current.downcast_ref::<reqwest::Error>() {
+            (connecting, late) = (connecting || error.is_connect(), late || error.is_timeout());
+        }
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
             let advice = match tls {
                 rustls::Error::InvalidMessage(_) => "that port does not speak TLS; check the URL in spec.provider",
@@ -163,10 +225,10 @@ fn fault(error: &reqwest::Error, place: &str) -> Fault {
         let within = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         cause = within.map(|inner| inner as &(dyn Error + 'static)).or_else(|| current.source());
     }
-    if error.is_timeout() {
+    if late {
         return Fault::new(FaultKind::TimedOut, format!("{place} did not answer in time."));
     }
-    let what = if error.is_connect() { "No connection to" } else { "The exchange broke off with" };
+    let what = if connecting || error.is::<std::io::Error>() { "No connection to" } else { "The exchange broke off with" };
     let cause = innermost(error);
     let cause = cause.split(" (os error").next().unwrap_or_default();
     Fault::new(FaultKind::NotConnected, format!("{what} {place}: {cause}; check spec.provider, and whether the provider is up."))

@@ -63,6 +63,16 @@ pub async fn create(client: &Client, secret: &Secret) -> Result<Written, ApiErro
     written(call(api.create(&params, secret)).await)
 }
 
+/// Puts a Secret in place of the one with the UID and resourceVersion in it, and of no other.
+///
+/// # Errors
+/// Whatever the API server answers beside conflict and refusal.
+pub async fn replace(client: &Client, secret: &Secret) -> Result<Written, ApiError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    written(call(api.replace(&secret.name_any(), &params, secret)).await)
+}
+
 /// Merges a patch (RFC 7396) into the Secret with the UID and resourceVersion in the patch, and into no other.
 ///
 /// # Errors

@@ -1,11 +1,13 @@
 //! Token endpoints.
 
-use super::clock;
-use super::gate::{Bearing, Gates};
+use super::connection::Connection;
+use super::gate::{Bearing, Gates, Permit};
 use super::outbound::Outbound;
-use crate::oauth::{Fault, FaultKind, Token, TokenRequest, host_and_port, judge};
+use super::{World, clock};
+use crate::oauth::{Ending, Fault, FaultKind, Token, TokenRequest, host_and_port, judge};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
+use url::Url;
 
 /// For how long a client is left alone by a 429 that names no time.
 const LEAST_PATIENCE: SignedDuration = SignedDuration::from_secs(1);
@@ -13,17 +15,19 @@ const LEAST_PATIENCE: SignedDuration = SignedDuration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Bytes of a reply that are read.
 const MOST: usize = 256 * 1024;
+/// One exchange in all: an intent lives longer than that.
+const EXCHANGE: Duration = Duration::from_secs(20);
+/// How old an intent may be when the first byte leaves: a process that was paused in between does not post.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// An answer, with the moments between which it came about.
-pub struct Exchange {
+pub struct Exchange<T> {
     /// When the request left.
     pub sent: Timestamp,
     /// When the answer was there.
     pub finished: Timestamp,
-    /// Whether anybody was asked.
-    pub asked: bool,
     /// The answer, judged.
-    pub result: Result<Token, Fault>,
+    pub result: T,
 }
 
 /// When somebody's turn has come.
@@ -35,57 +39,126 @@ pub struct Turn {
     pub insists: bool,
 }
 
-/// Why nobody was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why nobody is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotAsked {
     /// When its turn came, we were no longer to ask.
     NotOurs,
     /// Its turn has not come for a while: what it would send may have changed meanwhile.
     NotYet,
+    /// The provider has asked this client for patience.
+    Cooling(Fault),
 }
 
-/// Asks for a token, once, when its turn has come.
+/// Waits for a turn at the gate of an endpoint.
 ///
 /// # Errors
-/// Where nobody was asked.
-pub async fn redeem(
-    outbound: &Outbound,
+/// Where nobody is to be asked.
+pub async fn take_turn(
     gates: &Gates,
-    request: &TokenRequest,
-    ca_bundle: Option<&[u8]>,
+    endpoint: &Url,
+    client_id: &str,
     turn: Turn,
     still: impl Fn() -> bool,
-) -> Result<Exchange, NotAsked> {
-    let host = host_and_port(&request.endpoint);
+) -> Result<Option<Permit>, NotAsked> {
+    let host = host_and_port(endpoint);
     let permit = tokio::time::timeout(LONGEST_WAIT, gates.enter(&host, turn.deadline)).await.map_err(|_| NotAsked::NotYet)?;
     if !still() {
         return Err(NotAsked::NotOurs);
     }
-    let sent = clock::now();
+    let now = clock::now();
     // Another account of this client was told to wait, while this one waited for its turn or before.
-    if let Some(until) = gates.cooling_until(&host, &request.client_id, sent).filter(|_| !turn.insists) {
-        let message = "The provider has asked this client for patience; nothing is asked until then.";
-        let wait = Some(until.duration_since(sent));
-        let fault = Fault { retry_after: wait, ..Fault::new(FaultKind::RateLimited, message) };
-        return Ok(Exchange { sent, finished: sent, asked: false, result: Err(fault) });
+    match gates.cooling_until(&host, client_id, now).filter(|_| !turn.insists) {
+        None => Ok(permit),
+        Some(until) => {
+            let message = "The provider has asked this client for patience; nothing is asked until then.";
+            let wait = Some(until.duration_since(now));
+            Err(NotAsked::Cooling(Fault { retry_after: wait, ..Fault::new(FaultKind::RateLimited, message) }))
+        }
     }
-    let result = ask(outbound, request, ca_bundle, sent).await;
-    let finished = clock::now();
-    if let Err(Fault { kind: FaultKind::RateLimited, retry_after, .. }) = &result {
-        gates.cool(&host, &request.client_id, finished + retry_after.unwrap_or(LEAST_PATIENCE), finished);
-    }
-    if let Some(permit) = permit {
-        permit.leave(bearing(&result));
-    }
-    let refused = matches!(&result, Err(Fault { kind: FaultKind::AddressRefused, .. }));
-    Ok(Exchange { sent, finished, asked: !refused, result })
 }
 
-fn bearing(result: &Result<Token, Fault>) -> Bearing {
-    match result.as_ref().map_err(|fault| fault.kind) {
-        Ok(_) => Bearing::Well,
-        Err(FaultKind::RateLimited | FaultKind::Unavailable | FaultKind::TimedOut) => Bearing::Overloaded,
-        Err(_) => Bearing::Indifferent,
+/// Asks for a token, once.
+pub async fn redeem(
+    world: &World,
+    request: &TokenRequest,
+    ca_bundle: Option<&[u8]>,
+    permit: Option<Permit>,
+) -> Exchange<Result<Token, Fault>> {
+    let sent = clock::now();
+    let result = ask(&world.outbound, request, ca_bundle, sent).await;
+    let finished = clock::now();
+    leave(&world.gates, request, permit, result.as_ref().err(), finished);
+    Exchange { sent, finished, result }
+}
+
+/// Posts what may be spent only once: after the connection stands, if the intent that began then is still fresh and we may
+/// still post; and never again.
+pub async fn spend(
+    world: &World,
+    request: &TokenRequest,
+    ca_bundle: Option<&[u8]>,
+    permit: Option<Permit>,
+    began: Duration,
+    still: impl Fn() -> bool,
+) -> Exchange<Ending> {
+    let sent = clock::now();
+    let result = post(&world.outbound, request, ca_bundle, began, still).await;
+    let finished = clock::now();
+    let judged = match &result {
+        Ending::NotSent(fault) | Ending::Lost(fault) => Some(fault.clone()),
+        Ending::Replied(reply) => judge(reply, &[], sent, finished).err(),
+    };
+    leave(&world.gates, request, permit, judged.as_ref(), finished);
+    Exchange { sent, finished, result }
+}
+
+async fn post(
+    outbound: &Outbound,
+    request: &TokenRequest,
+    ca_bundle: Option<&[u8]>,
+    began: Duration,
+    still: impl Fn() -> bool,
+) -> Ending {
+    let composed = match request.compose() {
+        Ok(composed) => composed,
+        Err(why) => return Ending::NotSent(Fault::new(FaultKind::Misconfigured, format!("No request could be made: {why}."))),
+    };
+    let deadline = tokio::time::Instant::now() + EXCHANGE;
+    let connection = match Connection::open(outbound, &request.endpoint, ca_bundle).await {
+        Ok(connection) => connection,
+        Err(fault) => return Ending::NotSent(fault),
+    };
+    let age = clock::uptime().saturating_sub(began);
+    if age >= FRESH || !still() {
+        let message = format!(
+            "The operator was held up for {} s after it had written down that it would refresh, or is to end; nothing was sent.",
+            age.as_secs()
+        );
+        return Ending::NotSent(Fault::new(FaultKind::HeldUp, message));
+    }
+    match tokio::time::timeout_at(deadline, connection.send(composed, MOST)).await {
+        Ok(Ok(reply)) => Ending::Replied(reply),
+        Ok(Err(fault)) => Ending::Lost(fault),
+        Err(_) => {
+            let place = host_and_port(&request.endpoint);
+            Ending::Lost(Fault::new(FaultKind::TimedOut, format!("{place} did not answer within {} s.", EXCHANGE.as_secs())))
+        }
+    }
+}
+
+/// Tells gate and cool-down what was learned of the host.
+fn leave(gates: &Gates, request: &TokenRequest, permit: Option<Permit>, fault: Option<&Fault>, now: Timestamp) {
+    if let Some(Fault { kind: FaultKind::RateLimited, retry_after, .. }) = fault {
+        let until = now + retry_after.unwrap_or(LEAST_PATIENCE);
+        gates.cool(&host_and_port(&request.endpoint), &request.client_id, until, now);
+    }
+    if let Some(permit) = permit {
+        permit.leave(match fault.map(|fault| fault.kind) {
+            None => Bearing::Well,
+            Some(FaultKind::RateLimited | FaultKind::Unavailable | FaultKind::TimedOut) => Bearing::Overloaded,
+            Some(_) => Bearing::Indifferent,
+        });
     }
 }
 
@@ -94,4 +167,20 @@ async fn ask(outbound: &Outbound, request: &TokenRequest, ca_bundle: Option<&[u8
         request.compose().map_err(|why| Fault::new(FaultKind::Misconfigured, format!("No request could be made: {why}.")))?;
     let reply = outbound.send(composed, ca_bundle, MOST).await?;
     judge(&reply, &request.secrets(), sent, clock::now())
+}
+
+/// Asks a resource server with an access token: the HTTP status of its answer.
+///
+/// # Errors
+/// A fault that says what kept the answer away.
+pub async fn probe(
+    outbound: &Outbound,
+    method: &str,
+    url: &str,
+    access_token: &str,
+    ca_bundle: Option<&[u8]>,
+) -> Result<u16, Fault> {
+    let request = http::Request::builder().method(method).uri(url).header("authorization", format!("Bearer {access_token}"));
+    let request = request.body(vec![]).map_err(|_| Fault::new(FaultKind::Misconfigured, "The probe could not be composed."))?;
+    Ok(outbound.send(request, ca_bundle, MOST).await?.status)
 }

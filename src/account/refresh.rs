@@ -1,0 +1,513 @@
+//! A refresh that may spend what it is made with: nothing is posted that was not written down before, and nothing is done
+//! with a reply before its refresh token is durable.
+//!
+//! ARM writes the intent by compare-and-swap; REDEEM posts once; JOURNAL seals the reply where the process's end does not
+//! reach it; JUDGE says what it means; KEEP writes that down; PUBLISH follows from what is kept.
+
+use super::state::{self, INTENT_LIFETIME, Intent, Login, Source, State};
+use super::state_secret::{StateView, Version};
+use super::unknown::{Resolution, resolve};
+use super::{AttemptOutcome, Credentials, GrantPlan, Next, Plan, Record, Seen};
+use crate::api::{KeyReference, RotationMode, Trigger};
+use crate::oauth::{Ending, Fault, FaultKind, GrantRequest, Reply, Sensitive, Token, hex, judge, successor};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::time::Duration;
+use url::Url;
+
+/// Who decides, and what is its own in this pass.
+#[derive(Clone)]
+pub struct Instance {
+    /// `--identity`: the holder of intents. It outlives a restart of the container.
+    pub identity: String,
+    /// Bytes that nobody else has, of this pass alone.
+    pub entropy: [u8; 32],
+    /// Id of an intent that this process wrote and surely never acted on.
+    pub unposted: Option<String>,
+    /// Until when the holder of another intent may still be busy: the API server was away.
+    pub unsteady_until: Option<Timestamp>,
+}
+
+impl Instance {
+    /// Id of the intent of this pass.
+    pub fn intent_id(&self) -> String {
+        hex(&self.derived("intent")[..16])
+    }
+
+    fn journal_key(&self) -> Sensitive {
+        Sensitive::new(hex(&self.derived("journal key")))
+    }
+
+    fn derived(&self, purpose: &str) -> [u8; 32] {
+        Sha256::new().chain_update(self.entropy).chain_update(purpose).finalize().into()
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Instance {{ identity: {:?} }}", self.identity)
+    }
+}
+
+/// A POST that came to its end, until what it means is kept.
+#[derive(Clone, Debug)]
+pub struct Redemption {
+    /// The state as it was armed for it.
+    pub armed: State,
+    /// Its intent.
+    pub intent: Intent,
+    /// When it began.
+    pub sent: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// How it ended.
+    pub ending: Ending,
+    /// What nobody may be told of it.
+    pub secrets: Vec<Sensitive>,
+    /// Whether its reply is in the journal, or none is to be.
+    pub journalled: bool,
+}
+
+/// What became of a refresh.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    /// As status tells it.
+    pub attempt: AttemptOutcome,
+    /// The token it obtained.
+    pub record: Option<Record>,
+}
+
+/// Whether an access token lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// The resource server takes it.
+    Alive,
+    /// It does not.
+    Dead,
+    /// It did not say.
+    Unclear(Fault),
+}
+
+/// What is known of a login in this pass; what is `None` has not been looked at.
+#[derive(Clone, Debug, Default)]
+pub struct LoginSeen {
+    /// The operator's record, read live.
+    pub state: Option<StateView>,
+    /// The account that has the same seed, if one has.
+    pub duplicate: Option<Option<String>>,
+    /// When ARM began, on the boot clock.
+    pub armed: Option<Duration>,
+    /// Whether the journal was asked for the reply of an intent that was left.
+    pub journal_read: bool,
+    /// The POST of this pass, or one found in the journal.
+    pub redemption: Option<Redemption>,
+    /// Whether the published token lives.
+    pub probed: Option<Liveness>,
+}
+
+impl LoginSeen {
+    /// Whether a reply of the provider's is not durable yet.
+    pub fn has_reply(&self) -> bool {
+        self.redemption.as_ref().is_some_and(|redemption| matches!(redemption.ending, Ending::Replied(_)))
+    }
+
+    /// The record, where it was read and says something.
+    pub fn stored(&self) -> Option<(&Version, &State)> {
+        match &self.state {
+            Some(StateView::Stored { version, state }) => Some((version, state)),
+            _ => None,
+        }
+    }
+}
+
+/// What must come before anything else: a reply in hand is kept, and an intent that somebody left is settled.
+pub fn unfinished(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Next> {
+    let Some(view) = &seen.login.state else { return Some(Next::ReadState) };
+    if let Some(redemption) = &seen.login.redemption {
+        return Some(match &redemption.ending {
+            Ending::Replied(reply) if !redemption.journalled => Next::Journal {
+                intent: redemption.intent.clone(),
+                reply: reply.clone(),
+                sent: redemption.sent,
+                finished: redemption.finished,
+            },
+            _ => keep(seen, plan, view, redemption),
+        });
+    }
+    let (version, state) = seen.login.stored()?;
+    let intent = state.intent.as_ref()?;
+    let never_posted = seen.instance.unposted.as_ref() == Some(&intent.id);
+    if never_posted || intent.id == seen.instance.intent_id() || binding_until(seen, intent, now).is_some() {
+        return None;
+    }
+    if !seen.login.journal_read {
+        return Some(Next::ReadJournal { intent: intent.clone(), armed: state.clone() });
+    }
+    let fault = unknown("The operator ended, or lost its way, in the middle of a refresh.");
+    let attempt =
+        AttemptOutcome { trigger: intent.trigger, started: intent.started, finished: now, fault: Some(fault), issued: false };
+    let settlement = Settlement { attempt, record: None };
+    Some(Next::Keep { state: state.clone().doubted(), over: Some(version.clone()), settlement })
+}
+
+/// Until when an intent keeps us from acting: while its holder may still be at work. One of our own that is not of this
+/// pass is of a process that is dead.
+fn binding_until(seen: &Seen, intent: &Intent, now: Timestamp) -> Option<Timestamp> {
+    if intent.holder == seen.instance.identity {
+        return None;
+    }
+    let until = seen.instance.unsteady_until.map_or(intent.deadline, |until| until.max(intent.deadline));
+    (until > now).then_some(until)
+}
+
+/// The moment for which a login that could be refreshed waits: the end of somebody else's intent, or of doubt.
+pub fn waits_until(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+    let (_, state) = seen.login.stored()?;
+    if let Some(until) = state.intent.as_ref().and_then(|intent| binding_until(seen, intent, now)) {
+        return Some(until);
+    }
+    doubted_until(seen, plan, now)
+}
+
+/// Until when a refresh token of which nobody knows whether it was spent is not posted again.
+pub fn doubted_until(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+    let (_, state) = seen.login.stored()?;
+    let doubt = state.credential.as_ref()?.doubt?;
+    match resolve(&plan.rotation, doubt, seen.standing(), now) {
+        Resolution::Wait(until) => Some(until),
+        Resolution::Post | Resolution::Probe => None,
+    }
+}
+
+/// Whether nobody knows if the refresh token that is held was spent.
+pub fn doubted(seen: &Seen) -> bool {
+    seen.login.stored().and_then(|(_, state)| state.credential.as_ref()).is_some_and(|credential| credential.doubt.is_some())
+}
+
+/// The next step of a refresh that is due.
+pub fn attempt(
+    seen: &Seen,
+    plan: &Plan,
+    trigger: Trigger,
+    credentials: &Credentials,
+    endpoint: &Url,
+    now: Timestamp,
+) -> Option<Next> {
+    let GrantPlan::RefreshToken(seed) = &plan.grant else { return None };
+    let view = seen.login.state.as_ref()?;
+    if seen.login.stored().and_then(|(_, state)| binding_until(seen, state.intent.as_ref()?, now)).is_some() {
+        return None;
+    }
+    let fail = |fault: Fault| Some(Next::Fail { trigger, fault });
+    let login = Login::of(endpoint, &credentials.client_id);
+    let (state, imported) = match candidate(seen, plan, credentials, &login, view, seed) {
+        Ok(candidate) => candidate,
+        Err(fault) => return fail(fault),
+    };
+    if let Err(fault) = credentials.permit(&state.token_hosts, endpoint, seen.token_hosts_required) {
+        return fail(fault);
+    }
+    let Some(credential) = &state.credential else { return fail(dead(seed)) };
+    let ca_bundle = credentials.ca_bundle.clone();
+    if let Some(doubt) = credential.doubt.filter(|_| trigger != Trigger::Requested) {
+        match (resolve(&plan.rotation, doubt, seen.standing(), now), &seen.login.probed, &plan.probe, seen.record()) {
+            (Resolution::Wait(_), ..) => return None,
+            (Resolution::Probe, None, Some(probe), Some(record)) => {
+                let (probe, access_token) = (probe.clone(), record.access_token.clone());
+                return Some(Next::Probe { probe, access_token, ca_bundle });
+            }
+            (Resolution::Probe, Some(Liveness::Unclear(fault)), ..) => {
+                let words = format!("The probe does not tell whether the access token lives: {}", fault.message);
+                return fail(unknown(&words));
+            }
+            // Alive: the refresh did not happen. Dead: its successor is lost, and one more post costs nothing.
+            (Resolution::Post | Resolution::Probe, ..) => {}
+        }
+    }
+    if imported {
+        match &seen.login.duplicate {
+            None => return Some(Next::FindDuplicate { digests: vec![credential.refresh_token.digest()] }),
+            Some(Some(other)) => return fail(duplicate(seed, other)),
+            Some(None) => {}
+        }
+    }
+    if !seen.turn {
+        let (endpoint, client_id) = (endpoint.clone(), credentials.client_id.clone());
+        return Some(Next::TakeTurn { endpoint, client_id, trigger });
+    }
+    let ours = state.intent.as_ref().filter(|intent| intent.id == seen.instance.intent_id());
+    let (Some(began), Some(intent)) = (seen.login.armed, ours) else {
+        return Some(arm(seen, view, state, trigger, now));
+    };
+    let request = plan.request(
+        endpoint.clone(),
+        credentials.client_id.clone(),
+        credentials.client_secret.clone(),
+        GrantRequest::RefreshToken(credential.refresh_token.clone()),
+    );
+    Some(Next::Spend { request, ca_bundle, intent: intent.clone(), armed: state, began })
+}
+
+fn arm(seen: &Seen, view: &StateView, state: State, trigger: Trigger, now: Timestamp) -> Next {
+    let intent = Intent {
+        id: seen.instance.intent_id(),
+        digest: state.digest().unwrap_or_default(),
+        started: now,
+        deadline: now + INTENT_LIFETIME,
+        holder: seen.instance.identity.clone(),
+        trigger,
+        journal_key: seen.instance.journal_key(),
+    };
+    let over = match view {
+        StateView::Stored { version, .. } => Some(version.clone()),
+        StateView::Absent | StateView::Unreadable { .. } => None,
+    };
+    Next::Arm { state: state.armed(intent), over }
+}
+
+/// The state to refresh with, and whether its refresh token was just taken from the seed.
+fn candidate(
+    seen: &Seen,
+    plan: &Plan,
+    credentials: &Credentials,
+    login: &Login,
+    view: &StateView,
+    seed: &KeyReference,
+) -> Result<(State, bool), Fault> {
+    let read = credentials.seed.as_ref().ok_or_else(|| Fault::new(FaultKind::ReferenceMissing, "No seed was read."))?;
+    let mirrored = |mut state: State| {
+        state.policy = plan.state_policy;
+        if read.is_ok() {
+            state.token_hosts.clone_from(&credentials.token_hosts);
+        }
+        state
+    };
+    let import = |token: &Sensitive, prior: Option<&State>| {
+        let account = account(seen);
+        let state = State::imported(account, login.clone(), token, seen.generation_of_token(), prior);
+        if state.is_dead(token) { Err(dead(seed)) } else { Ok((mirrored(state), true)) }
+    };
+    let state = match view {
+        StateView::Unreadable { fault, .. } => return Err(fault.clone()),
+        StateView::Absent => {
+            let token = read.as_ref().map_err(Clone::clone)?;
+            return if record_is_lost(seen, plan, token) { Err(gone(seen, seed)) } else { import(token, None) };
+        }
+        StateView::Stored { state, .. } => state,
+    };
+    let adopted = state.account.uid == seen.uid();
+    match read {
+        // Imported in this pass already.
+        _ if state.intent.as_ref().is_some_and(|intent| intent.id == seen.instance.intent_id()) => Ok((state.clone(), false)),
+        Ok(token) if token.digest() != state.seed_digest => import(token, Some(state)),
+        _ if is_rolled_back(seen, plan, state) => Err(rolled_back(seed)),
+        Ok(token) if state.login != *login => {
+            // The seed itself, never replaced by a reply, may go where its owner now sends it.
+            let unused = state.credential.as_ref().is_none_or(|credential| credential.source == Source::Seed);
+            if unused { import(token, Some(state)) } else { Err(login_changed(state, login, seed)) }
+        }
+        Err(fault) if !adopted || state.login != *login || state.credential.is_none() => Err(fault.clone()),
+        // The same seed entitles an account of the same name to what its predecessor left.
+        Ok(_) | Err(_) => Ok((mirrored(State { account: account(seen), ..state.clone() }), false)),
+    }
+}
+
+fn account(seen: &Seen) -> state::Account {
+    let metadata = &seen.account.metadata;
+    state::Account {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        uid: seen.uid().to_owned(),
+    }
+}
+
+/// Whether status tells of a refresh token that came after this state.
+fn is_rolled_back(seen: &Seen, plan: &Plan, state: &State) -> bool {
+    let newer = seen.status.token.as_ref().is_some_and(|token| token.generation > state.generation);
+    let told = seen.status.login.as_ref().and_then(|login| login.refresh_token_fingerprint.as_ref());
+    let held = state.credential.as_ref().map(|credential| credential.refresh_token.fingerprint());
+    newer && told.is_some_and(|told| Some(told) != held.as_ref()) && plan.rotation.mode != RotationMode::Never
+}
+
+/// Whether there was a state, whose refresh token had taken the place of the one in the seed.
+fn record_is_lost(seen: &Seen, plan: &Plan, seed: &Sensitive) -> bool {
+    let fingerprint = seed.fingerprint();
+    let spent = seen.status.login.as_ref().is_some_and(|login| {
+        login.seed_fingerprint == fingerprint && login.refresh_token_fingerprint.as_ref() != Some(&fingerprint)
+    });
+    spent && plan.rotation.mode != RotationMode::Never
+}
+
+/// KEEP, with what the redemption means.
+fn keep(seen: &Seen, plan: &Plan, view: &StateView, redemption: &Redemption) -> Next {
+    let intent = &redemption.intent;
+    let (state, over) = match view {
+        // Deleted or scribbled over meanwhile: what it held is known.
+        StateView::Absent => (redemption.armed.clone(), None),
+        StateView::Unreadable { version, .. } => (redemption.armed.clone(), version.clone()),
+        StateView::Stored { version, state } => (state.clone(), Some(version.clone())),
+    };
+    let ours = state.intent.as_ref().is_some_and(|there| there.id == intent.id);
+    // Given up for lost by another, who has not posted it since: the reply ends the doubt.
+    let unclaimed = state.intent.is_none() && state.digest().as_ref() == Some(&intent.digest);
+    if state.settled.as_ref() == Some(&intent.id) && !(unclaimed && doubted(seen)) {
+        // Our own write, whose answer was lost.
+        let (_, mut settlement) = settle(redemption.armed.clone(), redemption, plan, seen);
+        settlement.record = settlement.record.and(state.record.clone());
+        return Next::Keep { state, over, settlement };
+    }
+    if !ours && !unclaimed {
+        let message = "Another instance of the operator went on with this login meanwhile.";
+        return Next::Fail { trigger: intent.trigger, fault: Fault::new(FaultKind::HeldUp, message) };
+    }
+    let (state, settlement) = settle(state.armed(intent.clone()), redemption, plan, seen);
+    Next::Keep { state, over, settlement }
+}
+
+/// JUDGE: what the end of a POST means for the state that was armed for it.
+pub fn settle(state: State, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Settlement) {
+    let (state, result) = match &redemption.ending {
+        Ending::NotSent(fault) => (state.unspent(), Err(fault.clone())),
+        Ending::Lost(fault) => (state.doubted(), Err(unknown(&fault.message))),
+        Ending::Replied(reply) => judged(state, reply, redemption, plan, seen),
+    };
+    let (record, fault) = match result {
+        Ok(record) => (Some(record), None),
+        Err(fault) => (None, Some(fault)),
+    };
+    let Redemption { sent, finished, intent, .. } = redemption;
+    let issued = record.is_some();
+    let attempt = AttemptOutcome { trigger: intent.trigger, started: *sent, finished: *finished, fault, issued };
+    (state, Settlement { attempt, record })
+}
+
+fn judged(state: State, reply: &Reply, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Result<Record, Fault>) {
+    let answer = judge(reply, &redemption.secrets, redemption.sent, redemption.finished);
+    let (from_reply, displaced) = (
+        state.credential.as_ref().is_some_and(|held| held.source == Source::Reply && held.doubt.is_none()),
+        state.displaced.is_some(),
+    );
+    match (answer, successor(reply)) {
+        (Ok(token), _) => issued(state, token, redemption, plan, seen),
+        // What is wrong with the rest of the reply does not make its refresh token any less the only one.
+        (Err(fault), Some(successor)) => (state.spent(Some(successor), None), Err(fault)),
+        (Err(fault), None) if fault.kind == FaultKind::InvalidGrant => {
+            let fault = match (displaced, from_reply) {
+                (true, _) => seed_refused(&fault),
+                (false, true) => redeemed_elsewhere(&fault),
+                (false, false) => fault,
+            };
+            (state.rejected(), Err(fault))
+        }
+        (Err(fault), None) => {
+            let unparsable = fault.kind == FaultKind::Malformed && (200..300).contains(&reply.status);
+            if unparsable || fault.kind == FaultKind::ServerError {
+                (state.doubted(), Err(Fault { retry_after: fault.retry_after, ..unknown(&fault.message) }))
+            } else {
+                (state.unspent(), Err(fault))
+            }
+        }
+    }
+}
+
+fn issued(
+    state: State,
+    token: Token,
+    redemption: &Redemption,
+    plan: &Plan,
+    seen: &Seen,
+) -> (State, Result<Record, Fault>) {
+    if let Some(fault) = wrong_subject(plan, &state, &token) {
+        if state.displaced.is_some() {
+            return (state.rejected(), Err(seed_refused(&fault)));
+        }
+        // The login is another's, and its refresh token the only one there is: it is kept, and nothing is published.
+        let subject = state.subject.clone();
+        return (State { subject, ..state.spent(token.refresh_token.clone(), Some(&token)) }, Err(fault));
+    }
+    let mut state = state.spent(token.refresh_token.clone(), Some(&token));
+    state.generation = seen.generation_of_token().max(state.generation).saturating_add(1);
+    let record = Record::issued(&token, plan, state.generation, redemption.sent);
+    state.record = Some(record.clone());
+    (state, Ok(record))
+}
+
+fn wrong_subject(plan: &Plan, state: &State, token: &Token) -> Option<Fault> {
+    let fault = |message: String| Some(Fault::new(FaultKind::WrongSubject, message));
+    let wanted = plan.expected_subject.as_ref();
+    match (wanted.or(state.subject.as_ref()), &token.subject) {
+        (Some(wanted), Some(subject)) if wanted != subject => fault(
+            "The provider's reply is about another user than the one this account is for; log in as that user, or set spec.expectedSubject to the new one.".into(),
+        ),
+        (Some(_), None) if wanted.is_some() && state.subject.as_ref() != wanted => fault(
+            "spec.expectedSubject is set, and the provider's reply has no ID token that names a subject; ask for the scope openid, or remove the field.".into(),
+        ),
+        _ => None,
+    }
+}
+
+fn unknown(words: &str) -> Fault {
+    let message = format!("{words} Whether the refresh token was spent is not known. The token published before stays.");
+    Fault::new(FaultKind::OutcomeUnknown, message)
+}
+
+fn seed_refused(fault: &Fault) -> Fault {
+    let message = format!("The new refresh token in the seed is of no use: {} The login held before goes on.", fault.message);
+    Fault::new(FaultKind::SeedRefused, message)
+}
+
+fn redeemed_elsewhere(fault: &Fault) -> Fault {
+    let message = format!(
+        "{} The refresh token came from the provider itself and was never used here: another cluster or program shares this login, or the provider has ended it. Log in again and put the new refresh token into the seed.",
+        fault.message
+    );
+    Fault::new(FaultKind::RedeemedElsewhere, message)
+}
+
+fn dead(seed: &KeyReference) -> Fault {
+    let message = format!(
+        "The provider has refused the refresh token, and key {} of Secret {} holds no other; log in again and put the new one there.",
+        seed.key, seed.name
+    );
+    Fault::new(FaultKind::InvalidGrant, message)
+}
+
+fn duplicate(seed: &KeyReference, other: &str) -> Fault {
+    let message = format!(
+        "The refresh token in key {} of Secret {} is that of {other}: two accounts that redeem it would log each other out. Use the token Secret of one, or log in once more for the other.",
+        seed.key, seed.name
+    );
+    Fault::new(FaultKind::DuplicateCredential, message)
+}
+
+fn rolled_back(seed: &KeyReference) -> Fault {
+    let message = format!(
+        "The operator's record of this login is older than what status tells of: its refresh token was replaced since, and to use it would end the login. Restore the newest record, or log in again and put the new refresh token into key {} of Secret {}.",
+        seed.key, seed.name
+    );
+    Fault::new(FaultKind::StateRolledBack, message)
+}
+
+fn gone(seen: &Seen, seed: &KeyReference) -> Fault {
+    let account = account(seen);
+    let name = super::state_secret_name(&account.namespace, &account.name);
+    let message = format!(
+        "The operator's record of this login, Secret {name} in its own namespace, is gone, and key {} of Secret {} holds the refresh token that was replaced long ago. Restore the record, or log in again and put the new refresh token there.",
+        seed.key, seed.name
+    );
+    Fault::new(FaultKind::StateRolledBack, message)
+}
+
+fn login_changed(state: &State, login: &Login, seed: &KeyReference) -> Fault {
+    let (what, before, now) = if state.login.origin == login.origin {
+        ("client id", "another one", "the new one")
+    } else {
+        ("provider", state.login.origin.as_str(), login.origin.as_str())
+    };
+    let message = format!(
+        "The login was made with {before} and the spec now names another {what}: its refresh token is not sent there. Put one of {now} into key {} of Secret {}, or set the spec back.",
+        seed.key, seed.name
+    );
+    Fault::new(FaultKind::LoginChanged, message)
+}

@@ -1,0 +1,324 @@
+//! The operator's own record of a login whose refresh token is spent by its use: what is held, what is about to be spent,
+//! and what must never be posted again. Every change of it is a function here; it lives in a Secret of the operator's.
+
+use super::Record;
+use crate::api::{StatePolicy, Trigger};
+use crate::oauth::{Sensitive, Token, exposed};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// How long an intent binds others: longer than an exchange may take (20 s) and what comes before and after it.
+pub const INTENT_LIFETIME: SignedDuration = SignedDuration::from_secs(45);
+/// Refresh tokens that are remembered as dead.
+const TOMBSTONES: usize = 16;
+
+/// Whom the login was made with: a refresh token is sent nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Login {
+    /// Scheme, host and port of the token endpoint.
+    pub origin: String,
+    /// The client it was issued to (RFC 6749 §10.4 binds them).
+    pub client_id: String,
+}
+
+impl Login {
+    /// The login of a client at an endpoint.
+    pub fn of(endpoint: &Url, client_id: &str) -> Self {
+        Self { origin: endpoint.origin().ascii_serialization(), client_id: client_id.to_owned() }
+    }
+}
+
+/// Where a refresh token came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// The user's seed Secret.
+    Seed,
+    /// A reply of the provider's.
+    Reply,
+}
+
+/// A refresh token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Credential {
+    /// The refresh token.
+    #[serde(with = "exposed")]
+    pub refresh_token: Sensitive,
+    /// Where it came from.
+    pub source: Source,
+    /// When it expires, where the provider said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// Since when nobody knows whether it was spent: it was posted then, and no answer came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Timestamp>,
+}
+
+/// A refresh that is about to be made or was: written before a byte is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// Unlike that of any other.
+    pub id: String,
+    /// Digest of the refresh token that is spent.
+    pub digest: String,
+    /// When it was written.
+    pub started: Timestamp,
+    /// Until when it binds others.
+    pub deadline: Timestamp,
+    /// Instance that wrote it (`--identity`).
+    pub holder: String,
+    /// Why the refresh is made.
+    pub trigger: Trigger,
+    /// Key that seals its reply in the journal: 64 hex digits.
+    #[serde(with = "exposed")]
+    pub journal_key: Sensitive,
+}
+
+/// The account a state belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Account {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID: another account of this name adopts the state only with the same seed.
+    pub uid: String,
+}
+
+/// The record of one login.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Whose it is.
+    pub account: Account,
+    /// Whom it was made with.
+    pub login: Login,
+    /// The refresh token that is held; none: it is dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Credential>,
+    /// The refresh token that a new seed has displaced, until the new one has proved itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub displaced: Option<Credential>,
+    /// Digest of the refresh token that was imported last.
+    pub seed_digest: String,
+    /// Counts the tokens of the account.
+    pub generation: i64,
+    /// The access token obtained last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Record>,
+    /// The refresh under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// Id of the intent that was settled last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<String>,
+    /// Digests of refresh tokens that were refused: they are never posted again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tombstones: Vec<String>,
+    /// Whose login it is, once the provider has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Annotation `token-hosts` of each seed when it was last read, with the Secret's name: it binds also when the seed is
+    /// gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_hosts: Vec<(String, Option<String>)>,
+    /// What becomes of this record when the account is gone.
+    #[serde(default)]
+    pub policy: StatePolicy,
+}
+
+impl State {
+    /// The state of a refresh token just read from a seed. `prior` is what is there already: its token is displaced where it
+    /// is of the same login and account, its tombstones and its subject go on.
+    pub fn imported(account: Account, login: Login, seed: &Sensitive, generation: i64, prior: Option<&Self>) -> Self {
+        let same = prior.filter(|prior| prior.account.uid == account.uid && prior.login == login);
+        // One that was displaced before is older still; the seed in between has not proved itself.
+        let displaced = same.and_then(|prior| prior.displaced.clone().or_else(|| prior.credential.clone()));
+        Self {
+            login,
+            credential: Some(Credential { refresh_token: seed.clone(), source: Source::Seed, expires: None, doubt: None }),
+            displaced,
+            seed_digest: seed.digest(),
+            generation: generation.max(prior.map_or(0, |prior| prior.generation)),
+            record: same.and_then(|prior| prior.record.clone()),
+            intent: None,
+            settled: None,
+            tombstones: prior.map(|prior| prior.tombstones.clone()).unwrap_or_default(),
+            subject: same.and_then(|prior| prior.subject.clone()),
+            token_hosts: vec![],
+            policy: StatePolicy::default(),
+            account,
+        }
+    }
+
+    /// Digest of the refresh token that is held.
+    pub fn digest(&self) -> Option<String> {
+        self.credential.as_ref().map(|credential| credential.refresh_token.digest())
+    }
+
+    /// Whether this refresh token was refused before.
+    pub fn is_dead(&self, refresh_token: &Sensitive) -> bool {
+        self.tombstones.contains(&refresh_token.digest())
+    }
+
+    /// With the intent to spend what is held.
+    #[must_use]
+    pub fn armed(mut self, intent: Intent) -> Self {
+        self.intent = Some(intent);
+        self
+    }
+
+    /// Nothing was sent, or the provider refused before it looked at the refresh token: it goes on.
+    #[must_use]
+    pub fn unspent(self) -> Self {
+        self.settle()
+    }
+
+    /// It was sent and no answer came: since the intent was written, nobody knows.
+    #[must_use]
+    pub fn doubted(mut self) -> Self {
+        let since = self.intent.as_ref().map(|intent| intent.started);
+        if let Some(credential) = &mut self.credential {
+            credential.doubt = credential.doubt.or(since);
+        }
+        self.settle()
+    }
+
+    /// It was refused: never again. What it had displaced takes its place.
+    #[must_use]
+    pub fn rejected(mut self) -> Self {
+        if let Some(dead) = self.credential.take() {
+            self.tombstones.push(dead.refresh_token.digest());
+            let surplus = self.tombstones.len().saturating_sub(TOMBSTONES);
+            self.tombstones.drain(..surplus);
+        }
+        self.credential = self.displaced.take();
+        self.settle()
+    }
+
+    /// It was spent, and the reply's refresh token takes its place; where there is none, it goes on itself (RFC 6749 §6).
+    #[must_use]
+    pub fn spent(mut self, successor: Option<Sensitive>, token: Option<&Token>) -> Self {
+        if let Some(credential) = &mut self.credential {
+            credential.doubt = None;
+            if let Some(successor) = successor.filter(|successor| *successor != credential.refresh_token) {
+                *credential = Credential { refresh_token: successor, source: Source::Reply, expires: None, doubt: None };
+            }
+            credential.expires = token.and_then(|token| token.refresh_token_expires).or(credential.expires);
+        }
+        self.displaced = None;
+        self.subject = token.and_then(|token| token.subject.clone()).or(self.subject);
+        self.settle()
+    }
+
+    fn settle(mut self) -> Self {
+        self.settled = self.intent.take().map(|intent| intent.id).or(self.settled);
+        self
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::account::seen::tests::at;
+
+    /// The state of the account of these tests with the refresh token `r1` as its seed.
+    pub fn imported(prior: Option<&State>) -> State {
+        let account = Account { namespace: "apps".into(), name: "demo".into(), uid: "7d0c".into() };
+        let login = Login { origin: "https://login.example.com".into(), client_id: "app".into() };
+        let seed = if prior.is_some() { "r9" } else { "r1" };
+        State::imported(account, login, &Sensitive::new(seed), 0, prior)
+    }
+
+    fn armed(state: State) -> State {
+        let intent = Intent {
+            id: "i".into(),
+            digest: state.digest().unwrap(),
+            started: at(10),
+            deadline: at(55),
+            holder: "me".into(),
+            trigger: Trigger::Schedule,
+            journal_key: Sensitive::new("00"),
+        };
+        state.armed(intent)
+    }
+
+    fn held(state: &State) -> Option<&str> {
+        state.credential.as_ref().map(|credential| credential.refresh_token.expose())
+    }
+
+    #[test]
+    fn a_state_survives_the_way_through_its_secret() {
+        let state = armed(imported(None));
+        let text = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<State>(&text).unwrap(), state);
+        assert!(!format!("{state:?}").contains("r1"), "{state:?}");
+    }
+
+    #[test]
+    fn a_successor_takes_the_place_of_what_was_spent() {
+        let state = armed(imported(None)).spent(Some(Sensitive::new("r2")), None);
+        assert_eq!((held(&state), state.settled.as_deref(), &state.intent), (Some("r2"), Some("i"), &None));
+        assert_eq!(state.credential.unwrap().source, Source::Reply);
+    }
+
+    #[test]
+    fn without_a_successor_the_old_one_goes_on() {
+        let doubted = armed(imported(None)).doubted();
+        let state = armed(doubted).spent(None, None);
+        assert_eq!(held(&state), Some("r1"));
+        assert_eq!(state.credential.unwrap().doubt, None, "the provider has answered");
+    }
+
+    #[test]
+    fn doubt_begins_with_the_first_post_that_nobody_answered() {
+        let once = armed(imported(None)).doubted();
+        let mut again = once.clone().armed(Intent { started: at(100), ..armed(once).intent.unwrap() });
+        again = again.doubted();
+        assert_eq!(again.credential.unwrap().doubt, Some(at(10)));
+    }
+
+    #[test]
+    fn what_was_refused_is_dead_and_what_it_displaced_returns() {
+        let before = armed(imported(None)).spent(Some(Sensitive::new("r2")), None);
+        let state = armed(imported(Some(&before))).rejected();
+        assert_eq!(held(&state), Some("r2"), "no login is lost by a bad seed");
+        assert!(state.is_dead(&Sensitive::new("r9")) && !state.is_dead(&Sensitive::new("r2")));
+        let state = armed(state).rejected();
+        assert_eq!(held(&state), None);
+        assert!(state.is_dead(&Sensitive::new("r2")));
+    }
+
+    #[test]
+    fn two_bad_seeds_in_a_row_do_not_displace_the_login() {
+        let before = armed(imported(None)).spent(Some(Sensitive::new("r2")), None);
+        let state = imported(Some(&imported(Some(&before))));
+        assert_eq!(state.displaced.unwrap().refresh_token.expose(), "r2");
+    }
+
+    #[test]
+    fn nothing_of_another_login_or_account_is_taken_over() {
+        let before = armed(imported(None)).spent(Some(Sensitive::new("r2")), None);
+        let elsewhere = State { login: Login { origin: "https://b.example".into(), ..before.login.clone() }, ..before.clone() };
+        let namesake = State { account: Account { uid: "other".into(), ..before.account.clone() }, ..before };
+        for prior in [elsewhere, namesake] {
+            let state = imported(Some(&prior));
+            assert_eq!((state.displaced, state.record), (None, None));
+        }
+    }
+
+    #[test]
+    fn tombstones_have_an_end() {
+        let mut state = imported(None);
+        for number in 0..40 {
+            let seed = Sensitive::new(format!("seed-{number}"));
+            state = State::imported(state.account.clone(), state.login.clone(), &seed, 0, Some(&state)).rejected();
+        }
+        assert_eq!(state.tombstones.len(), TOMBSTONES);
+        assert!(state.is_dead(&Sensitive::new("seed-39")));
+    }
+}

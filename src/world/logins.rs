@@ -1,0 +1,151 @@
+//! Which accounts hold a login, and by which digests their refresh tokens are known: what the watch of state Secrets has
+//! told, without any of their content.
+
+use super::clock::uptime;
+use crate::api::vocabulary as v;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long an account that is about to import a refresh token keeps others from it, until its state Secret says so.
+const CLAIM: Duration = Duration::from_secs(60);
+
+/// The login of one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginEntry {
+    /// Name of the state Secret.
+    pub secret: Box<str>,
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Namespace of the account.
+    pub namespace: Box<str>,
+    /// Name of the account.
+    pub name: Box<str>,
+    /// Digests of the refresh token that is held and of the one that was imported.
+    digests: Vec<Box<str>>,
+    /// Whether it goes when the account is gone.
+    pub deletable: bool,
+}
+
+impl LoginEntry {
+    /// What the metadata of a state Secret says; `None` where it is none.
+    pub fn of(metadata: &ObjectMeta) -> Option<Self> {
+        let annotations = metadata.annotations.as_ref()?;
+        let (namespace, name) = annotations.get(v::ACCOUNT_ANNOTATION)?.split_once('/')?;
+        let digests = [v::REFRESH_TOKEN_DIGEST_ANNOTATION, v::SEED_DIGEST_ANNOTATION];
+        Some(Self {
+            secret: metadata.name.as_deref()?.into(),
+            uid: metadata.uid.as_deref()?.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            digests: digests.iter().filter_map(|key| annotations.get(*key)).map(|digest| digest.as_str().into()).collect(),
+            deletable: annotations.get(v::STATE_POLICY_ANNOTATION).is_some_and(|policy| policy == "Delete"),
+        })
+    }
+
+    fn account(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+#[derive(Default)]
+struct Index {
+    /// By name of the state Secret.
+    entries: HashMap<Box<str>, LoginEntry>,
+    /// Digests that accounts are about to import, until when.
+    claims: HashMap<String, (String, Duration)>,
+}
+
+/// The logins of one operator.
+#[derive(Default)]
+pub struct Logins {
+    index: Mutex<Index>,
+}
+
+impl Logins {
+    /// Claims refresh tokens for an account (`namespace/name`), unless another one has or claims one of them: that one.
+    pub fn claim(&self, account: &str, digests: &[String]) -> Option<String> {
+        let mut index = self.lock();
+        let now = uptime();
+        index.claims.retain(|_, (_, until)| *until > now);
+        let holds = |entry: &LoginEntry| digests.iter().any(|digest| entry.digests.iter().any(|held| **held == **digest));
+        let mut holders = index.entries.values().filter(|entry| holds(entry)).map(LoginEntry::account);
+        let claimers = digests.iter().filter_map(|digest| index.claims.get(digest)).map(|(claimer, _)| claimer.clone());
+        let other = holders.find(|holder| holder != account).or_else(|| claimers.into_iter().find(|claimer| claimer != account));
+        if other.is_none() {
+            let claims = digests.iter().map(|digest| (digest.clone(), (account.to_owned(), now + CLAIM)));
+            index.claims.extend(claims);
+        }
+        other
+    }
+
+    /// A state Secret is there, has changed, or is gone.
+    pub fn set(&self, secret: &str, entry: Option<LoginEntry>) {
+        let mut index = self.lock();
+        match entry {
+            Some(entry) => index.entries.insert(secret.into(), entry),
+            None => index.entries.remove(secret),
+        };
+    }
+
+    /// These and no other state Secrets are there.
+    pub fn replace(&self, all: Vec<LoginEntry>) {
+        self.lock().entries = all.into_iter().map(|entry| (entry.secret.clone(), entry)).collect();
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<LoginEntry> {
+        self.lock().entries.values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        // Each change is whole before its lock is let go.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn entry(account: &str, held: &str, seed: &str) -> LoginEntry {
+        let metadata = json!({"name": account.replace('/', "-"), "uid": "u", "annotations": {
+            "oauth-operator.dev/account": account, "oauth-operator.dev/refresh-token-digest": held,
+            "oauth-operator.dev/seed-digest": seed, "oauth-operator.dev/state-policy": "Delete",
+        }});
+        LoginEntry::of(&serde_json::from_value(metadata).unwrap()).unwrap()
+    }
+
+    fn claim(logins: &Logins, account: &str, digest: &str) -> Option<String> {
+        logins.claim(account, &[digest.to_owned()])
+    }
+
+    #[test]
+    fn a_refresh_token_is_of_one_account() {
+        let logins = Logins::default();
+        logins.replace(vec![entry("apps/a", "r2", "r1")]);
+        for digest in ["r1", "r2"] {
+            assert_eq!(claim(&logins, "apps/b", digest).as_deref(), Some("apps/a"));
+            assert_eq!(claim(&logins, "apps/a", digest), None);
+        }
+        assert_eq!(claim(&logins, "apps/b", "r3"), None);
+        logins.set("apps-a", None);
+        assert_eq!(claim(&logins, "apps/a", "r9"), None);
+    }
+
+    #[test]
+    fn of_two_that_import_at_once_one_is_first() {
+        let logins = Logins::default();
+        assert_eq!(claim(&logins, "apps/a", "r1"), None);
+        assert_eq!(claim(&logins, "apps/b", "r1").as_deref(), Some("apps/a"));
+        assert_eq!(claim(&logins, "apps/a", "r1"), None, "also when it tries again");
+    }
+
+    #[test]
+    fn what_is_no_state_secret_is_no_login() {
+        assert_eq!(LoginEntry::of(&ObjectMeta::default()), None);
+        assert!(entry("apps/a", "x", "y").deletable);
+    }
+}
