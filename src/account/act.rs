@@ -124,13 +124,7 @@ async fn take_turn(
     }
 }
 
-async fn redeem(
-    trigger: Trigger,
-    request: &TokenRequest,
-    ca_bundle: Option<&[u8]>,
-    seen: &Seen,
-    hands: &Hands<'_>,
-) -> Outcome {
+async fn redeem(trigger: Trigger, request: &TokenRequest, ca_bundle: Option<&[u8]>, seen: &Seen, hands: &Hands<'_>) -> Outcome {
     let exchange = token_endpoint::redeem(hands.world, request, ca_bundle, hands.permit()).await;
     let (token, fault) = (exchange.result.as_ref().ok(), exchange.result.as_ref().err());
     let issued = token.map(|token| (token.access_token.fingerprint(), token.expiry.at));

@@ -25,12 +25,7 @@ impl Credentials {
     ///
     /// # Errors
     /// [`FaultKind::HostNotPermitted`], naming Secret, host and annotation.
-    pub fn permit(
-        &self,
-        mirrored: &[(String, Option<String>)],
-        endpoint: &Url,
-        annotation_required: bool,
-    ) -> Result<(), Fault> {
+    pub fn permit(&self, mirrored: &[(String, Option<String>)], endpoint: &Url, annotation_required: bool) -> Result<(), Fault> {
         let host = host_and_port(endpoint);
         let gone = mirrored.iter().filter(|(name, _)| self.token_hosts.iter().all(|(read, _)| read != name));
         for (secret, hosts) in self.token_hosts.iter().chain(gone) {

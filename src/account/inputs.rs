@@ -61,7 +61,8 @@ impl Reader<'_> {
         };
         let secret = secret.map_err(Unread::Fault)?;
         let (client_id, hosts_of_id) = id.map_err(Unread::Fault)?;
-        let hosts_of_seed = seed.as_ref().and_then(|seed| seed.as_ref().ok()).map(|(_, name, hosts)| (name.clone(), hosts.clone()));
+        let hosts_of_seed =
+            seed.as_ref().and_then(|seed| seed.as_ref().ok()).map(|(_, name, hosts)| (name.clone(), hosts.clone()));
         let hosts_of_secret = secret.as_ref().map(|(_, name, hosts)| (name.clone(), hosts.clone()));
         // One Secret may hold all of them.
         let token_hosts: BTreeMap<_, _> = [hosts_of_secret, hosts_of_id, hosts_of_seed].into_iter().flatten().collect();

@@ -35,8 +35,8 @@ pub use refresh::{Instance, Liveness, LoginSeen, Redemption, Settlement};
 pub use report::{grant, provider, report};
 pub use schedule::fraction;
 pub use secret::{manifest, patch, view};
+pub use seen::{AttemptOutcome, Held, Outcome, SecretMark, Seen, Stray, TokenSecretView};
 #[cfg(feature = "operator")]
 pub use spend::ReplyInHand;
-pub use seen::{AttemptOutcome, Held, Outcome, SecretMark, Seen, Stray, TokenSecretView};
 pub use state::{INTENT_LIFETIME, Intent, State};
 pub use state_secret::{StateView, Version, state_manifest, state_secret_name, state_view};

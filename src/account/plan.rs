@@ -1,7 +1,7 @@
 //! The spec as the operator understands it: parsed once, refused with a sentence where this version lacks the effect.
 
-use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use super::schedule::Schedule;
+use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use crate::api::{
     AuthMethod, CABundleKind, CABundleReference, CreationPolicy, DeletionPolicy, KeyReference, OAuthAccount, Probe,
     ProviderOverrides, Reason, RevocationPolicy, RotationMode, RotationOverrides, SecretType, StatePolicy, UnknownOutcome,
@@ -186,7 +186,9 @@ impl Plan {
             (_, Some(_)) => ClientAuthentication::Basic,
         };
         if spec.expected_subject.is_some() && grant == GrantPlan::ClientCredentials {
-            return Err("spec.expectedSubject speaks of a person's login, and grant.clientCredentials has none; remove it.".into());
+            return Err(
+                "spec.expectedSubject speaks of a person's login, and grant.clientCredentials has none; remove it.".into()
+            );
         }
         let overrides = spec.provider.overrides.as_ref();
         let rotation = Rotation::of(overrides);
@@ -205,10 +207,17 @@ impl Plan {
         let read = [
             ("spec.client.secretRef", client_secret.as_ref().map(|reference| &reference.name)),
             ("spec.client.idFrom", if let ClientIDFrom::Secret(id) = &client_id { Some(&id.name) } else { None }),
-            ("spec.grant.refreshToken.secretRef", if let GrantPlan::RefreshToken(seed) = &grant { Some(&seed.name) } else { None }),
+            (
+                "spec.grant.refreshToken.secretRef",
+                if let GrantPlan::RefreshToken(seed) = &grant { Some(&seed.name) } else { None },
+            ),
             (
                 "spec.provider.caBundleRef",
-                spec.provider.ca_bundle_ref.as_ref().filter(|bundle| bundle.kind == CABundleKind::Secret).map(|bundle| &bundle.name),
+                spec.provider
+                    .ca_bundle_ref
+                    .as_ref()
+                    .filter(|bundle| bundle.kind == CABundleKind::Secret)
+                    .map(|bundle| &bundle.name),
             ),
         ];
         if let Some((field, _)) = read.into_iter().find(|(_, name)| *name == Some(&token_secret_name)) {

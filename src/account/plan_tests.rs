@@ -20,19 +20,47 @@ fn a_field_without_effect_is_refused_by_name() {
     for (patch, field) in [
         (json!({"provider": {"issuer": null, "preset": "Coze"}}), "spec.provider.preset"),
         (json!({"provider": {"parameters": {"tenant": "x"}}}), "spec.provider.parameters"),
-        (json!({"provider": {"overrides": {"accept": "x"}}}), "spec.provider.overrides"),
+        (json!({"provider": {"overrides": {"issuer": "https://a.example"}}}), "spec.provider.overrides.issuer"),
+        (
+            json!({"provider": {"overrides": {"authorizationURL": "https://a.example"}}}),
+            "spec.provider.overrides.authorizationURL",
+        ),
+        (json!({"provider": {"overrides": {"tokenURL": "https://a.example"}}}), "spec.provider.overrides.tokenURL"),
+        (json!({"provider": {"overrides": {"refreshURL": "https://a.example"}}}), "spec.provider.overrides.refreshURL"),
+        (
+            json!({"provider": {"overrides": {"deviceAuthorizationURL": "https://a.example"}}}),
+            "spec.provider.overrides.deviceAuthorizationURL",
+        ),
+        (json!({"provider": {"overrides": {"revocationURL": "https://a.example"}}}), "spec.provider.overrides.revocationURL"),
+        (
+            json!({"provider": {"overrides": {"introspectionURL": "https://a.example"}}}),
+            "spec.provider.overrides.introspectionURL",
+        ),
+        (json!({"provider": {"overrides": {"clientAuth": {}}}}), "spec.provider.overrides.clientAuth"),
+        (json!({"provider": {"overrides": {"body": "JSON"}}}), "spec.provider.overrides.body"),
+        (json!({"provider": {"overrides": {"case": "Camel"}}}), "spec.provider.overrides.case"),
+        (json!({"provider": {"overrides": {"accept": "x"}}}), "spec.provider.overrides.accept"),
+        (json!({"provider": {"overrides": {"parameters": {}}}}), "spec.provider.overrides.parameters"),
+        (json!({"provider": {"overrides": {"scopeDelimiter": ","}}}), "spec.provider.overrides.scopeDelimiter"),
+        (json!({"provider": {"overrides": {"response": {}}}}), "spec.provider.overrides.response"),
+        (json!({"provider": {"overrides": {"expiry": {}}}}), "spec.provider.overrides.expiry"),
+        (json!({"provider": {"overrides": {"errors": {}}}}), "spec.provider.overrides.errors"),
+        (
+            json!({"provider": {"overrides": {"refreshToken": {"absoluteSeconds": 60}}}}),
+            "spec.provider.overrides.refreshToken.absoluteSeconds",
+        ),
+        (json!({"provider": {"overrides": {"registration": {}}}}), "spec.provider.overrides.registration"),
+        (json!({"provider": {"overrides": {"apiHosts": ["a"]}}}), "spec.provider.overrides.apiHosts"),
         (
             json!({"provider": {"issuer": null, "custom": {"tokenURL": "https://a.example/t", "revocationURL": "https://a.example/r"}}}),
             "spec.provider.custom.revocationURL",
         ),
-        (json!({"grant": {"clientCredentials": null, "refreshToken": {"secretRef": key}}}), "spec.grant.refreshToken"),
         (json!({"grant": {"clientCredentials": null, "deviceCode": {}}}), "spec.grant.deviceCode"),
         (json!({"grant": {"clientCredentials": null, "jwtBearer": {"keyRef": key}}}), "spec.grant.jwtBearer"),
         (json!({"client": {"authMethod": "PrivateKeyJWT"}}), "spec.client.authMethod PrivateKeyJWT"),
         (json!({"client": {"authMethod": "ClientSecretBearer"}}), "spec.client.authMethod ClientSecretBearer"),
         (json!({"client": {"authMethod": "ClientSecretJWT"}}), "spec.client.authMethod ClientSecretJWT"),
         (json!({"client": {"authMethod": "TLSClientAuth"}}), "spec.client.authMethod TLSClientAuth"),
-        (json!({"client": {"authMethod": "None"}}), "spec.client.authMethod None"),
         (
             json!({"provider": {"issuer": null, "custom": {"tokenURL": "https://a.example/t", "authorizationURL": "https://a.example/a"}}}),
             "spec.provider.custom.authorizationURL",
@@ -57,14 +85,12 @@ fn a_field_without_effect_is_refused_by_name() {
         (json!({"grant": {"clientCredentials": null, "password": {"secretRef": key}}}), "spec.grant.password"),
         (json!({"par": true}), "spec.par"),
         (json!({"dpop": {"algorithm": "ES256"}}), "spec.dpop"),
-        (json!({"expectedSubject": "me"}), "spec.expectedSubject"),
         (json!({"healthCheck": {"url": "https://a.example/me"}}), "spec.healthCheck"),
         (json!({"tokenSecret": {"type": "kubernetes.io/basic-auth"}}), "spec.tokenSecret.type"),
         (json!({"tokenSecret": {"data": {"header": "x"}}}), "spec.tokenSecret.data"),
         (json!({"tokenSecret": {"creationPolicy": "Merge"}}), "spec.tokenSecret.creationPolicy"),
         (json!({"tokenSecret": {"deletionPolicy": "Retain"}}), "spec.tokenSecret.deletionPolicy"),
         (json!({"revocationPolicy": "OnDelete"}), "spec.revocationPolicy"),
-        (json!({"statePolicy": "Retain"}), "spec.statePolicy"),
         (json!({"restartTargets": [{"kind": "Deployment", "name": "a"}]}), "spec.restartTargets"),
         (json!({"restartIntervalSeconds": 60}), "spec.restartIntervalSeconds"),
     ] {
@@ -76,7 +102,7 @@ fn a_field_without_effect_is_refused_by_name() {
 /// No field of the schema is neither acted on nor refused.
 #[test]
 fn every_field_of_the_schema_is_acted_on_or_refused() {
-    const ACTED_ON: [&str; 21] = [
+    const ACTED_ON: [&str; 32] = [
         "spec.provider.issuer",
         "spec.provider.custom.tokenURL",
         "spec.provider.caBundleRef.kind",
@@ -87,6 +113,17 @@ fn every_field_of_the_schema_is_acted_on_or_refused() {
         "spec.client.authMethod",
         "spec.client.secretRef",
         "spec.grant.clientCredentials",
+        "spec.grant.refreshToken",
+        "spec.provider.overrides.rotation.mode",
+        "spec.provider.overrides.rotation.graceSeconds",
+        "spec.provider.overrides.rotation.onUnknown",
+        "spec.provider.overrides.rotation.killsOldAccessToken",
+        "spec.provider.overrides.refreshToken.idleSeconds",
+        "spec.provider.overrides.refreshWindow.earliestSecondsBeforeExpiry",
+        "spec.provider.overrides.probe.method",
+        "spec.provider.overrides.probe.url",
+        "spec.expectedSubject",
+        "spec.statePolicy",
         "spec.scopes",
         "spec.audience",
         "spec.resources",
@@ -153,11 +190,46 @@ fn the_secret_to_publish_in_is_none_to_read_from() {
         json!({"tokenSecret": {"name": "app"}}),
         json!({"client": {"secretRef": {"name": "demo-token"}}}),
         json!({"provider": {"caBundleRef": {"kind": "Secret", "name": "demo-token"}}}),
+        json!({"grant": {"clientCredentials": null, "refreshToken": {"secretRef": {"name": "demo-token", "key": "k"}}}}),
+        json!({"client": {"id": null, "idFrom": {"secretKeyRef": {"name": "demo-token", "key": "k"}}}}),
     ] {
         let refusal = plan(&patch).unwrap_err();
         assert!(refusal.contains("in which the token is to be published"), "{refusal}");
     }
     assert!(plan(&json!({"provider": {"caBundleRef": {"name": "demo-token"}}})).is_ok(), "a ConfigMap of that name is no Secret");
+}
+
+#[test]
+fn what_does_not_go_together_is_said() {
+    let seed = json!({"clientCredentials": null, "refreshToken": {"secretRef": {"name": "s", "key": "k"}}});
+    for (patch, words) in [
+        (json!({"expectedSubject": "me"}), "spec.expectedSubject speaks of a person's login"),
+        (json!({"grant": seed, "client": {"authMethod": "None"}}), "has no use with authMethod None"),
+        (
+            json!({"grant": seed, "provider": {"overrides": {"rotation": {"onUnknown": "Probe"}}}}),
+            "needs spec.provider.overrides.probe.",
+        ),
+        (
+            json!({"grant": seed, "provider": {"overrides": {"rotation": {"onUnknown": "Grace"}}}}),
+            "needs spec.provider.overrides.rotation.graceSeconds.",
+        ),
+        (
+            json!({"grant": seed, "provider": {"overrides": {"probe": {"method": "GET", "url": "https://me@a.example"}}}}),
+            "may not carry a user or password",
+        ),
+    ] {
+        let refusal = plan(&patch).unwrap_err();
+        assert!(refusal.contains(words), "{patch}: {refusal}");
+    }
+}
+
+#[test]
+fn a_client_without_a_secret_is_public() {
+    let grant = json!({"clientCredentials": null, "refreshToken": {"secretRef": {"name": "s", "key": "k"}}});
+    for client in [json!({"secretRef": null}), json!({"secretRef": null, "authMethod": "None"})] {
+        let plan = plan(&json!({"grant": grant, "client": client})).unwrap();
+        assert_eq!((plan.authentication, plan.client_secret), (ClientAuthentication::None, None));
+    }
 }
 
 #[test]

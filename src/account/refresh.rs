@@ -180,6 +180,11 @@ pub fn doubted_until(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Timesta
     }
 }
 
+/// Whether no refresh token is left: without another seed there is nothing to try.
+pub fn is_over(seen: &Seen) -> bool {
+    seen.login.stored().is_some_and(|(_, state)| state.credential.is_none())
+}
+
 /// Whether nobody knows if the refresh token that is held was spent.
 pub fn doubted(seen: &Seen) -> bool {
     seen.login.stored().and_then(|(_, state)| state.credential.as_ref()).is_some_and(|credential| credential.doubt.is_some())
@@ -411,13 +416,7 @@ fn judged(state: State, reply: &Reply, redemption: &Redemption, plan: &Plan, see
     }
 }
 
-fn issued(
-    state: State,
-    token: Token,
-    redemption: &Redemption,
-    plan: &Plan,
-    seen: &Seen,
-) -> (State, Result<Record, Fault>) {
+fn issued(state: State, token: Token, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Result<Record, Fault>) {
     if let Some(fault) = wrong_subject(plan, &state, &token) {
         if state.displaced.is_some() {
             return (state.rejected(), Err(seed_refused(&fault)));

@@ -124,7 +124,8 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
             let next = next_attempt(fault, status.failed_attempts, seen.uid(), attempt.finished, expires);
             // A gamble waits until there is little left to lose, whatever the back-off says.
             let doubted = seen.plan.as_ref().ok().and_then(|plan| refresh::doubted_until(seen, plan, now));
-            status.next_attempt_time = Some(Time(ceiling(doubted.map_or(next, |until| next.max(until)))));
+            let next = Time(ceiling(doubted.map_or(next, |until| next.max(until))));
+            status.next_attempt_time = (!refresh::is_over(seen)).then_some(next);
             status.observed_references = seen.inputs.as_ref().map(|inputs| inputs.references.clone());
         }
         None => forgive(status),

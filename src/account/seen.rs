@@ -300,7 +300,10 @@ impl Seen {
     /// The token to publish: one that is in no Secret yet, or what the operator's record of the login holds and the Secret
     /// does not.
     pub fn to_publish(&self) -> Option<&Record> {
-        let kept = self.login.stored().filter(|(_, state)| state.account.uid == self.uid());
+        // Not while a refresh of ours is armed: its token is on the way.
+        let armed =
+            |state: &super::state::State| state.intent.as_ref().is_some_and(|intent| intent.id == self.instance.intent_id());
+        let kept = self.login.stored().filter(|(_, state)| state.account.uid == self.uid() && !armed(state));
         let kept = kept.and_then(|(_, state)| state.record.as_ref());
         let published = self.record().map(|record| &record.access_token);
         self.unpublished.as_ref().or(kept.filter(|kept| published != Some(&kept.access_token)))
@@ -357,9 +360,9 @@ impl Seen {
         handled.is_none_or(|handled| handled.0 != requested).then_some(requested)
     }
 
-    /// Whether the last attempt failed and the next one is not due.
+    /// Whether the last attempt failed and the next one is not due, or there is none before something changes.
     pub fn waits(&self, now: Timestamp) -> bool {
-        self.status.failed_attempts > 0 && self.status.next_attempt_time.as_ref().is_some_and(|next| next.0 > now)
+        self.status.failed_attempts > 0 && self.status.next_attempt_time.as_ref().is_none_or(|next| next.0 > now)
     }
 
     /// Whether the spec has changed since status spoke of it.

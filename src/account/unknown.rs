@@ -59,8 +59,7 @@ mod tests {
     #[test]
     fn what_cannot_be_spent_is_posted_again() {
         assert_eq!(resolved(UnknownOutcome::Retry, 1001), Resolution::Post);
-        let rotation =
-            Rotation { mode: RotationMode::Never, grace: SignedDuration::ZERO, on_unknown: UnknownOutcome::Postpone };
+        let rotation = Rotation { mode: RotationMode::Never, grace: SignedDuration::ZERO, on_unknown: UnknownOutcome::Postpone };
         assert_eq!(resolve(&rotation, at(0), Some(&record(1, 3600).public), at(1)), Resolution::Post);
     }
 
@@ -74,8 +73,7 @@ mod tests {
     fn what_may_end_the_login_waits_until_the_token_is_nearly_spent() {
         assert_eq!(resolved(UnknownOutcome::Postpone, 1001), Resolution::Wait(at(3420)));
         assert_eq!(resolved(UnknownOutcome::Postpone, 3420), Resolution::Post);
-        let rotation =
-            Rotation { mode: RotationMode::Maybe, grace: SignedDuration::ZERO, on_unknown: UnknownOutcome::Postpone };
+        let rotation = Rotation { mode: RotationMode::Maybe, grace: SignedDuration::ZERO, on_unknown: UnknownOutcome::Postpone };
         assert_eq!(resolve(&rotation, at(0), Some(&record(1, 40).public), at(1)), Resolution::Wait(at(20)));
         assert_eq!(resolve(&rotation, at(0), None, at(1)), Resolution::Post, "without a token there is nothing to lose");
     }

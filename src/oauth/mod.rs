@@ -13,7 +13,7 @@ pub use discovery::{Metadata, metadata_urls, read_metadata};
 pub use expiry::{Expiry, LONGEST_LIFETIME};
 pub use fault::{Fault, FaultKind, retry_after};
 pub use outbound::{OutboundPolicy, REFUSED, host_and_port};
-pub use sensitive::{Sensitive, exposed};
 pub(crate) use sensitive::hex;
+pub use sensitive::{Sensitive, exposed};
 pub use token_reply::{Ending, Reply, Token, judge, successor};
 pub use token_request::{ClientAuthentication, GrantRequest, TokenRequest};

@@ -129,7 +129,7 @@ fn issued(
         return Err(malformed("a refresh_token that holds control or non-ASCII characters"));
     }
     let expiry = Expiry::of(body.get("expires_in"), access_token, sent, now)?;
-    let in_seconds = |key: &str| body.get(key).and_then(|value| lifetime(value)).and_then(|life| sent.checked_add(life).ok());
+    let in_seconds = |key: &str| body.get(key).and_then(lifetime).and_then(|life| sent.checked_add(life).ok());
     let subject = text("id_token").and_then(claims).and_then(|claims| claims.get("sub")?.as_str().map(str::to_owned));
     Ok(Token {
         access_token: Sensitive::new(access_token),

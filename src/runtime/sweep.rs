@@ -6,7 +6,7 @@ use super::watches::Scope;
 use crate::api::OAuthAccount;
 use crate::world::logins::LoginEntry;
 use crate::world::secrets::Deleted;
-use crate::world::{World, accounts, clock, secrets};
+use crate::world::{ApiError, World, accounts, clock, secrets};
 use kube_runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,14 +61,31 @@ async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, gra
         return;
     }
     let (namespace, name) = (&*orphan.namespace, &*orphan.name);
-    match secrets::delete(&world.cluster.objects, &world.namespace, &orphan.secret, &orphan.uid, None).await {
+    match delete(orphan, world).await {
         Ok(Deleted::Gone) => {
             sightings.remove(&orphan.uid);
             world.logins.set(&orphan.secret, None);
-            tracing::info!(namespace, name, secret = &*orphan.secret, "the account is gone, and the record of its login was deleted");
+            tracing::info!(
+                namespace,
+                name,
+                secret = &*orphan.secret,
+                "the account is gone, and the record of its login was deleted"
+            );
         }
         Ok(Deleted::Changed) => {}
         Ok(Deleted::Refused(words)) => tracing::warn!(namespace, name, "the record of a login was not deleted: {words}"),
         Err(error) => tracing::warn!(namespace, name, %error, "the record of a login was not deleted"),
     }
+}
+
+/// Deletes a record as it was before the last look at its account: one that an account of the same name has adopted since
+/// is another version.
+async fn delete(orphan: &LoginEntry, world: &World) -> Result<Deleted, ApiError> {
+    let client = &world.cluster.objects;
+    let record = secrets::secret(client, &world.namespace, &orphan.secret).await?;
+    let version = record.and_then(|record| record.metadata.resource_version);
+    if version.is_none() || !accounts::is_absent(client, &orphan.namespace, &orphan.name).await? {
+        return Ok(Deleted::Changed);
+    }
+    secrets::delete(client, &world.namespace, &orphan.secret, &orphan.uid, version.as_deref()).await
 }

@@ -3,9 +3,9 @@
 use super::clock;
 use crate::telemetry::metrics::Metrics;
 use http::{Request, Response};
+use jiff::{SignedDuration, Timestamp};
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
-use jiff::{SignedDuration, Timestamp};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

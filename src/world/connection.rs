@@ -96,7 +96,8 @@ async fn dial(policy: &OutboundPolicy, url: &Url, place: &str) -> Result<TcpStre
         Some(Host::Ipv4(address)) => vec![(address, port).into()],
         Some(Host::Ipv6(address)) => vec![(address, port).into()],
         Some(Host::Domain(name)) => {
-            let unknown = || Fault::new(FaultKind::NameNotResolved, format!("The name {place} does not resolve; check spec.provider."));
+            let unknown =
+                || Fault::new(FaultKind::NameNotResolved, format!("The name {place} does not resolve; check spec.provider."));
             tokio::net::lookup_host((name, port)).await.map_err(|_| unknown())?.collect()
         }
         None => vec![],

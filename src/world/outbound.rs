@@ -174,7 +174,8 @@ fn unusable() -> Fault {
 fn tls(ca_bundle: Option<&[u8]>) -> Result<ClientConfig, Fault> {
     use rustls_platform_verifier::BuilderVerifierExt;
     let Some(bundle) = ca_bundle else {
-        let untrusting = |error: rustls::Error| Fault::new(FaultKind::Tls, format!("No public certificates are at hand: {error}."));
+        let untrusting =
+            |error: rustls::Error| Fault::new(FaultKind::Tls, format!("No public certificates are at hand: {error}."));
         return Ok(ClientConfig::builder().with_platform_verifier().map_err(untrusting)?.with_no_client_auth());
     };
     let mut trusted = RootCertStore::empty();

@@ -11,6 +11,7 @@ mod api;
 mod at_rest;
 mod bad_input;
 mod leadership;
+mod login;
 mod main_job;
 mod token_secret;
 mod trust;

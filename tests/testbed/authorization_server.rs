@@ -62,7 +62,36 @@ impl AuthorizationServer {
         let text = answer.text().await?;
         let value: Value = serde_json::from_str(&text)?;
         let text_of = |key: &str| value[key].as_str().map(str::to_owned).ok_or_else(|| format!("registration: {text}"));
-        Ok(Client { id: text_of("client_id")?, secret: text_of("client_secret")? })
+        // A public client has no secret.
+        Ok(Client { id: text_of("client_id")?, secret: text_of("client_secret").unwrap_or_default() })
+    }
+
+    /// Registers a public client with refresh tokens, and logs a person in: the client and the first refresh token.
+    pub async fn log_in(&self, token_seconds: u32, subject: &str) -> Result<(Client, String)> {
+        let metadata = json!({
+            "accessTokenTtl": token_seconds, "token_endpoint_auth_method": "none", "response_types": ["code"],
+            "grant_types": ["authorization_code", "refresh_token"], "redirect_uris": ["https://app.example/callback"],
+        });
+        let client = self.register_with(&metadata).await?;
+        let refresh_token = self.log_in_again(&client, subject).await?;
+        Ok((client, refresh_token))
+    }
+
+    /// Logs a person in: a refresh token of another login.
+    pub async fn log_in_again(&self, client: &Client, subject: &str) -> Result<String> {
+        let url = format!("{}/testbed/login?client_id={}&subject={subject}", self.issuer, client.id);
+        let answer: Value = serde_json::from_str(&self.http()?.get(url).send().await?.text().await?)?;
+        Ok(answer["refresh_token"].as_str().ok_or_else(|| format!("no refresh token: {answer}"))?.to_owned())
+    }
+
+    /// Refresh tokens of a client that came to the token endpoint, in order: head of the digest, and HTTP status.
+    pub async fn redemptions(&self, client: &Client) -> Result<Vec<(String, u64)>> {
+        let url = format!("{}/testbed/redemptions?client_id={}", self.issuer, client.id);
+        let all: Vec<Value> = serde_json::from_str(&self.http()?.get(url).send().await?.text().await?)?;
+        Ok(all
+            .iter()
+            .map(|one| (one["digest"].as_str().unwrap_or_default().to_owned(), one["status"].as_u64().unwrap_or(0)))
+            .collect())
     }
 
     /// What the provider says of a token (RFC 7662), asked as the client it was issued to.

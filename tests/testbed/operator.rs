@@ -30,7 +30,10 @@ pub fn executable() -> PathBuf {
 impl Operator {
     /// Starts it and waits until it is ready.
     pub async fn start(folder: &Path, identity: &str, kubeconfig: &Path, arguments: &[&str]) -> Result<Self> {
-        let mut all: Vec<String> = vec!["--listen".into(), "127.0.0.1:0".into(), "--identity".into(), identity.into()];
+        // As in a Pod: the journal outlives the process, and goes with the identity.
+        let journal = folder.join(format!("{identity}.journal")).display().to_string();
+        let mut all: Vec<String> =
+            ["--listen", "127.0.0.1:0", "--identity", identity, "--journal-dir", &journal].map(Into::into).into();
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let environment = [
             ("KUBECONFIG", kubeconfig.display().to_string()),

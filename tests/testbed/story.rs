@@ -133,6 +133,25 @@ impl<'a> Story<'a> {
         self.account_alone(name, provider, client, patch)
     }
 
+    /// The Secret `<name>-seed` with a refresh token, and the account `<name>` of a public client that begins with it.
+    pub fn login(&self, name: &str, provider: &Value, client: &Client, refresh_token: &str, patch: &Value) -> Result<()> {
+        self.secret(&format!("{name}-seed"), &[("refresh_token", refresh_token)])?;
+        self.kubectl().apply(&login(name, provider, client, patch).to_string()).map(drop)
+    }
+
+    /// The operator's record of an account's login, as it is stored.
+    pub fn state(&self, name: &str) -> Result<Option<Value>> {
+        let secret = oauth_operator::account::state_secret_name(&self.apps, name);
+        let kubectl = self.cluster.kubectl().namespaced(&self.system);
+        let text = kubectl.run(&["get", "secret", &secret, "-o", "json", "--ignore-not-found"])?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let secret: Secret = serde_json::from_str(&text)?;
+        let bytes = secret.data.and_then(|mut data| data.remove("state")).ok_or("no key state")?;
+        Ok(Some(serde_json::from_slice(&bytes.0)?))
+    }
+
     /// The account alone.
     pub fn account_alone(&self, name: &str, provider: &Value, client: &Client, patch: &Value) -> Result<()> {
         self.kubectl().apply(&account(name, provider, client, patch).to_string()).map(drop)
@@ -222,6 +241,15 @@ pub fn account(name: &str, provider: &Value, client: &Client, patch: &Value) -> 
             "grant": {"clientCredentials": {}},
         }
     });
+    merge(&mut account["spec"], patch);
+    account
+}
+
+/// An account of a public client that obtains tokens with a refresh token.
+pub fn login(name: &str, provider: &Value, client: &Client, patch: &Value) -> Value {
+    let seed = json!({"secretRef": {"name": format!("{name}-seed"), "key": "refresh_token"}});
+    let mut account = account(name, provider, client, &json!({"client": {"secretRef": null}}));
+    merge(&mut account["spec"], &json!({"grant": {"clientCredentials": null, "refreshToken": seed}}));
     merge(&mut account["spec"], patch);
     account
 }

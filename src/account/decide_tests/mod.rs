@@ -2,5 +2,7 @@
 
 mod course;
 mod histories;
+mod login;
+mod provider;
 mod trouble;
 mod world;

@@ -1,16 +1,28 @@
 //! A world made of values: a Secret, a status, a provider and a clock that the test sets.
 
+use super::provider::Provider;
 use crate::account::seen::tests::{account, at, unseen};
 use crate::account::{
-    AttemptOutcome, Contents, Credentials, Held, Inputs, Next, Outcome, Record, SecretMark, Stray, TokenSecretView, decide,
-    notices,
+    AttemptOutcome, Contents, Credentials, Held, Inputs, Liveness, Next, Outcome, Record, Redemption, SecretMark, Seen, State,
+    StateView, Stray, TokenSecretView, Version, decide, notices,
 };
 use crate::api::{ConditionType, ExpirySource, OAuthAccount, OAuthAccountStatus};
-use crate::oauth::{Expiry, Fault, FaultKind, Sensitive, Token};
+use crate::oauth::{Ending, Expiry, Fault, FaultKind, GrantRequest, Reply, Sensitive, Token};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
+use std::time::Duration;
 
 /// More turns than any pass may take.
-const TURNS: usize = 16;
+const TURNS: usize = 24;
+
+/// Where a process ends before its pass does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// Before the step of this number.
+    Before(usize),
+    /// After its effect, before anybody here knows of it.
+    After(usize),
+}
 
 pub struct World {
     pub account: OAuthAccount,
@@ -26,6 +38,36 @@ pub struct World {
     pub seed_version: u64,
     pub seed: Result<(), Fault>,
     pub token_hosts: Option<String>,
+    /// The refresh token in the seed; what stands in the way of reading it.
+    pub refresh_token: Result<String, Fault>,
+    /// The provider of refresh tokens.
+    pub login: Provider,
+    /// The operator's record, with its version.
+    pub state: Option<(u64, State)>,
+    /// Versions given out so far.
+    pub versions: u64,
+    /// Whether the record can be read.
+    pub state_unreadable: bool,
+    pub journal: HashMap<String, (Reply, Timestamp, Timestamp)>,
+    /// Whether replies are journalled.
+    pub journals: bool,
+    pub duplicate: Option<String>,
+    /// What the resource server says of the published token.
+    pub probe: Liveness,
+    pub probes: u64,
+    pub identity: String,
+    /// Counts passes: each has entropy of its own.
+    pub passes: u64,
+    /// The intent that the living process surely has not posted.
+    pub unposted: Option<String>,
+    pub unsteady_until: Option<Timestamp>,
+    /// Where the process ends in the next pass.
+    pub crash: Option<Crash>,
+    /// Names of the steps of the last pass.
+    pub steps: Vec<&'static str>,
+    pub state_writes: u64,
+    /// Seconds between ARM and the first byte.
+    pub held_up: u64,
     pub write_refused: Option<Fault>,
     pub conflicts: u32,
     /// Writes of the Secret that were tried.
@@ -51,6 +93,24 @@ impl World {
             seed_version: 1,
             seed: Ok(()),
             token_hosts: None,
+            refresh_token: Ok("r1".into()),
+            login: Provider::new(),
+            state: None,
+            versions: 0,
+            state_unreadable: false,
+            journal: HashMap::new(),
+            journals: true,
+            duplicate: None,
+            probe: Liveness::Alive,
+            probes: 0,
+            identity: "operator-1".into(),
+            passes: 0,
+            unposted: None,
+            unsteady_until: None,
+            crash: None,
+            steps: vec![],
+            state_writes: 0,
+            held_up: 0,
             write_refused: None,
             conflicts: 0,
             offered: 0,
@@ -62,9 +122,53 @@ impl World {
         }
     }
 
-    /// Reconciles until it rests; the moment until which it does.
+    /// Reconciles until it rests; the moment until which it does. A process that ends in between begins anew with what is
+    /// stored, and this with it.
     pub fn reconcile(&mut self) -> Option<Timestamp> {
+        loop {
+            if let Ok(until) = self.pass() {
+                return until;
+            }
+        }
+    }
+
+    /// One pass; an error where the process ended in it.
+    pub fn pass(&mut self) -> Result<Option<Timestamp>, ()> {
+        let mut seen = self.observe();
+        self.steps.clear();
+        for turn in 0..TURNS {
+            let next = decide(&seen, self.now);
+            if let Next::Rest(until) = next {
+                self.unpublished = seen.unpublished;
+                return Ok(until);
+            }
+            if self.crash == Some(Crash::Before(turn)) {
+                return self.end();
+            }
+            self.steps.push(name(&next));
+            let outcome = self.act(next);
+            if self.crash == Some(Crash::After(turn)) {
+                return self.end();
+            }
+            seen = seen.after(outcome);
+        }
+        panic!("no rest within {TURNS} turns: {:?}", self.steps);
+    }
+
+    /// The process ends: what it only remembered is gone.
+    fn end(&mut self) -> Result<Option<Timestamp>, ()> {
+        (self.crash, self.unposted, self.unpublished) = (None, None, None);
+        Err(())
+    }
+
+    /// What a pass sees first.
+    pub fn observe(&mut self) -> Seen {
         let mut seen = unseen(self.account.clone());
+        self.passes += 1;
+        seen.instance.entropy[..8].copy_from_slice(&self.passes.to_be_bytes());
+        seen.instance.identity.clone_from(&self.identity);
+        seen.instance.unposted.clone_from(&self.unposted);
+        seen.instance.unsteady_until = self.unsteady_until;
         seen.status = self.status.clone();
         // The index knows our own Secrets only.
         let ours = self.secret.as_ref().filter(|_| !self.foreign);
@@ -75,16 +179,24 @@ impl World {
             .map(|name| Stray { name: name.clone(), uid: String::new(), resource_version: String::new() })
             .collect();
         seen.unpublished = self.unpublished.take();
-        for _ in 0..TURNS {
-            let next = decide(&seen, self.now);
-            if let Next::Rest(until) = next {
-                self.unpublished = seen.unpublished;
-                return until;
-            }
-            let outcome = self.act(next);
-            seen = seen.after(outcome);
+        seen
+    }
+
+    /// The version of the record that stands, as a write must name it.
+    fn version(&self) -> Option<Version> {
+        self.state.as_ref().map(|(version, _)| Version { uid: "s".into(), resource_version: version.to_string() })
+    }
+
+    /// Writes the record by compare-and-swap.
+    fn store(&mut self, state: &State, over: Option<&Version>) -> Option<Version> {
+        if over != self.version().as_ref() {
+            return None;
         }
-        panic!("no rest within {TURNS} turns");
+        self.versions += 1;
+        self.state_writes += 1;
+        self.state_unreadable = false;
+        self.state = Some((self.versions, state.clone()));
+        self.version()
     }
 
     /// Lets the clock run to `seconds`, waking as often as the decisions ask for.
@@ -115,7 +227,8 @@ impl World {
                 references: self.seed_version.to_string(),
                 credentials: self.seed.clone().map(|()| Credentials {
                     client_id: "app".into(),
-                    client_secret: Sensitive::new("secret"),
+                    client_secret: Some(Sensitive::new("secret")),
+                    seed: Some(self.refresh_token.clone().map(Sensitive::new)),
                     ca_bundle: None,
                     token_hosts: vec![("app".into(), self.token_hosts.clone())],
                 }),
@@ -128,6 +241,71 @@ impl World {
                 fault: Some(fault),
                 issued: false,
             }),
+            Next::TakeTurn { .. } => Outcome::TurnTaken,
+            Next::ReadState => Outcome::StateRead(match &self.state {
+                None => StateView::Absent,
+                Some(_) if self.state_unreadable => {
+                    StateView::Unreadable { fault: fault(FaultKind::StateUnreadable), version: self.version() }
+                }
+                Some((_, state)) => StateView::Stored { version: self.version().unwrap(), state: state.clone() },
+            }),
+            Next::ReadJournal { intent, armed } => {
+                let found = self.journal.get(&intent.id).cloned();
+                Outcome::JournalRead(found.map(|(reply, sent, finished)| Redemption {
+                    armed,
+                    intent,
+                    sent,
+                    finished,
+                    ending: Ending::Replied(reply),
+                    secrets: vec![],
+                    journalled: true,
+                }))
+            }
+            Next::FindDuplicate { .. } => Outcome::DuplicateSought(self.duplicate.clone()),
+            Next::Probe { .. } => {
+                self.probes += 1;
+                Outcome::Probed(self.probe.clone())
+            }
+            Next::Arm { state, over } => {
+                self.unposted = state.intent.as_ref().map(|intent| intent.id.clone());
+                let began = Duration::from_secs(1000);
+                match self.store(&state, over.as_ref()) {
+                    Some(version) => Outcome::Armed { version, state, began },
+                    None => Outcome::ArmUnclear { began },
+                }
+            }
+            Next::Spend { request, intent, armed, began, .. } => {
+                assert_eq!(began, Duration::from_secs(1000));
+                let GrantRequest::RefreshToken(token) = &request.grant else { panic!("{request:?}") };
+                self.requests += 1;
+                let sent = self.now;
+                self.now += SignedDuration::from_secs(self.latency);
+                let ending = if self.held_up >= 10 {
+                    Ending::NotSent(fault(FaultKind::HeldUp))
+                } else {
+                    self.unposted = None;
+                    self.login.post(token.expose())
+                };
+                if matches!(ending, Ending::NotSent(_)) {
+                    self.unposted = Some(intent.id.clone());
+                }
+                let secrets = request.secrets();
+                Outcome::Spent(Redemption { armed, intent, sent, finished: self.now, ending, secrets, journalled: false })
+            }
+            Next::Journal { intent, reply, sent, finished } => {
+                if self.journals {
+                    self.journal.insert(intent.id, (reply, sent, finished));
+                }
+                Outcome::Journalled
+            }
+            Next::Keep { state, over, settlement } => match self.store(&state, over.as_ref()) {
+                Some(version) => {
+                    self.unposted = None;
+                    state.settled.as_ref().map(|id| self.journal.remove(id));
+                    Outcome::Kept { version, state, settlement }
+                }
+                None => Outcome::KeepConflicted,
+            },
             Next::Redeem { trigger, .. } => {
                 self.requests += 1;
                 let sent = self.now;
@@ -137,6 +315,11 @@ impl World {
                     token_type: "Bearer".into(),
                     scopes: None,
                     expiry: Expiry { at: sent + SignedDuration::from_secs(lifetime), source: ExpirySource::Field },
+                    refresh_token: None,
+                    refresh_token_expires: None,
+                    refresh_at: None,
+                    earliest_refresh_at: None,
+                    subject: None,
                 });
                 Outcome::Redeemed { trigger, sent, finished: self.now, result }
             }
@@ -153,7 +336,8 @@ impl World {
                     return Outcome::PublishConflicted;
                 }
                 self.writes += 1;
-                let version = self.secret.as_ref().map_or(1, |(version, _)| version + 1);
+                self.versions += 1;
+                let version = self.versions;
                 self.secret = Some((version, contents));
                 Outcome::Published { record, held: held(version) }
             }
@@ -189,6 +373,30 @@ impl World {
 
     pub fn token(&self) -> &str {
         self.secret.as_ref().unwrap().1.data["access_token"].expose()
+    }
+}
+
+/// What a step is called in lists of steps.
+pub fn name(next: &Next) -> &'static str {
+    match next {
+        Next::ReadTokenSecret(_) => "read token Secret",
+        Next::ReadInputs(_) => "read inputs",
+        Next::FindEndpoint { .. } => "find endpoint",
+        Next::Fail { .. } => "fail",
+        Next::ReadState => "read state",
+        Next::ReadJournal { .. } => "read journal",
+        Next::FindDuplicate { .. } => "find duplicate",
+        Next::Probe { .. } => "probe",
+        Next::TakeTurn { .. } => "take turn",
+        Next::Arm { .. } => "arm",
+        Next::Spend { .. } => "spend",
+        Next::Journal { .. } => "journal",
+        Next::Keep { .. } => "keep",
+        Next::Redeem { .. } => "redeem",
+        Next::Publish { .. } => "publish",
+        Next::Prune(_) => "prune",
+        Next::Say(_) => "say",
+        Next::Rest(_) => "rest",
     }
 }
 

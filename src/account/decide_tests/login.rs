@@ -1,0 +1,594 @@
+//! A login whose refresh tokens rotate: what is written before it is spent, what is kept, and what is never posted.
+
+use super::provider::Fate;
+use super::world::{Crash, World, fault, no, yes};
+use crate::account::seen::tests::at;
+use crate::account::{INTENT_LIFETIME, Liveness};
+use crate::api::ConditionType;
+use crate::oauth::FaultKind;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+/// An account with a refresh token `r1` in its seed, and `patch` merged into its spec.
+pub fn rotating(patch: Value) -> World {
+    World::new(&spec(patch))
+}
+
+/// Its spec.
+pub fn spec(patch: Value) -> Value {
+    let mut spec =
+        json!({"grant": {"clientCredentials": null, "refreshToken": {"secretRef": {"name": "seed", "key": "refresh_token"}}}});
+    spec.as_object_mut().unwrap().extend(patch.as_object().cloned().unwrap());
+    spec
+}
+
+fn on_unknown(rotation: Value) -> Value {
+    json!({"provider": {"overrides": {"rotation": rotation, "probe": {"method": "GET", "url": "https://api.example.com/me"}}}})
+}
+
+fn held(world: &World) -> Option<&str> {
+    world.state.as_ref()?.1.credential.as_ref().map(|credential| credential.refresh_token.expose())
+}
+
+fn edit(world: &mut World, patch: Value) {
+    world.edit(&spec(patch));
+}
+
+/// What is told in a sentence while a condition is true.
+fn message(world: &World, type_: ConditionType) -> String {
+    let found = world.status.conditions.iter().find(|condition| condition.type_ == type_.as_str());
+    found.map(|condition| condition.message.clone()).unwrap_or_default()
+}
+
+#[test]
+fn the_steps_come_in_the_order_of_the_protocol() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    let first = [
+        "read token Secret",
+        "read state",
+        "read inputs",
+        "find endpoint",
+        "find duplicate",
+        "take turn",
+        "arm",
+        "spend",
+        "journal",
+        "keep",
+        "publish",
+        "say",
+    ];
+    assert_eq!(world.steps, first);
+    assert_eq!((world.state_writes, world.writes, world.status_writes, world.requests), (2, 1, 1, 1), "four writes");
+    assert_eq!((held(&world), world.login.seen.as_slice()), (Some("r2"), &["r1".to_owned()][..]));
+    assert_eq!(world.ready(), yes("TokenPublished"));
+    world.run_until(3000);
+    assert_eq!((world.state_writes, world.writes, world.status_writes, world.requests), (4, 2, 2, 2));
+    assert_eq!((held(&world), world.login.seen.as_slice()), (Some("r3"), &["r1".to_owned(), "r2".to_owned()][..]));
+    for _ in 0..5 {
+        world.reconcile();
+    }
+    assert_eq!((world.state_writes, world.writes, world.status_writes), (4, 2, 2), "at rest nothing is written");
+}
+
+#[test]
+fn a_reply_without_a_refresh_token_leaves_the_old_one() {
+    let mut world = rotating(json!({}));
+    world.login.rotates = false;
+    world.run_until(10_000);
+    assert!(world.login.seen.len() > 2 && world.login.seen.iter().all(|token| token == "r1"), "{:?}", world.login.seen);
+    assert_eq!((held(&world), world.ready()), (Some("r1"), yes("TokenPublished")));
+}
+
+#[test]
+fn the_token_secret_is_made_again_from_what_is_kept() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    let before = world.token().to_owned();
+    world.secret = None;
+    world.reconcile();
+    assert_eq!((world.token(), world.requests), (before.as_str(), 1), "no token request heals what is kept");
+    if let Some((version, contents)) = &mut world.secret {
+        *version += 1000;
+        contents.data.insert("access_token".into(), crate::oauth::Sensitive::new("forged"));
+    }
+    world.reconcile();
+    assert_eq!((world.token(), world.requests), (before.as_str(), 1));
+}
+
+#[test]
+fn a_reapplied_seed_is_not_imported_again_and_a_new_one_is_at_the_next_refresh() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.seed_version += 1;
+    world.run_until(3000);
+    assert_eq!(world.login.seen, ["r1", "r2"], "the same seed, applied again, is spent");
+    world.refresh_token = Ok(world.login.log_in());
+    world.run_until(6000);
+    assert_eq!(world.login.seen, ["r1", "r2", "r4"]);
+    assert_eq!(held(&world), Some("r5"));
+}
+
+#[test]
+fn a_bad_new_seed_does_not_cost_the_login() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.refresh_token = Ok("mistyped".into());
+    // A provider that ends the login for a token it never issued would be a bad one.
+    world.now = at(3000);
+    world.login.fate = Fate::Answered;
+    let live = world.login.live.clone();
+    world.reconcile();
+    world.login.live = live;
+    assert!(message(&world, ConditionType::RefreshFailing).contains("The login held before goes on"));
+    assert_eq!(held(&world), Some("r2"));
+    world.run_until(3300);
+    assert_eq!(world.login.seen, ["r1", "mistyped", "r2"]);
+    assert_eq!((world.ready(), world.condition(ConditionType::RefreshFailing)), (yes("TokenPublished"), None));
+}
+
+#[test]
+fn a_missing_seed_does_not_stop_what_was_imported() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.refresh_token = Err(fault(FaultKind::ReferenceMissing));
+    world.run_until(6000);
+    assert_eq!((world.login.seen.len(), world.ready()), (3, yes("TokenPublished")));
+    let mut world = rotating(json!({}));
+    world.refresh_token = Err(fault(FaultKind::ReferenceInvalid));
+    world.reconcile();
+    assert_eq!((world.requests, world.ready()), (0, no("Configuration")), "there is nothing to begin with");
+}
+
+#[test]
+fn a_refused_refresh_token_is_never_posted_again() {
+    let mut world = rotating(json!({}));
+    world.login.live = Some("another".into());
+    world.reconcile();
+    assert_eq!(world.login.seen, ["r1"]);
+    assert_eq!(world.condition(ConditionType::ReauthorizationRequired), Some(yes("Authentication")));
+    assert_eq!(world.condition(ConditionType::Stalled), Some(yes("Authentication")));
+    world.run_until(86_400);
+    assert_eq!(world.login.seen, ["r1"], "not in a day");
+    world.refresh_token = Ok(world.login.log_in());
+    world.seed_version += 1;
+    world.reconcile();
+    assert_eq!(world.ready(), yes("TokenPublished"), "a new seed is tried at once");
+    assert_eq!(world.condition(ConditionType::ReauthorizationRequired), None);
+    world.refresh_token = Ok("r1".into());
+    world.now += SignedDuration::from_secs(3000);
+    world.reconcile();
+    assert_eq!(world.login.seen.iter().filter(|token| *token == "r1").count(), 1, "also when its bytes come back as a seed");
+}
+
+#[test]
+fn an_ended_login_is_told_at_once_and_its_token_is_left_until_it_expires() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.login.live = None;
+    world.run_until(3000);
+    assert_eq!(world.condition(ConditionType::ReauthorizationRequired), Some(yes("RedeemedElsewhere")));
+    assert_eq!(world.ready(), yes("TokenPublished"));
+    assert!(message(&world, ConditionType::ReauthorizationRequired).contains("another cluster or program shares this login"));
+    world.run_until(3700);
+    assert_eq!(world.ready(), no("TokenExpired"));
+    assert_eq!(world.login.seen, ["r1", "r2"]);
+}
+
+#[test]
+fn a_login_that_ended_is_taken_up_by_a_new_seed_while_the_token_still_lives() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.login.live = None;
+    world.account.metadata.annotations =
+        Some([("oauth-operator.dev/refresh-requested-at".to_owned(), "2026-01-01T00:01:00Z".to_owned())].into());
+    world.now = at(60);
+    world.reconcile();
+    assert_eq!(world.condition(ConditionType::ReauthorizationRequired), Some(yes("RedeemedElsewhere")));
+    world.now = at(70);
+    world.reconcile();
+    assert!(world.condition(ConditionType::ReauthorizationRequired).is_some(), "a token that is well does not excuse it");
+    world.refresh_token = Ok(world.login.log_in());
+    world.seed_version += 1;
+    world.now = at(80);
+    world.reconcile();
+    assert_eq!(world.login.seen, ["r1", "r2", "r3"], "at once, and not when the token is due");
+    assert_eq!(world.condition(ConditionType::ReauthorizationRequired), None);
+}
+
+#[test]
+fn two_accounts_with_one_seed_do_not_log_each_other_out() {
+    let mut world = rotating(json!({}));
+    world.duplicate = Some("the account other".into());
+    world.reconcile();
+    assert_eq!((world.requests, world.state.is_none()), (0, true));
+    assert_eq!(world.condition(ConditionType::DuplicateCredential), Some(yes("DuplicateCredential")));
+    assert!(message(&world, ConditionType::Stalled).contains("is that of the account other"));
+    world.duplicate = None;
+    world.run_until(3700);
+    assert_eq!(world.condition(ConditionType::DuplicateCredential), None);
+}
+
+#[test]
+fn a_record_from_an_old_backup_is_not_used() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    let backup = world.state.clone();
+    world.run_until(3000);
+    world.state = backup;
+    world.run_until(6500);
+    assert_eq!(world.login.seen, ["r1", "r2"], "r2 is spent: to post it again would end the login");
+    assert_eq!(world.condition(ConditionType::StateRolledBack), Some(yes("StateRolledBack")));
+    assert_eq!(world.login.live.as_deref(), Some("r3"), "whoever has the newest record can still restore it");
+    world.refresh_token = Ok(world.login.log_in());
+    world.seed_version += 1;
+    world.reconcile();
+    assert_eq!((world.condition(ConditionType::StateRolledBack), world.ready()), (None, yes("TokenPublished")));
+}
+
+#[test]
+fn a_deleted_record_is_not_replaced_by_a_seed_that_is_spent() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.state = None;
+    world.run_until(3000);
+    assert_eq!(world.login.seen, ["r1"]);
+    assert_eq!(world.condition(ConditionType::StateRolledBack), Some(yes("StateRolledBack")));
+    assert!(message(&world, ConditionType::StateRolledBack).contains("is gone"));
+    let mut world = rotating(json!({}));
+    world.login.rotates = false;
+    world.reconcile();
+    world.state = None;
+    world.run_until(3000);
+    assert_eq!(world.login.seen, ["r1", "r1"], "what never was replaced is as good as it was");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_left_alone() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.state_unreadable = true;
+    world.run_until(3000);
+    assert_eq!((world.login.seen.len(), world.state_writes), (1, 2));
+    assert_eq!(world.condition(ConditionType::RefreshFailing), Some(yes("Configuration")));
+    world.state_unreadable = false;
+    world.run_until(7000);
+    assert_eq!(world.ready(), yes("TokenPublished"));
+}
+
+#[test]
+fn another_provider_or_client_does_not_get_the_refresh_token() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    edit(&mut world, json!({"client": {"id": "another"}}));
+    world.reconcile();
+    // The world's inputs say `app` whatever the spec says: what counts is what is read.
+    assert_eq!(world.login.seen, ["r1", "r2"]);
+    let (_, state) = world.state.as_mut().unwrap();
+    state.login.origin = "https://elsewhere.example.com".into();
+    edit(&mut world, json!({"scopes": ["more"]}));
+    world.reconcile();
+    assert_eq!(world.login.seen, ["r1", "r2"]);
+    let told = message(&world, ConditionType::RefreshFailing);
+    assert!(told.contains("made with https://elsewhere.example.com and the spec now names another provider"), "{told}");
+    world.refresh_token = Ok(world.login.log_in());
+    world.seed_version += 1;
+    world.reconcile();
+    assert_eq!((world.login.seen.last().map(String::as_str), world.ready()), (Some("r4"), yes("TokenPublished")));
+}
+
+#[test]
+fn a_namesake_adopts_a_login_by_its_seed_and_not_without() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    let mut heir = rotating(json!({}));
+    (heir.state, heir.versions, heir.now) = (world.state.clone(), world.versions, at(10));
+    heir.account.metadata.uid = Some("another".into());
+    (heir.login.live, heir.login.seen) = (world.login.live.clone(), world.login.seen.clone());
+    heir.reconcile();
+    assert_eq!(heir.login.seen, ["r1", "r2"], "the same seed: the login goes on where it stood");
+    assert_eq!(heir.state.as_ref().unwrap().1.account.uid, "another");
+
+    let mut stranger = rotating(json!({}));
+    (stranger.state, stranger.versions, stranger.now) = (world.state.clone(), world.versions, at(10));
+    stranger.account.metadata.uid = Some("another".into());
+    stranger.refresh_token = Ok("guess".into());
+    stranger.reconcile();
+    assert_eq!(stranger.login.seen, ["guess"]);
+    assert!(stranger.secret.is_none(), "nothing that was another's is published");
+    stranger.run_until(4000);
+    assert_eq!(stranger.login.seen, ["guess"], "and its refresh token is not posted");
+}
+
+#[test]
+fn a_reply_about_somebody_else_is_kept_and_not_published() {
+    use base64::Engine;
+    let id_token = |subject: &str| {
+        let part = |claims: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims.to_string());
+        format!("{}.{}.c2ln", part(json!({"alg": "RS256"})), part(json!({"sub": subject})))
+    };
+    let mut world = rotating(json!({}));
+    world.login.reply = json!({"id_token": id_token("alice")});
+    world.reconcile();
+    let before = world.token().to_owned();
+    world.login.reply = json!({"id_token": id_token("mallory")});
+    world.now = at(2900);
+    world.reconcile();
+    assert_eq!((world.token(), held(&world)), (before.as_str(), Some("r3")), "its refresh token is the only one there is");
+    assert_eq!(world.condition(ConditionType::ReauthorizationRequired), Some(yes("WrongSubject")));
+    world.login.reply = json!({"id_token": id_token("alice")});
+    world.run_until(4000);
+    assert_eq!(world.condition(ConditionType::ReauthorizationRequired), None);
+
+    let mut world = rotating(json!({"expectedSubject": "alice"}));
+    world.reconcile();
+    assert!(message(&world, ConditionType::Stalled).contains("ask for the scope openid"), "{:?}", world.status.conditions);
+    world.login.reply = json!({"id_token": id_token("alice")});
+    world.run_until(100);
+    assert_eq!(world.ready(), yes("TokenPublished"));
+    world.login.reply = json!({});
+    world.run_until(4000);
+    assert_eq!(world.ready(), yes("TokenPublished"), "once known, a silent reply is about the same");
+}
+
+#[test]
+fn a_reply_that_is_of_no_use_still_has_the_next_refresh_token() {
+    let mut world = rotating(json!({}));
+    for broken in [json!({"expires_in": -1}), json!({"access_token": null}), json!({"token_type": "\u{7}"})] {
+        world.login.reply = broken;
+        world.now += SignedDuration::from_secs(600);
+        world.reconcile();
+        assert_eq!(held(&world), world.login.live.as_deref());
+        assert_eq!(world.condition(ConditionType::RefreshFailing), Some(yes("ProviderError")));
+    }
+    world.login.reply = json!({});
+    world.now += SignedDuration::from_secs(600);
+    world.reconcile();
+    assert_eq!(world.ready(), yes("TokenPublished"));
+}
+
+#[test]
+fn what_was_not_sent_or_not_looked_at_is_sent_again() {
+    for fate in [Fate::NotConnected, Fate::Status(503), Fate::Status(429), Fate::Status(401)] {
+        let mut world = rotating(json!({}));
+        world.login.fate = fate;
+        world.reconcile();
+        assert_eq!((held(&world), &world.state.as_ref().unwrap().1.intent), (Some("r1"), &None), "{fate:?}");
+        assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None, "{fate:?}");
+        world.login.fate = Fate::Answered;
+        world.run_until(3600);
+        assert_eq!(world.ready(), yes("TokenPublished"), "{fate:?}");
+    }
+}
+
+#[test]
+fn what_is_armed_too_long_ago_is_not_posted() {
+    let mut world = rotating(json!({}));
+    world.held_up = 10;
+    world.reconcile();
+    assert!(world.login.seen.is_empty());
+    assert_eq!(world.state.as_ref().unwrap().1.intent, None);
+    world.held_up = 0;
+    world.run_until(10);
+    assert_eq!(world.ready(), yes("TokenPublished"));
+}
+
+/// A refresh of a published token whose outcome nobody knows, at second 3000 or before.
+fn in_doubt(patch: Value, fate: Fate) -> World {
+    let mut world = rotating(patch);
+    world.reconcile();
+    world.login.fate = fate;
+    world.now = at(2900);
+    world.reconcile();
+    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")));
+    assert_eq!(world.ready(), yes("TokenPublished"), "the token published before stays");
+    world.login.fate = Fate::Answered;
+    world
+}
+
+#[test]
+fn in_doubt_a_strict_provider_is_asked_once_more_when_little_is_left_to_lose() {
+    for fate in [Fate::RequestLost, Fate::ReplyLost, Fate::Status(502)] {
+        let mut world = in_doubt(json!({}), fate);
+        let before = world.login.seen.len();
+        world.run_until(3400);
+        assert_eq!(world.login.seen.len(), before, "{fate:?}: not yet");
+        world.run_until(3599);
+        assert_eq!(world.login.seen.len(), before + 1, "{fate:?}: once");
+        if fate == Fate::ReplyLost {
+            assert_eq!(world.condition(ConditionType::ReauthorizationRequired), Some(yes("Authentication")));
+        } else {
+            assert_eq!((world.condition(ConditionType::RefreshOutcomeUnknown), world.ready()), (None, yes("TokenPublished")));
+        }
+    }
+}
+
+#[test]
+fn in_doubt_a_provider_that_does_not_rotate_is_asked_again() {
+    for rotation in [json!({"mode": "Never"}), json!({"onUnknown": "Retry"})] {
+        let mut world = in_doubt(on_unknown(rotation), Fate::RequestLost);
+        world.run_until(2910);
+        assert_eq!((world.login.seen.len(), world.condition(ConditionType::RefreshOutcomeUnknown)), (2, None));
+    }
+}
+
+#[test]
+fn in_doubt_a_grace_is_used_while_it_lasts() {
+    let mut world = in_doubt(on_unknown(json!({"graceSeconds": 600})), Fate::RequestLost);
+    world.run_until(2910);
+    assert_eq!(world.login.seen.len(), 2);
+    let mut world = in_doubt(on_unknown(json!({"graceSeconds": 600})), Fate::RequestLost);
+    world.login.fate = Fate::RequestLost;
+    world.now = at(3490);
+    world.status.next_attempt_time = None;
+    world.login.fate = Fate::Answered;
+    world.account.metadata.generation = Some(2);
+    world.now = at(3485);
+    world.reconcile();
+    assert_eq!(world.login.seen.len(), 2, "nearly spent by then: the gamble is due");
+}
+
+#[test]
+fn in_doubt_a_probe_tells_whether_the_refresh_happened() {
+    let probing = || on_unknown(json!({"killsOldAccessToken": true}));
+    let mut world = in_doubt(probing(), Fate::RequestLost);
+    world.run_until(2910);
+    assert_eq!((world.probes, world.login.seen.len()), (1, 2), "alive: it did not happen, and is made again");
+    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None);
+    let mut world = in_doubt(probing(), Fate::ReplyLost);
+    world.probe = Liveness::Dead;
+    world.run_until(2910);
+    assert_eq!((world.probes, world.login.seen.len()), (1, 3), "dead: the successor is lost, and one more post costs nothing");
+    assert_eq!(world.condition(ConditionType::ReauthorizationRequired), Some(yes("Authentication")));
+    let mut world = in_doubt(probing(), Fate::ReplyLost);
+    world.probe = Liveness::Unclear(fault(FaultKind::TimedOut));
+    world.run_until(3500);
+    assert_eq!(world.login.seen.len(), 2, "unclear: nothing is posted");
+    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")));
+}
+
+#[test]
+fn in_doubt_a_person_may_decide() {
+    let mut world = in_doubt(json!({}), Fate::RequestLost);
+    world.account.metadata.annotations =
+        Some([("oauth-operator.dev/refresh-requested-at".to_owned(), "2026-01-01T00:48:30Z".to_owned())].into());
+    world.now = at(2910);
+    world.reconcile();
+    assert_eq!((world.login.seen.len(), world.condition(ConditionType::RefreshOutcomeUnknown)), (2, None));
+}
+
+#[test]
+fn a_crash_at_any_step_loses_no_login_that_can_be_kept() {
+    for journals in [true, false] {
+        for turn in 0..14 {
+            for crash in [Crash::Before(turn), Crash::After(turn)] {
+                let mut world = rotating(json!({}));
+                world.journals = journals;
+                world.reconcile();
+                world.now = at(3000);
+                world.crash = Some(crash);
+                let crashed = world.pass().is_err();
+                let at_step = world.steps.last().copied().unwrap_or("none");
+                let place = format!("{crash:?} ({at_step}), journal {journals}");
+                let armed = crashed && world.state.as_ref().unwrap().1.intent.is_some();
+                let replied = world.login.seen.len() == 2;
+                let unjournalled = armed && world.journal.is_empty();
+                world.reconcile();
+                if unjournalled {
+                    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")), "{place}");
+                    assert_eq!(world.ready(), yes("TokenPublished"), "{place}: the old token stays");
+                    world.run_until(3599);
+                }
+                assert_eq!(world.login.seen[..2], ["r1", "r2"], "{place}");
+                if unjournalled && replied {
+                    // Nobody could have kept it: it was redeemed once, and once more when nothing was left to lose.
+                    assert_eq!(world.login.seen, ["r1", "r2", "r2"], "{place}");
+                    assert!(world.condition(ConditionType::ReauthorizationRequired).is_some(), "{place}");
+                } else {
+                    assert_eq!(world.login.seen.len(), 2, "{place}: each refresh token is posted once");
+                    assert_eq!((world.ready(), held(&world)), (yes("TokenPublished"), world.login.live.as_deref()), "{place}");
+                    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None, "{place}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_intent_of_another_is_waited_for_and_then_in_doubt() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.now = at(3000);
+    // It ends right after ARM, and another instance goes on.
+    world.crash = Some(Crash::After(5));
+    world.pass().unwrap_err();
+    assert_eq!(world.steps.last(), Some(&"arm"));
+    world.identity = "operator-2".into();
+    let until = world.reconcile();
+    assert_eq!(until, Some(at(3000) + INTENT_LIFETIME), "the other may be at work");
+    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None);
+    world.now = at(3000) + INTENT_LIFETIME;
+    world.unsteady_until = Some(at(3080));
+    assert_eq!(world.reconcile(), Some(at(3080)), "it may be offering its reply to an API server that was away");
+    world.now = at(3080);
+    world.reconcile();
+    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")));
+    assert_eq!(world.login.seen, ["r1"], "an intent that ran out is no right to post");
+}
+
+#[test]
+fn a_record_deleted_or_scribbled_over_in_the_middle_of_a_refresh_is_written_anew() {
+    for scribbled in [true, false] {
+        let mut world = rotating(json!({}));
+        world.reconcile();
+        world.now = at(3000);
+        world.crash = Some(Crash::After(6));
+        let mut seen = vec![];
+        // The reply is in hand when the record goes.
+        let mut look = world.observe();
+        for _ in 0..24 {
+            let next = crate::account::decide(&look, world.now);
+            if matches!(next, crate::account::Next::Rest(_)) {
+                break;
+            }
+            let name = super::world::name(&next);
+            seen.push(name);
+            if name == "keep" && seen.iter().filter(|step| **step == "keep").count() == 1 {
+                if scribbled {
+                    world.state_unreadable = true;
+                    world.versions += 1;
+                    world.state.as_mut().unwrap().0 = world.versions;
+                } else {
+                    world.state = None;
+                }
+            }
+            let outcome = world.act(next);
+            look = look.after(outcome);
+        }
+        assert_eq!(seen.iter().filter(|step| **step == "keep").count(), 2, "{seen:?}");
+        assert_eq!((held(&world), world.ready()), (Some("r3"), yes("TokenPublished")), "scribbled {scribbled}");
+    }
+}
+
+#[test]
+fn what_another_gave_up_for_lost_is_kept_when_its_reply_comes_after_all() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.now = at(3000);
+    let mut look = world.observe();
+    let mut kept = 0;
+    for _ in 0..24 {
+        let next = crate::account::decide(&look, world.now);
+        if matches!(next, crate::account::Next::Rest(_)) {
+            break;
+        }
+        if super::world::name(&next) == "keep" {
+            kept += 1;
+            if kept == 1 {
+                // Paused for a minute; another instance has called the outcome unknown.
+                let (_, state) = world.state.take().unwrap();
+                world.versions += 1;
+                world.state = Some((world.versions, state.doubted()));
+            }
+        }
+        let outcome = world.act(next);
+        look = look.after(outcome);
+    }
+    assert_eq!((held(&world), kept, world.ready()), (Some("r3"), 2, yes("TokenPublished")));
+    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None);
+}
+
+#[test]
+fn suspended_it_posts_nothing_and_still_brings_home_what_was_answered() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.now = at(3000);
+    world.crash = Some(Crash::After(7));
+    world.pass().unwrap_err();
+    assert_eq!(world.steps.last(), Some(&"journal"));
+    edit(&mut world, json!({"suspend": true}));
+    world.reconcile();
+    assert_eq!((held(&world), world.token()), (Some("r3"), "access-2"));
+    world.run_until(9000);
+    assert_eq!((world.login.seen.len(), world.ready()), (2, no("TokenExpired")));
+}
