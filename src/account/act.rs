@@ -161,13 +161,16 @@ fn told(
         world.health.token_request(fault.is_none_or(|fault| fault.kind.needs_a_person()), finished);
     }
     if let Some((fingerprint, expires)) = issued {
+        let endpoint = seen.endpoint.as_ref().and_then(|found| found.as_ref().ok()).cloned();
+        let origin = || seen.login.stored().and_then(|(_, state)| Url::parse(&state.login.origin).ok());
+        let host = endpoint.or_else(origin).and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
         tracing::info!(
             target: "audit",
             who = world.identity,
             what = "token obtained",
             grant,
             trigger = format!("{trigger:?}"),
-            host = seen.endpoint.as_ref().and_then(|found| found.as_ref().ok()).and_then(Url::host_str).unwrap_or_default(),
+            host,
             result,
             fingerprint,
             expires = %expires,

@@ -262,6 +262,7 @@ fn arm(seen: &Seen, view: &StateView, state: State, trigger: Trigger, now: Times
         deadline: now + INTENT_LIFETIME,
         holder: seen.instance.identity.clone(),
         trigger,
+        requested: seen.requested(),
         journal_key: seen.instance.journal_key(),
     };
     let over = match view {

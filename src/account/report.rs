@@ -45,6 +45,11 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
         ..old.clone()
     };
     (status.login, status.refresh_token_expiration_time) = login(seen);
+    // Also where the operator ended before it could say so.
+    let requested = seen.plan.as_ref().ok().and_then(|plan| plan.requested);
+    if let Some(answered) = seen.answered().filter(|answered| Some(*answered) == requested) {
+        status.last_handled_refresh_time = Some(Time(answered));
+    }
     count(&mut status, seen, now);
     let failure = failure(&status, seen);
     status.conditions = conditions(&status, seen, failure.as_ref(), now);

@@ -356,8 +356,13 @@ impl Seen {
     /// When a person asked for a new token, if that was not tried yet.
     pub fn requested(&self) -> Option<Timestamp> {
         let requested = self.plan.as_ref().ok()?.requested?;
-        let handled = self.status.last_handled_refresh_time.as_ref();
-        handled.is_none_or(|handled| handled.0 != requested).then_some(requested)
+        let handled = self.status.last_handled_refresh_time.as_ref().is_some_and(|handled| handled.0 == requested);
+        (!handled && self.answered() != Some(requested)).then_some(requested)
+    }
+
+    /// The request that was answered last, as the record of the login has it.
+    pub fn answered(&self) -> Option<Timestamp> {
+        self.login.stored().filter(|(_, state)| state.account.uid == self.uid()).and_then(|(_, state)| state.answered)
     }
 
     /// Whether the last attempt failed and the next one is not due, or there is none before something changes.
@@ -379,7 +384,13 @@ impl Seen {
     /// Whether the last attempt has put the login itself in question: then the state of the token excuses nothing.
     pub fn login_in_question(&self) -> bool {
         let spends = self.plan.as_ref().is_ok_and(Plan::spends);
-        spends && self.status.failed_attempts > 0 && last_fault(&self.status).is_some_and(FaultKind::touches_the_login)
+        let told = self.status.token.as_ref().map_or(0, |token| token.generation);
+        // A token came since, and the operator ended before it could say so.
+        let answered = self.login.stored().is_some_and(|(_, state)| state.generation > told);
+        spends
+            && !answered
+            && self.status.failed_attempts > 0
+            && last_fault(&self.status).is_some_and(FaultKind::touches_the_login)
     }
 
     /// Whether what the failed attempt read has changed since.

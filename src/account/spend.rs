@@ -46,7 +46,14 @@ pub async fn read_state(seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiEr
     let name = state_secret_name(namespace, name);
     let world = hands.world;
     match secrets::secret(&world.cluster.objects, &world.namespace, &name).await {
-        Ok(secret) => Ok(Outcome::StateRead(state_view(secret))),
+        Ok(secret) => {
+            let view = state_view(secret);
+            // The process that kept it may have ended before it could tidy up.
+            if let StateView::Stored { state: State { intent: None, settled: Some(id), .. }, .. } = &view {
+                world.journal.remove(id);
+            }
+            Ok(Outcome::StateRead(view))
+        }
         Err(error) => match error.refusal() {
             Some(words) => {
                 let message = format!("The operator may not read its record of this login: {words}");

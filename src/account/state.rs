@@ -72,6 +72,9 @@ pub struct Intent {
     pub holder: String,
     /// Why the refresh is made.
     pub trigger: Trigger,
+    /// The request of a person's that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<Timestamp>,
     /// Key that seals its reply in the journal: 64 hex digits.
     #[serde(with = "exposed")]
     pub journal_key: Sensitive,
@@ -116,6 +119,9 @@ pub struct State {
     /// Id of the intent that was settled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<String>,
+    /// The request of a person's that was answered last, so that a crash before status says so does not answer it twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Timestamp>,
     /// Digests of refresh tokens that were refused: they are never posted again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tombstones: Vec<String>,
@@ -147,6 +153,7 @@ impl State {
             record: same.and_then(|prior| prior.record.clone()),
             intent: None,
             settled: None,
+            answered: prior.and_then(|prior| prior.answered),
             tombstones: prior.map(|prior| prior.tombstones.clone()).unwrap_or_default(),
             subject: same.and_then(|prior| prior.subject.clone()),
             token_hosts: vec![],
@@ -211,6 +218,7 @@ impl State {
             credential.expires = token.and_then(|token| token.refresh_token_expires).or(credential.expires);
         }
         self.displaced = None;
+        self.answered = self.intent.as_ref().and_then(|intent| intent.requested).or(self.answered);
         self.subject = token.and_then(|token| token.subject.clone()).or(self.subject);
         self.settle()
     }
@@ -242,6 +250,7 @@ pub mod tests {
             deadline: at(55),
             holder: "me".into(),
             trigger: Trigger::Schedule,
+            requested: None,
             journal_key: Sensitive::new("00"),
         };
         state.armed(intent)

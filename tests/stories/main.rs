@@ -10,6 +10,7 @@ mod testbed;
 mod api;
 mod at_rest;
 mod bad_input;
+mod crash;
 mod leadership;
 mod login;
 mod main_job;

@@ -180,7 +180,8 @@ async fn an_operator_told_to_watch_two_namespaces_serves_both() -> Result<()> {
     let folder = crate::testbed::process::folder("two-scopes")?;
     let both = format!("{},{}", story.apps, other.apps);
     let flags = ["--namespace", &story.system, "--watch-namespaces", &both, "--allowed-cidrs", "127.0.0.0/8"];
-    let _operator = Operator::start(&folder, "operator-1", &story.kubeconfig, &flags).await?;
+    let _operator =
+        Operator::start(&crate::testbed::operator::executable(), &folder, "operator-1", &story.kubeconfig, &flags).await?;
     let client = provider.register(3600, "client_secret_basic").await?;
     for story in [&other, &story] {
         story.ca("provider-ca", &provider.ca)?;

@@ -15,6 +15,7 @@ pub struct Authority {
 }
 
 /// A certificate and its key, PEM.
+#[derive(Clone)]
 pub struct Identity {
     pub certificate: String,
     pub key: String,

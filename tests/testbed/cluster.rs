@@ -4,6 +4,7 @@
 use super::certificates::{Authority, Identity};
 use super::kubectl::Kubectl;
 use super::process::{Process, folder, free_port};
+use super::relay::Relay;
 use super::{Result, root};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -125,6 +126,20 @@ impl Cluster {
         kubeconfig(folder, name, &self.entry, credentials)
     }
 
+    /// A kubeconfig for somebody else, who reaches the API server by another way.
+    pub fn kubeconfig_through(&self, relay: &Relay, folder: &Path, name: &str, credentials: &Credentials) -> Result<PathBuf> {
+        let entry = json!({"server": relay.url, "certificate-authority-data": base64(&relay.ca)});
+        kubeconfig(folder, name, &entry, credentials)
+    }
+
+    /// A relay in front of its API server.
+    pub async fn relay(&self) -> Result<Relay> {
+        use base64::Engine;
+        let text = |key: &str| self.entry[key].as_str().ok_or_else(|| format!("the kubeconfig has no {key}"));
+        let ca = base64::engine::general_purpose::STANDARD.decode(text("certificate-authority-data")?)?;
+        Relay::before(text("server")?, &String::from_utf8(ca)?).await
+    }
+
     fn define_kinds(&self) -> Result<()> {
         let established = ["wait", "--for=condition=Established", "--timeout=30s", "crd/oauthaccounts.oauth-operator.dev"];
         self.kubectl().run(&["apply", "--server-side", "-f", &root().join("crds").display().to_string()])?;
@@ -138,6 +153,7 @@ impl Cluster {
 }
 
 /// How a kubeconfig's user proves itself.
+#[derive(Clone)]
 pub enum Credentials {
     Certificate(Identity),
     Token(String),

@@ -12,6 +12,7 @@ pub mod kubectl;
 pub mod operator;
 pub mod process;
 pub mod prometheus;
+pub mod relay;
 pub mod story;
 
 /// What the testbed does with its own mistakes and those of the machine: it stops and says so.

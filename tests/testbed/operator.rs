@@ -1,7 +1,7 @@
 //! The operator's own binary, as its own ServiceAccount.
 
-use super::Result;
 use super::process::Process;
+use super::{Result, root};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,9 +27,32 @@ pub fn executable() -> PathBuf {
     )
 }
 
+/// The binary that users run, where `make test` has built it.
+///
+/// # Errors
+/// Where it is missing, or older than what it is made of: a crash test of another program proves nothing.
+pub fn released() -> Result<PathBuf> {
+    let binary = root().join("target/release/oauth-operator");
+    let built = std::fs::metadata(&binary).and_then(|metadata| metadata.modified());
+    let built = built.map_err(|_| format!("{} is missing: run `make test`", binary.display()))?;
+    let mut folders = vec![root().join("src")];
+    let mut newest = std::fs::metadata(root().join("Cargo.lock"))?.modified()?;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)?.flatten() {
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else {
+                newest = newest.max(metadata.modified()?);
+            }
+        }
+    }
+    if built < newest { Err(format!("{} is older than src: run `make test`", binary.display()).into()) } else { Ok(binary) }
+}
+
 impl Operator {
     /// Starts it and waits until it is ready.
-    pub async fn start(folder: &Path, identity: &str, kubeconfig: &Path, arguments: &[&str]) -> Result<Self> {
+    pub async fn start(binary: &Path, folder: &Path, identity: &str, kubeconfig: &Path, arguments: &[&str]) -> Result<Self> {
         // As in a Pod: the journal outlives the process, and goes with the identity.
         let journal = folder.join(format!("{identity}.journal")).display().to_string();
         let mut all: Vec<String> =
@@ -40,7 +63,10 @@ impl Operator {
             ("OAUTH_OPERATOR_LOG_FORMAT", "json".to_owned()),
             ("OAUTH_OPERATOR_LOG_LEVEL", "info,oauth_operator=debug".to_owned()),
         ];
-        let process = Process::start(identity, folder, &executable(), &all, &environment)?;
+        // A log of its own for each process, also of one identity.
+        let earlier = (1..).take_while(|number| folder.join(log_name(identity, *number)).exists()).count();
+        let name = log_name(identity, earlier + 1).trim_end_matches(".log").to_owned();
+        let process = Process::start(&name, folder, binary, &all, &environment)?;
         process.until("listening", Duration::from_secs(20), async || address(&process).is_some()).await?;
         let address = address(&process).ok_or("no address")?;
         let operator = Self { process, address, identity: identity.to_owned() };
@@ -75,6 +101,10 @@ impl Operator {
     pub async fn leads(&self) -> bool {
         matches!(self.metric("leader_election_master_status{name=\"oauth-operator\"}").await, Ok(Some(1.0)))
     }
+}
+
+fn log_name(identity: &str, number: usize) -> String {
+    if number == 1 { format!("{identity}.log") } else { format!("{identity}-start-{number}.log") }
 }
 
 fn address(process: &Process) -> Option<String> {

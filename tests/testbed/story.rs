@@ -4,14 +4,15 @@ use super::authorization_server::Client;
 use super::cluster::{Cluster, Credentials};
 use super::faulty_endpoint::FaultyEndpoint;
 use super::kubectl::Kubectl;
-use super::operator::Operator;
+use super::operator::{Operator, executable, released};
 use super::process::folder;
+use super::relay::Relay;
 use super::{Result, root};
 use k8s_openapi::api::core::v1::Secret;
 use oauth_operator::api::OAuthAccount;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The manifest that users apply, object by object.
@@ -40,6 +41,7 @@ pub struct Story<'a> {
     pub folder: PathBuf,
     /// Kubeconfig of the operator's ServiceAccount.
     pub kubeconfig: PathBuf,
+    credentials: Credentials,
     reach: Reach,
 }
 
@@ -84,7 +86,7 @@ impl<'a> Story<'a> {
         let folder = folder(name)?;
         let credentials = Credentials::Token(token.trim().to_owned());
         let kubeconfig = cluster.kubeconfig_for(&folder, "operator", &credentials)?;
-        Ok(Self { cluster, apps, system, folder, kubeconfig, reach })
+        Ok(Self { cluster, apps, system, folder, kubeconfig, credentials, reach })
     }
 
     /// kubectl of the tenant.
@@ -99,12 +101,22 @@ impl<'a> Story<'a> {
 
     /// An operator with flags of the story's own.
     pub async fn operator_with(&self, identity: &str, flags: &[&str]) -> Result<Operator> {
+        self.start(&executable(), identity, &self.kubeconfig, flags).await
+    }
+
+    /// The operator as users run it, behind a relay.
+    pub async fn released_operator(&self, identity: &str, relay: &Relay) -> Result<Operator> {
+        let kubeconfig = self.cluster.kubeconfig_through(relay, &self.folder, "relayed", &self.credentials)?;
+        self.start(&released()?, identity, &kubeconfig, &["--allowed-cidrs", "127.0.0.0/8"]).await
+    }
+
+    async fn start(&self, binary: &Path, identity: &str, kubeconfig: &Path, flags: &[&str]) -> Result<Operator> {
         let mut arguments = vec!["--namespace", &self.system];
         if self.reach == Reach::Tenant {
             arguments.extend(["--watch-namespaces", &self.apps]);
         }
         arguments.extend(flags);
-        Operator::start(&self.folder, identity, &self.kubeconfig, &arguments).await
+        Operator::start(binary, &self.folder, identity, kubeconfig, &arguments).await
     }
 
     /// A Secret of the tenant's.

@@ -26,8 +26,12 @@ pub struct Provider {
     pub rotates: bool,
     /// Every refresh token that was seen, in order.
     pub seen: Vec<String>,
+    /// Refresh tokens of this login that are spent.
+    spent: Vec<String>,
     /// Refresh tokens issued so far.
     issued: u64,
+    /// How often a spent one came.
+    pub reused: u64,
     /// What becomes of the next POST.
     pub fate: Fate,
     /// Fields added to the next reply, or taken away by null.
@@ -38,12 +42,26 @@ pub struct Provider {
 
 impl Provider {
     pub fn new() -> Self {
-        let reply = json!({});
-        Self { live: Some("r1".into()), rotates: true, seen: vec![], issued: 1, fate: Fate::Answered, reply, lifetime: 3600 }
+        Self {
+            live: Some("r1".into()),
+            rotates: true,
+            seen: vec![],
+            spent: vec![],
+            issued: 1,
+            reused: 0,
+            fate: Fate::Answered,
+            reply: json!({}),
+            lifetime: 3600,
+        }
     }
 
-    /// A person logs in: a refresh token that nobody has seen.
+    /// A person logs in anew: a refresh token that nobody has seen.
     pub fn log_in(&mut self) -> String {
+        self.spent.clear();
+        self.issue()
+    }
+
+    fn issue(&mut self) -> String {
         self.issued += 1;
         let token = format!("r{}", self.issued);
         self.live = Some(token.clone());
@@ -67,14 +85,18 @@ impl Provider {
         self.seen.push(refresh_token.to_owned());
         if self.live.as_deref() != Some(refresh_token) {
             // Reuse detection: whoever sends a spent one may have stolen it.
-            self.live = None;
+            if self.spent.iter().any(|spent| spent == refresh_token) {
+                self.live = None;
+                self.reused += 1;
+            }
             let body = json!({"error": "invalid_grant", "error_description": "unknown or spent"}).to_string();
             return Reply { status: 400, retry_after: None, body: body.into_bytes() };
         }
         let access_token = format!("access-{}", self.seen.len());
         let mut body = json!({"access_token": access_token, "token_type": "Bearer", "expires_in": self.lifetime});
         if self.rotates {
-            body["refresh_token"] = json!(self.log_in());
+            self.spent.push(refresh_token.to_owned());
+            body["refresh_token"] = json!(self.issue());
         }
         for (key, value) in self.reply.as_object().into_iter().flatten() {
             match value {

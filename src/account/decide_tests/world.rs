@@ -6,10 +6,10 @@ use crate::account::{
     AttemptOutcome, Contents, Credentials, Held, Inputs, Liveness, Next, Outcome, Record, Redemption, SecretMark, Seen, State,
     StateView, Stray, TokenSecretView, Version, decide, notices,
 };
-use crate::api::{ConditionType, ExpirySource, OAuthAccount, OAuthAccountStatus};
+use crate::api::{ConditionType, ExpirySource, OAuthAccount, OAuthAccountStatus, Trigger};
 use crate::oauth::{Ending, Expiry, Fault, FaultKind, GrantRequest, Reply, Sensitive, Token};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// More turns than any pass may take.
@@ -63,6 +63,10 @@ pub struct World {
     pub unsteady_until: Option<Timestamp>,
     /// Where the process ends in the next pass.
     pub crash: Option<Crash>,
+    /// Refresh tokens whose last POST may have spent them.
+    pub doubtful: HashSet<String>,
+    /// Digests of what must never be posted again.
+    pub dead: Vec<String>,
     /// Names of the steps of the last pass.
     pub steps: Vec<&'static str>,
     pub state_writes: u64,
@@ -108,6 +112,8 @@ impl World {
             unposted: None,
             unsteady_until: None,
             crash: None,
+            doubtful: HashSet::new(),
+            dead: vec![],
             steps: vec![],
             state_writes: 0,
             held_up: 0,
@@ -185,6 +191,21 @@ impl World {
     /// The version of the record that stands, as a write must name it.
     fn version(&self) -> Option<Version> {
         self.state.as_ref().map(|(version, _)| Version { uid: "s".into(), resource_version: version.to_string() })
+    }
+
+    /// No refresh token is posted that is dead; none that may be spent is posted again without a reason.
+    fn judge_post(&self, token: &str, armed: &State, intent: &crate::account::Intent) {
+        assert!(!self.dead.contains(&Sensitive::new(token).digest()), "a dead refresh token is posted: {:?}", self.steps);
+        assert_eq!(self.state.as_ref().and_then(|(_, state)| state.intent.as_ref()), Some(intent), "posted without an intent");
+        if self.doubtful.contains(token) {
+            let doubt = armed.credential.as_ref().and_then(|credential| credential.doubt);
+            assert!(doubt.is_some(), "{token} may be spent and is posted as if it were not: {:?}", self.steps);
+            let published = self.secret.as_ref().and_then(|(_, contents)| Record::read(contents, self.status.token.as_ref()));
+            let left = published.map_or(0, |record| record.public.expiration_time.0.duration_since(self.now).as_secs());
+            // What else allows it has tests of its own.
+            let nearly_spent = left <= 300 || self.account.spec.provider.overrides.is_some();
+            assert!(nearly_spent || intent.trigger == Trigger::Requested, "{token} is gambled with while {left} s are left");
+        }
     }
 
     /// Writes the record by compare-and-swap.
@@ -277,6 +298,7 @@ impl World {
             Next::Spend { request, intent, armed, began, .. } => {
                 assert_eq!(began, Duration::from_secs(1000));
                 let GrantRequest::RefreshToken(token) = &request.grant else { panic!("{request:?}") };
+                self.judge_post(token.expose(), &armed, &intent);
                 self.requests += 1;
                 let sent = self.now;
                 self.now += SignedDuration::from_secs(self.latency);
@@ -286,6 +308,14 @@ impl World {
                     self.unposted = None;
                     self.login.post(token.expose())
                 };
+                let looked_at = match &ending {
+                    Ending::NotSent(_) => false,
+                    Ending::Lost(_) => true,
+                    Ending::Replied(reply) => [200, 400, 500, 502].contains(&reply.status),
+                };
+                if looked_at && self.login.rotates {
+                    self.doubtful.insert(token.expose().to_owned());
+                }
                 if matches!(ending, Ending::NotSent(_)) {
                     self.unposted = Some(intent.id.clone());
                 }
@@ -301,6 +331,7 @@ impl World {
             Next::Keep { state, over, settlement } => match self.store(&state, over.as_ref()) {
                 Some(version) => {
                     self.unposted = None;
+                    self.dead.extend(state.tombstones.iter().cloned());
                     state.settled.as_ref().map(|id| self.journal.remove(id));
                     Outcome::Kept { version, state, settlement }
                 }

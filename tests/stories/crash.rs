@@ -1,0 +1,308 @@
+//! The operator as users run it, killed at every arrow of the refresh protocol. The arrows are held from outside, by relays
+//! before API server and provider; redemptions are counted at the provider, which ends a login when a refresh token comes
+//! twice.
+
+use super::provider;
+use crate::testbed::Result;
+use crate::testbed::authorization_server::Client;
+use crate::testbed::operator::Operator;
+use crate::testbed::relay::{Held, Passing, Point, Relay};
+use crate::testbed::story::{Story, eventually};
+use rustix::process::Signal;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// How long anything may take to come to where it is held.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A step of the protocol, by the request that makes it.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Arm,
+    Redeem,
+    Keep,
+    Publish,
+    Say,
+}
+
+impl Step {
+    fn is(self, passing: &Passing) -> bool {
+        let writes = ["PUT", "POST", "PATCH"].contains(&passing.method.as_str());
+        let state = || passing.state().filter(|_| writes);
+        match self {
+            Self::Arm => state().is_some_and(|state| !state["intent"].is_null()),
+            Self::Keep => state().is_some_and(|state| state["intent"].is_null()),
+            Self::Redeem => passing.method == "POST" && passing.path == "/token",
+            Self::Publish => writes && passing.path.contains("/secrets") && passing.state().is_none(),
+            Self::Say => writes && passing.path.contains("/status"),
+        }
+    }
+}
+
+/// An account `login` with a token, and an operator, each behind a relay.
+struct Scene {
+    story: Story<'static>,
+    api: Relay,
+    token_endpoint: Relay,
+    client: Client,
+    operator: Operator,
+}
+
+impl Scene {
+    async fn begin(name: &str, token_seconds: u32) -> Result<Self> {
+        let (story, provider) = super::story(name).await?;
+        let api = story.cluster.relay().await?;
+        let token_endpoint = Relay::before(&provider.issuer, &provider.ca).await?;
+        story.ca("relay-ca", &token_endpoint.ca)?;
+        let operator = story.released_operator("operator-1", &api).await?;
+        let (client, refresh_token) = provider.log_in(token_seconds, "alice").await?;
+        let custom =
+            json!({"custom": {"tokenURL": format!("{}/token", token_endpoint.url)}, "caBundleRef": {"name": "relay-ca"}});
+        story.login("login", &custom, &client, &refresh_token, &json!({}))?;
+        story.until_ready("login").await?;
+        Ok(Self { story, api, token_endpoint, client, operator })
+    }
+
+    fn hold(&self, step: Step, point: Point) -> Held {
+        let relay = if matches!(step, Step::Redeem) { &self.token_endpoint } else { &self.api };
+        relay.hold(point, move |passing| step.is(passing))
+    }
+
+    /// Asks for a refresh.
+    fn refresh(&self) -> Result<()> {
+        let annotation = format!("oauth-operator.dev/refresh-requested-at={}", jiff::Timestamp::now());
+        self.story.kubectl().run(&["annotate", "--overwrite", "oauthaccount", "login", &annotation]).map(drop)
+    }
+
+    async fn kill(&self) -> Result<()> {
+        self.operator.process.signal(Signal::KILL);
+        self.operator.process.end_within(SOON).await.map(drop).ok_or_else(|| "SIGKILL does not end it".into())
+    }
+
+    async fn restart(&mut self) -> Result<()> {
+        self.operator = self.story.released_operator("operator-1", &self.api).await?;
+        Ok(())
+    }
+
+    /// Refresh tokens that came to the provider: how often each, and how many were refused.
+    async fn redemptions(&self) -> Result<(Vec<usize>, usize)> {
+        let all = provider().await?.redemptions(&self.client).await?;
+        let mut digests: Vec<&String> = all.iter().map(|(digest, _)| digest).collect();
+        digests.sort();
+        digests.dedup();
+        let often = digests.iter().map(|digest| all.iter().filter(|(other, _)| other == *digest).count()).collect();
+        Ok((often, all.iter().filter(|(_, status)| *status != 200).count()))
+    }
+
+    async fn published(&self) -> Result<(String, bool)> {
+        let token = self.story.key("login-token", "access_token")?;
+        let said = provider().await?.introspect(&self.client, &token).await;
+        Ok((token, said.is_ok_and(|said| said["active"] == json!(true))))
+    }
+}
+
+/// Killed at an arrow after which nothing is lost: the next process finishes the refresh, and each refresh token was
+/// redeemed once.
+async fn nothing_is_lost(step: Step, point: Point) -> Result<()> {
+    let place = format!("{step:?} {point:?}");
+    let mut scene = Scene::begin(&format!("crash-{step:?}-{point:?}").to_lowercase(), 3600).await?;
+    let held = scene.hold(step, point);
+    scene.refresh()?;
+    held.hit(SOON).await.map_err(|error| format!("{place}: {error}"))?;
+    scene.kill().await?;
+    held.release();
+    let began = Instant::now();
+    scene.restart().await?;
+    scene.story.until_generation("login", 2).await.map_err(|error| format!("{place}: {error}"))?;
+    assert!(began.elapsed() < Duration::from_secs(15), "{place}: the next process works after {:?}", began.elapsed());
+    assert_eq!(scene.redemptions().await?, (vec![1, 1], 0), "{place}: each refresh token once, none refused");
+    let unknown = scene.story.condition("login", "RefreshOutcomeUnknown")?;
+    assert_eq!(unknown, None, "{place}");
+    // And it goes on.
+    scene.refresh()?;
+    scene.story.until_generation("login", 3).await.map_err(|error| format!("{place}: {error}"))?;
+    assert_eq!(scene.redemptions().await?, (vec![1, 1, 1], 0), "{place}");
+    assert_eq!(std::fs::read_dir(scene.story.folder.join("operator-1.journal"))?.count(), 0, "{place}: the journal is empty");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_before_anything_is_armed_it_begins_anew() -> Result<()> {
+    nothing_is_lost(Step::Arm, Point::Request).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_with_a_reply_in_hand_it_finds_it_in_the_journal() -> Result<()> {
+    nothing_is_lost(Step::Keep, Point::Request).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_when_the_reply_is_kept_it_publishes() -> Result<()> {
+    nothing_is_lost(Step::Keep, Point::Reply).await?;
+    nothing_is_lost(Step::Publish, Point::Request).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_when_the_token_is_published_it_says_so() -> Result<()> {
+    nothing_is_lost(Step::Publish, Point::Reply).await?;
+    nothing_is_lost(Step::Say, Point::Request).await?;
+    nothing_is_lost(Step::Say, Point::Reply).await
+}
+
+/// Killed where nobody can know whether the refresh token was spent: it is not posted again while there is anything to
+/// lose, the old token stays, and a person is told.
+async fn nobody_knows(step: Step, point: Point, redeemed: usize) -> Result<()> {
+    let place = format!("{step:?} {point:?}");
+    let mut scene = Scene::begin(&format!("crash-{step:?}-{point:?}").to_lowercase(), 3600).await?;
+    let before = scene.published().await?;
+    let held = scene.hold(step, point);
+    scene.refresh()?;
+    held.hit(SOON).await.map_err(|error| format!("{place}: {error}"))?;
+    scene.kill().await?;
+    held.release();
+    scene.restart().await?;
+    scene
+        .story
+        .until("login", "RefreshOutcomeUnknown", "True", "OutcomeUnknown")
+        .await
+        .map_err(|error| format!("{place}: {error}"))?;
+    scene.story.until_ready("login").await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(scene.redemptions().await?, (vec![1; redeemed], 0), "{place}: nothing was posted twice");
+    assert_eq!(scene.published().await?.0, before.0, "{place}: the token published before stays");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_arming_and_the_reply_it_does_not_post_again() -> Result<()> {
+    nobody_knows(Step::Arm, Point::Reply, 1).await?;
+    nobody_knows(Step::Redeem, Point::Request, 1).await?;
+    nobody_knows(Step::Redeem, Point::Reply, 2).await
+}
+
+/// What became of a doubt when the old token was nearly spent; with it the whole story of a token of a minute.
+async fn gamble(name: &str, point: Point) -> Result<Scene> {
+    let mut scene = Scene::begin(name, 64).await?;
+    let held = scene.hold(Step::Redeem, point);
+    scene.refresh()?;
+    held.hit(SOON).await?;
+    scene.kill().await?;
+    held.release();
+    scene.restart().await?;
+    scene.story.until("login", "RefreshOutcomeUnknown", "True", "OutcomeUnknown").await?;
+    let before = scene.redemptions().await?.0.len();
+    let posted = Instant::now();
+    while scene.redemptions().await?.0.iter().sum::<usize>() == before {
+        let (ready, ..) = scene.story.condition("login", "Ready")?.ok_or("no Ready")?;
+        assert_eq!(ready, "True");
+        if posted.elapsed() > Duration::from_secs(60) {
+            return Err("the gamble was never taken".into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(posted.elapsed() > Duration::from_secs(15), "not before the token is nearly spent: {:?}", posted.elapsed());
+    Ok(scene)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_never_arrived_is_made_before_the_token_expires() -> Result<()> {
+    let scene = gamble("gamble-won", Point::Request).await?;
+    scene.story.until_generation("login", 2).await?;
+    assert_eq!(scene.redemptions().await?, (vec![1, 1], 0));
+    let (ready, ..) = scene.story.condition("login", "Ready")?.ok_or("no Ready")?;
+    assert_eq!((ready.as_str(), scene.story.condition("login", "RefreshOutcomeUnknown")?), ("True", None));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_reached_nobody_costs_the_login_and_that_is_said() -> Result<()> {
+    let scene = gamble("gamble-lost", Point::Reply).await?;
+    let message = scene.story.until("login", "ReauthorizationRequired", "True", "Authentication").await?;
+    assert!(message.contains("invalid_grant"), "{message}");
+    let (mut often, refused) = scene.redemptions().await?;
+    often.sort_unstable();
+    assert_eq!((often, refused), (vec![1, 2], 1), "once before the crash, and once when nothing was left to lose");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_is_held_until_the_api_server_takes_it() -> Result<()> {
+    let scene = Scene::begin("keep-refused", 3600).await?;
+    let lost = scene.api.lose(Point::Request, |passing| Step::Keep.is(passing));
+    scene.refresh()?;
+    let tried = || Ok((lost.hits() >= 3).then_some(()));
+    eventually(SOON, tried).await?.ok_or("it is not offered again")?;
+    lost.release();
+    scene.story.until_generation("login", 2).await?;
+    assert_eq!(scene.redemptions().await?, (vec![1, 1], 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_arming_that_is_lost_is_looked_up() -> Result<()> {
+    let scene = Scene::begin("arm-lost", 3600).await?;
+    let lost = scene.api.lose(Point::Reply, |passing| Step::Arm.is(passing));
+    scene.refresh()?;
+    lost.hit(SOON).await?;
+    scene.story.until_generation("login", 2).await?;
+    assert_eq!((scene.redemptions().await?, lost.hits()), ((vec![1, 1], 0), 1), "armed once, and found to be");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_armed_too_long_ago_is_not_posted() -> Result<()> {
+    let scene = Scene::begin("arm-late", 3600).await?;
+    let held = scene.hold(Step::Arm, Point::Reply);
+    scene.refresh()?;
+    held.hit(SOON).await?;
+    tokio::time::sleep(Duration::from_millis(10_500)).await;
+    assert_eq!(scene.redemptions().await?, (vec![1], 0));
+    held.release();
+    let told = |line: &serde_json::Value| line["msg"].as_str().is_some_and(|msg| msg.contains("was held up for 10 s"));
+    let said = || Ok(scene.operator.log().iter().any(told).then_some(()));
+    eventually(SOON, said).await?.ok_or("the intent was too old, and that is not said")?;
+    assert_eq!(scene.redemptions().await?, (vec![1], 0));
+    scene.refresh()?;
+    scene.story.until_generation("login", 2).await?;
+    assert_eq!(scene.redemptions().await?, (vec![1, 1], 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_paused_between_arming_and_posting_posts_nothing_when_it_wakes() -> Result<()> {
+    let scene = Scene::begin("arm-paused", 3600).await?;
+    let second = scene.story.operator("operator-2").await?;
+    let held = scene.hold(Step::Arm, Point::Reply);
+    scene.refresh()?;
+    held.hit(SOON).await?;
+    scene.operator.process.signal(Signal::STOP);
+    held.release();
+    second.process.until("leading", Duration::from_secs(20), async || second.leads().await).await?;
+    // Its successor waits for the intent to run out, and then calls the outcome unknown.
+    let told = || Ok(scene.story.condition("login", "RefreshOutcomeUnknown")?.map(drop));
+    eventually(Duration::from_secs(90), told).await?.ok_or("the successor never settled the intent")?;
+    scene.operator.process.signal(Signal::CONT);
+    let ended = scene.operator.process.end_within(SOON).await.ok_or("a leader without Lease goes on")?;
+    assert!(!ended.success());
+    assert_eq!(scene.redemptions().await?, (vec![1], 0), "nobody has posted what was armed");
+    let state = scene.story.state("login")?.ok_or("no state")?;
+    assert!(state["intent"].is_null() && !state["credential"]["doubt"].is_null(), "{}", state["intent"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_end_with_a_reply_in_hand_it_keeps_it_first() -> Result<()> {
+    let scene = Scene::begin("terminated", 3600).await?;
+    let held = scene.hold(Step::Redeem, Point::Reply);
+    scene.refresh()?;
+    held.hit(SOON).await?;
+    scene.operator.process.signal(Signal::TERM);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    held.release();
+    let ended = scene.operator.process.end_within(SOON).await.ok_or("it does not end")?;
+    assert!(ended.success(), "{ended:?}");
+    let state = scene.story.state("login")?.ok_or("no state")?;
+    assert_eq!((&state["generation"], state["intent"].is_null()), (&json!(2), true));
+    assert_eq!(scene.story.key("login-token", "generation")?, "2");
+    Ok(())
+}
