@@ -130,7 +130,8 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
             // A gamble waits until there is little left to lose, whatever the back-off says.
             let doubted = seen.plan.as_ref().ok().and_then(|plan| refresh::doubted_until(seen, plan, now));
             let next = Time(ceiling(doubted.map_or(next, |until| next.max(until))));
-            status.next_attempt_time = (!refresh::is_over(seen)).then_some(next);
+            let over = fault.kind.ends_the_login() && refresh::is_over(seen);
+            status.next_attempt_time = (!over).then_some(next);
             status.observed_references = seen.inputs.as_ref().map(|inputs| inputs.references.clone());
         }
         None => forgive(status),

@@ -365,9 +365,12 @@ impl Seen {
         self.login.stored().filter(|(_, state)| state.account.uid == self.uid()).and_then(|(_, state)| state.answered)
     }
 
-    /// Whether the last attempt failed and the next one is not due, or there is none before something changes.
+    /// Whether the last attempt failed and the next one is not due; where the login is over, there is none before something
+    /// changes.
     pub fn waits(&self, now: Timestamp) -> bool {
-        self.status.failed_attempts > 0 && self.status.next_attempt_time.as_ref().is_none_or(|next| next.0 > now)
+        let over = last_fault(&self.status).is_some_and(FaultKind::ends_the_login);
+        let later = self.status.next_attempt_time.as_ref().map_or(over, |next| next.0 > now);
+        self.status.failed_attempts > 0 && later
     }
 
     /// Whether the spec has changed since status spoke of it.

@@ -121,6 +121,11 @@ impl FaultKind {
         )
     }
 
+    /// Whether the provider has ended the login, or whatever it was asked with.
+    pub const fn ends_the_login(self) -> bool {
+        matches!(self, Self::InvalidGrant | Self::RedeemedElsewhere)
+    }
+
     /// Whether the login itself is over or in question, and not one attempt to use it.
     pub const fn touches_the_login(self) -> bool {
         matches!(

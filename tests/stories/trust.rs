@@ -91,6 +91,8 @@ async fn the_operator_may_do_what_it_must_and_nothing_else() -> Result<()> {
         ("patch", "oauthaccounts.oauth-operator.dev#status", apps),
         ("create", "secrets", apps),
         ("delete", "secrets", apps),
+        ("get", "secrets", system),
+        ("update", "secrets", system),
         ("create", "leases.coordination.k8s.io", system),
         ("update", "leases.coordination.k8s.io/oauth-operator", system),
     ] {
@@ -103,7 +105,8 @@ async fn the_operator_may_do_what_it_must_and_nothing_else() -> Result<()> {
         ("deletecollection", "secrets", apps),
         ("get", "secrets", "kube-system"),
         ("get", "secrets", "default"),
-        ("get", "secrets", system),
+        ("patch", "secrets", system),
+        ("deletecollection", "secrets", system),
         ("create", "pods", apps),
         ("create", "serviceaccounts#token", apps),
         ("update", "leases.coordination.k8s.io/other", system),

@@ -298,6 +298,13 @@ fn a_namesake_adopts_a_login_by_its_seed_and_not_without() {
     assert!(stranger.secret.is_none(), "nothing that was another's is published");
     stranger.run_until(4000);
     assert_eq!(stranger.login.seen, ["guess"], "and its refresh token is not posted");
+
+    let mut seedless = rotating(json!({}));
+    (seedless.state, seedless.versions, seedless.now) = (world.state.clone(), world.versions, at(10));
+    seedless.account.metadata.uid = Some("another".into());
+    seedless.refresh_token = Err(fault(FaultKind::ReferenceMissing));
+    seedless.reconcile();
+    assert_eq!((seedless.login.seen.len(), seedless.secret.is_none()), (0, true), "without a seed there is no claim");
 }
 
 #[test]
@@ -384,6 +391,25 @@ fn in_doubt(patch: Value, fate: Fate) -> World {
     assert_eq!(world.ready(), yes("TokenPublished"), "the token published before stays");
     world.login.fate = Fate::Answered;
     world
+}
+
+#[test]
+fn status_tells_when_a_doubt_will_be_resolved() {
+    let world = in_doubt(json!({}), Fate::RequestLost);
+    assert_eq!(world.status.next_attempt_time.as_ref().map(|time| time.0), Some(at(3420)));
+}
+
+#[test]
+fn a_request_that_was_answered_before_the_process_ended_is_not_answered_twice() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    (world.account.metadata.annotations, world.now) = (Some(requested_at(60)), at(60));
+    world.crash = Some(Crash::After(8));
+    world.pass().unwrap_err();
+    assert_eq!(world.steps.last(), Some(&"keep"));
+    world.reconcile();
+    assert_eq!((world.login.seen.len(), world.token()), (2, "access-2"));
+    assert_eq!(world.status.last_handled_refresh_time.as_ref().map(|time| time.0), Some(at(60)), "and its echo is told");
 }
 
 #[test]
