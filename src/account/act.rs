@@ -2,16 +2,16 @@
 
 use super::memory::Memory;
 use super::{
-    AttemptOutcome, Contents, EndpointSource, Held, Next, Outcome, Record, Seen, Settlement, Template, TokenSecretView, inputs,
-    manifest, notices, patch, spend, view,
+    AttemptOutcome, Contents, EndpointSource, Held, Next, Outcome, Record, Restarted, Seen, Settlement, Template,
+    TokenSecretView, annotation, inputs, is_controlled, manifest, notices, patch, spend, view,
 };
-use crate::api::{OAuthAccountStatus, Trigger};
+use crate::api::{OAuthAccountStatus, RestartTarget, Trigger};
 use crate::oauth::{Fault, FaultKind, TokenRequest};
 use crate::world::gate::Permit;
 use crate::world::marks::{Mark, Marks};
 use crate::world::secrets::{Deleted, Written};
 use crate::world::token_endpoint::{NotAsked, Turn};
-use crate::world::{ApiError, World, clock, secrets, statuses, token_endpoint};
+use crate::world::{ApiError, World, clock, secrets, statuses, token_endpoint, workloads};
 use jiff::Timestamp;
 use kube::Resource;
 use kube_runtime::events::EventType;
@@ -75,7 +75,12 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
         Next::Journal { intent, reply, sent, finished } => Ok(spend::journal(&intent, reply, sent, finished, hands)),
         Next::Keep { state, over, settlement } => spend::keep(state, over.as_ref(), settlement, seen, hands).await,
         Next::Redeem { trigger, request, ca_bundle } => Ok(redeem(trigger, &request, ca_bundle.as_deref(), seen, hands).await),
-        Next::Publish { name, record, contents, over } => publish(&name, record, &contents, over.as_ref(), seen, hands).await,
+        Next::Publish { name, record, contents, over } => publish(&name, record, contents, over.as_ref(), seen, hands).await,
+        Next::Withhold(fault) => {
+            warn(seen, &fault, hands);
+            Ok(Outcome::PublishRefused { at: clock::now(), fault })
+        }
+        Next::Restart { targets, generation } => Ok(restart(&targets, generation, seen, hands).await),
         Next::Prune(stray) => {
             let version = Some(stray.resource_version.as_str());
             match secrets::delete(&world.cluster.objects, namespace, &stray.name, &stray.uid, version).await? {
@@ -192,7 +197,7 @@ fn warn(seen: &Seen, fault: &Fault, hands: &Hands<'_>) {
 async fn publish(
     name: &str,
     record: Record,
-    contents: &Contents,
+    contents: Contents,
     over: Option<&Held>,
     seen: &Seen,
     hands: &Hands<'_>,
@@ -201,29 +206,31 @@ async fn publish(
     let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
     let written = match over {
         Some(held) if held.unalterable => match secrets::delete(client, namespace, name, &held.uid, None).await {
-            Ok(Deleted::Gone) => secrets::create(client, &manifest(account, name, contents)).await,
+            Ok(Deleted::Gone) => secrets::create(client, &manifest(account, name, &contents)).await,
             Ok(Deleted::Changed) => Ok(Written::Conflict),
             Ok(Deleted::Refused(words)) => Ok(Written::Refused(words)),
             Err(error) => Err(error),
         },
         Some(held) => {
             let obsolete = match &seen.token_secret {
-                Some(TokenSecretView::Ours { contents: there, .. }) => Template::obsolete(there, contents),
+                Some(TokenSecretView::Ours { contents: there, .. }) => Template::obsolete(there, &contents),
                 _ => Template::default(),
             };
-            secrets::patch(client, namespace, name, &patch(account, name, contents, held, &obsolete)).await
+            secrets::patch(client, namespace, name, &patch(account, name, &contents, held, &obsolete)).await
         }
-        None => secrets::create(client, &manifest(account, name, contents)).await,
+        None => secrets::create(client, &manifest(account, name, &contents)).await,
     };
     let count = |result: &str| hands.world.metrics.secret_writes.with_label_values(&[result]).inc();
     match written {
         Ok(Written::Stored { uid, resource_version }) => {
             count("success");
             let owner = seen.uid().into();
-            let mark = Mark { owner, uid: uid.as_str().into(), resource_version: resource_version.as_str().into() };
+            let controlled = is_controlled(account);
+            let (id, version) = (uid.as_str().into(), resource_version.as_str().into());
+            let mark = Mark { owner, uid: id, resource_version: version, controlled };
             hands.marks.set((namespace.into(), name.into()), Some(mark));
             tracing::debug!(secret = name, generation = record.public.generation, "token published");
-            Ok(Outcome::Published { record, held: Held { uid, resource_version, unalterable: false, disowned: false } })
+            Ok(Outcome::Published { record, contents, held: Held { uid, resource_version, unalterable: false, disowned: false } })
         }
         Ok(Written::NamespaceGone) => {
             count("refused");
@@ -246,6 +253,27 @@ async fn publish(
             Err(error)
         }
     }
+}
+
+async fn restart(targets: &[RestartTarget], generation: i64, seen: &Seen, hands: &Hands<'_>) -> Outcome {
+    let metadata = &seen.account.metadata;
+    let (namespace, name) = (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+    let key = annotation(name);
+    let mut failures = vec![];
+    for target in targets {
+        let what = format!("{:?} {}", target.kind, target.name);
+        let value = format!("token {generation}");
+        match workloads::restart(&hands.world.cluster.objects, namespace, target, &key, &value).await {
+            Ok(()) => tracing::info!(workload = what, generation, "restarted, so that it reads the new token"),
+            Err(error) => failures.push(format!("{what}: {error}")),
+        }
+    }
+    let failure = (!failures.is_empty()).then(|| {
+        let text = format!("Not restarted with the new token: {}.", failures.join("; "));
+        tracing::warn!("{text}");
+        text.chars().take(1024).collect()
+    });
+    Outcome::Restarted(Restarted { at: clock::now(), generation, failure })
 }
 
 pub async fn say(status: OAuthAccountStatus, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiError> {

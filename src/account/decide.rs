@@ -1,10 +1,10 @@
 //! What to do next, as a function of what was seen and of `now`.
 
 use super::{
-    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, refresh, report,
+    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, refresh, report, restart,
     token_secret_name,
 };
-use crate::api::{OAuthAccountStatus, Probe, Trigger};
+use crate::api::{OAuthAccountStatus, Probe, RestartTarget, Trigger};
 use crate::oauth::{Fault, GrantRequest, Reply, Sensitive, TokenRequest};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
@@ -126,6 +126,15 @@ pub enum Next {
         /// What it replaces.
         over: Option<Held>,
     },
+    /// Count a token that cannot be published as the spec wants it.
+    Withhold(Fault),
+    /// Restart workloads, so that they read the token of this generation.
+    Restart {
+        /// Which.
+        targets: Vec<RestartTarget>,
+        /// The token's.
+        generation: i64,
+    },
     /// Delete a Secret of ours under an old name.
     Prune(Stray),
     /// Write status.
@@ -162,8 +171,12 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
     if let Some(step) = attempt(seen, plan, view, now) {
         return step;
     }
-    match seen.strays.first() {
-        Some(stray) if seen.record().is_some() => Next::Prune(stray.clone()),
+    match (seen.strays.first(), seen.record()) {
+        (Some(stray), Some(_)) => Next::Prune(stray.clone()),
+        // First it is said which token the workloads are to have.
+        (None, Some(record)) if restart_is_due(seen, plan, now) && seen.attempt.is_none() => {
+            Next::Restart { targets: plan.restart_targets.clone(), generation: record.public.generation }
+        }
         _ => say_or_rest(seen, now),
     }
 }
@@ -173,6 +186,10 @@ enum Quiet {
     Yes,
     AskReferences,
     No,
+}
+
+fn restart_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
+    seen.restarted.is_none() && restart::due(seen, plan).is_some_and(|due| due <= now)
 }
 
 /// Whether the watch shows the token Secret as it was published.
@@ -187,6 +204,7 @@ fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
         || !in_place(seen)
         || !seen.strays.is_empty()
         || (seen.requested().is_some() && !plan.suspended)
+        || restart_is_due(seen, plan, now)
         || report::conflicted(status)
     {
         return Quiet::No;
@@ -227,7 +245,10 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     if seen.write_refused(now) {
         return None;
     }
-    let wanted = record.contents(&seen.account);
+    let wanted = match record.published(&seen.account, &plan.extra) {
+        Ok(wanted) => wanted,
+        Err(fault) => return Some(Next::Withhold(fault)),
+    };
     if contents.is_some_and(|contents| wanted.stands_in(contents)) {
         return None;
     }
@@ -315,6 +336,7 @@ fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
         status.retry_after_time.as_ref().map(|until| until.0),
         paused,
         seen.plan.as_ref().ok().and_then(|plan| refresh::waits_until(seen, plan, now)),
+        seen.plan.as_ref().ok().and_then(|plan| restart::due(seen, plan)),
     ];
     let next = moments.into_iter().flatten().filter(|moment| *moment > now).min();
     // A token that was due when it came: the next pass asks again, and not at once.

@@ -46,6 +46,10 @@ pub fn notices(old: &OAuthAccountStatus, new: &OAuthAccountStatus) -> Vec<Notice
     if let Some(lost) = lost.filter(|now| find(old, ConditionType::Ready).is_some_and(|before| before.reason != now.reason)) {
         all.push(warning(lost));
     }
+    let unrestarted = |status: &OAuthAccountStatus| status.restart.as_ref().and_then(|restart| restart.message.clone());
+    if let Some(note) = unrestarted(new).filter(|note| unrestarted(old).as_ref() != Some(note)) {
+        all.push(Notice { warning: true, reason: Reason::RestartFailed.as_str().to_owned(), note });
+    }
     let ignored = |status| find(status, ConditionType::Ready).is_some_and(|ready| ready.message.contains(" is ignored: "));
     if let Some(ready) = ready.filter(|_| ignored(new) && !ignored(old)) {
         all.push(Notice { warning: true, reason: Reason::Configuration.as_str().to_owned(), note: ready.message.clone() });

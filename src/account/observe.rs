@@ -40,6 +40,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
         gone: memory.is_gone(uid),
         unpublished: memory.take(uid),
         publish_refused: false,
+        restarted: None,
         account,
     }
 }

@@ -1,10 +1,11 @@
 //! The spec as the operator understands it: parsed once, refused with a sentence where this version lacks the effect.
 
+use super::publication::Extra;
 use super::schedule::Schedule;
 use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use crate::api::{
-    AuthMethod, CABundleKind, CABundleReference, CreationPolicy, DeletionPolicy, KeyReference, OAuthAccount, Probe,
-    ProviderOverrides, Reason, RevocationPolicy, RotationMode, RotationOverrides, SecretType, StatePolicy, UnknownOutcome,
+    AuthMethod, CABundleKind, CABundleReference, KeyReference, OAuthAccount, Probe, ProviderOverrides, Reason, RestartTarget,
+    RevocationPolicy, RotationMode, RotationOverrides, StatePolicy, UnknownOutcome,
 };
 use crate::oauth::{ClientAuthentication, GrantRequest, Sensitive, TokenRequest, hex};
 use jiff::{SignedDuration, Timestamp};
@@ -127,6 +128,12 @@ pub struct Plan {
     pub schedule: Schedule,
     /// Name of the Secret to publish in.
     pub token_secret_name: String,
+    /// Further keys of it.
+    pub extra: Extra,
+    /// Workloads to restart when the token changes.
+    pub restart_targets: Vec<RestartTarget>,
+    /// Least time between two restarts.
+    pub restart_interval: SignedDuration,
     /// Whether token requests pause.
     pub suspended: bool,
     /// When a person last asked for a new token.
@@ -226,6 +233,7 @@ impl Plan {
             ));
         }
         let (requested, ignored) = requested(account);
+        let extra = Extra::of(account)?;
         Ok(Self {
             endpoint,
             ca_bundle: spec.provider.ca_bundle_ref.clone(),
@@ -242,6 +250,9 @@ impl Plan {
             resources: spec.resources.clone(),
             schedule: Schedule::of(spec.refresh.clone(), overrides),
             token_secret_name,
+            extra,
+            restart_targets: spec.restart_targets.clone(),
+            restart_interval: SignedDuration::from_secs(spec.restart_interval_seconds.unwrap_or(3600).into()),
             suspended: spec.suspend,
             requested,
             ignored,
@@ -342,7 +353,6 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
     let custom = provider.custom.as_ref();
     let client = spec.client.as_ref();
     let method = client.and_then(|client| client.auth_method);
-    let secret = &spec.token_secret;
     [
         (provider.preset.is_some(), "spec.provider.preset"),
         (!provider.parameters.is_empty(), "spec.provider.parameters"),
@@ -363,13 +373,7 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
         (spec.par.is_some(), "spec.par"),
         (spec.dpop.is_some(), "spec.dpop"),
         (spec.health_check.is_some(), "spec.healthCheck"),
-        (secret.type_ != SecretType::Opaque, "spec.tokenSecret.type other than Opaque"),
-        (!secret.data.is_empty(), "spec.tokenSecret.data"),
-        (secret.creation_policy != CreationPolicy::Owner, "spec.tokenSecret.creationPolicy other than Owner"),
-        (secret.deletion_policy != DeletionPolicy::Delete, "spec.tokenSecret.deletionPolicy other than Delete"),
         (spec.revocation_policy != RevocationPolicy::Never, "spec.revocationPolicy other than Never"),
-        (!spec.restart_targets.is_empty(), "spec.restartTargets"),
-        (spec.restart_interval_seconds.is_some(), "spec.restartIntervalSeconds"),
     ]
     .into_iter()
     .find_map(|(set, field)| set.then_some(field))

@@ -2,8 +2,9 @@
 //! nothing the Secret itself is the record.
 
 use super::Plan;
-use crate::api::{ExpirySource, OAuthAccount, TokenStatus, vocabulary as v};
-use crate::oauth::{Sensitive, Token, exposed};
+use crate::api::{CreationPolicy, ExpirySource, OAuthAccount, TokenStatus, vocabulary as v};
+use crate::expression::{self, Field, Variables};
+use crate::oauth::{Fault, FaultKind, Sensitive, Token, exposed};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
@@ -37,12 +38,19 @@ pub struct Template {
     pub labels: BTreeSet<String>,
     /// Names of annotations.
     pub annotations: BTreeSet<String>,
+    /// Names of keys.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub data: BTreeSet<String>,
 }
 
 impl Template {
     fn of(account: &OAuthAccount) -> Self {
         let secret = &account.spec.token_secret;
-        Self { labels: secret.labels.keys().cloned().collect(), annotations: secret.annotations.keys().cloned().collect() }
+        Self {
+            labels: secret.labels.keys().cloned().collect(),
+            annotations: secret.annotations.keys().cloned().collect(),
+            data: secret.data.keys().cloned().collect(),
+        }
     }
 
     fn to_text(&self) -> String {
@@ -56,6 +64,7 @@ impl Template {
         for names in [&mut template.labels, &mut template.annotations] {
             names.retain(|name| !name.starts_with(v::GROUP) && !name.starts_with("app.kubernetes.io/"));
         }
+        template.data.retain(|name| !v::OWN_KEYS.contains(&name.as_str()));
         template
     }
 
@@ -64,8 +73,69 @@ impl Template {
         let mut template = Self::in_contents(there);
         template.labels.retain(|name| !wanted.labels.contains_key(name));
         template.annotations.retain(|name| !wanted.annotations.contains_key(name));
+        template.data.retain(|name| !wanted.data.contains_key(name));
         template
     }
+}
+
+/// Keys of the token Secret that the user's templates make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extra(BTreeMap<String, expression::Template>);
+
+impl Extra {
+    /// Understands the templates, and tries them with a token that is none: what cannot be made of any token is said before
+    /// one is asked for.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn of(account: &OAuthAccount) -> Result<Self, String> {
+        let at = |key: &str, why: String| format!("spec.tokenSecret.data[{key}] cannot be used: {why}.");
+        let parse = |(key, text): (&String, &String)| match expression::Template::parse(text) {
+            Ok(template) => Ok((key.clone(), template)),
+            Err(error) => Err(at(key, error.to_string())),
+        };
+        let extra = Self(account.spec.token_secret.data.iter().map(parse).collect::<Result<_, _>>()?);
+        let scopes = if account.spec.scopes.is_empty() { vec!["scope".to_owned()] } else { account.spec.scopes.clone() };
+        let trial = variables(account, "token", "Bearer", "2026-01-01T00:00:00Z", &scopes, 1);
+        match extra.render(&trial) {
+            Ok(_) => Ok(extra),
+            Err((key, why)) => Err(at(&key, why)),
+        }
+    }
+
+    fn render(&self, variables: &Variables) -> Result<BTreeMap<String, Sensitive>, (String, String)> {
+        let one = |(key, template): (&String, &expression::Template)| match template.render(variables) {
+            Ok(text) => Ok((key.clone(), Sensitive::new(text))),
+            Err(error) => Err((key.clone(), error.to_string())),
+        };
+        self.0.iter().map(one).collect()
+    }
+}
+
+/// What templates may refer to: what may be said of the token, the token, and the account; no refresh token, no secret.
+fn variables(
+    account: &OAuthAccount,
+    access_token: &str,
+    token_type: &str,
+    expires_at: &str,
+    scopes: &[String],
+    generation: i64,
+) -> Variables {
+    let text = |text: &str| Field::Text(text.to_owned());
+    let token = vec![
+        ("accessToken", text(access_token)),
+        ("tokenType", text(token_type)),
+        ("expiresAt", text(expires_at)),
+        ("scope", Field::Text(scopes.join(" "))),
+        ("scopes", Field::List(scopes.to_vec())),
+        ("generation", Field::Number(generation)),
+    ];
+    let metadata = &account.metadata;
+    let account = vec![
+        ("name", text(metadata.name.as_deref().unwrap_or_default())),
+        ("namespace", text(metadata.namespace.as_deref().unwrap_or_default())),
+    ];
+    Variables::default().with("token", token).with("account", account)
 }
 
 /// A token with what is known of it.
@@ -103,7 +173,25 @@ impl Record {
         self.request_digest == plan.request_digest() && self.public.expiration_time.0 > now
     }
 
-    /// What the token Secret must hold.
+    /// What the token Secret must hold, with the keys that the user's templates make.
+    ///
+    /// # Errors
+    /// [`FaultKind::TemplateFailed`], naming the key.
+    pub fn published(&self, account: &OAuthAccount, extra: &Extra) -> Result<Contents, Fault> {
+        let mut contents = self.contents(account);
+        let public = &self.public;
+        let expires_at = public.expiration_time.0.to_string();
+        let (token, type_) = (self.access_token.expose(), &public.token_type);
+        let variables = variables(account, token, type_, &expires_at, &public.scopes, public.generation);
+        let rendered = extra.render(&variables).map_err(|(key, why)| {
+            let message = format!("The token cannot be published: spec.tokenSecret.data[{key}] cannot be made of it: {why}.");
+            Fault::new(FaultKind::TemplateFailed, message)
+        })?;
+        contents.data.extend(rendered);
+        Ok(contents)
+    }
+
+    /// What the token Secret must hold of ours.
     pub fn contents(&self, account: &OAuthAccount) -> Contents {
         let text = |value: &str| Sensitive::new(value);
         let mut data = BTreeMap::from([
@@ -115,9 +203,12 @@ impl Record {
         ]);
         data.insert(v::ALLOWED_HOSTS_KEY.to_owned(), text(&account.spec.allowed_hosts.join("\n")));
         let mut labels = account.spec.token_secret.labels.clone();
-        labels.insert(v::NAME_LABEL.into(), v::MANAGER.into());
-        labels.insert(v::MANAGED_BY_LABEL.into(), v::MANAGER.into());
-        labels.insert(v::COMPONENT_LABEL.into(), v::TOKEN_COMPONENT.into());
+        // A Secret that is somebody else's is not called ours: their tools go by these.
+        if account.spec.token_secret.creation_policy != CreationPolicy::Merge {
+            labels.insert(v::NAME_LABEL.into(), v::MANAGER.into());
+            labels.insert(v::MANAGED_BY_LABEL.into(), v::MANAGER.into());
+            labels.insert(v::COMPONENT_LABEL.into(), v::TOKEN_COMPONENT.into());
+        }
         labels.insert(v::ACCOUNT_UID_LABEL.into(), account.metadata.uid.clone().unwrap_or_default());
         let mut annotations = account.spec.token_secret.annotations.clone();
         annotations.insert(v::ACCOUNT_ANNOTATION.into(), account.metadata.name.clone().unwrap_or_default());

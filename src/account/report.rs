@@ -2,8 +2,10 @@
 
 use super::backoff::next_attempt;
 use super::plan::token_secret_name;
-use super::{Plan, Refusal, Seen, TokenSecretView, refresh};
-use crate::api::{Attempt, AttemptResult, ConditionType, LoginStatus, OAuthAccountStatus, Reason, TokenStatus, Trigger};
+use super::{Plan, Refusal, Seen, TokenSecretView, refresh, restart};
+use crate::api::{
+    Attempt, AttemptResult, ConditionType, CreationPolicy, LoginStatus, OAuthAccountStatus, Reason, TokenStatus, Trigger,
+};
 use crate::oauth::{Fault, FaultKind};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -50,6 +52,10 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
     if let Some(answered) = seen.answered().filter(|answered| Some(*answered) == requested) {
         status.last_handled_refresh_time = Some(Time(answered));
     }
+    status.restart = match &seen.plan {
+        Ok(plan) => restart::told(seen, plan),
+        Err(_) => old.restart.clone(),
+    };
     count(&mut status, seen, now);
     let failure = failure(&status, seen);
     status.conditions = conditions(&status, seen, failure.as_ref(), now);
@@ -257,10 +263,10 @@ fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, no
     let secret = status.token_secret_name.as_deref().unwrap_or_default();
     if let Some(TokenSecretView::Foreign(why)) = &seen.token_secret {
         let kept = seen.strays.first().map(|stray| format!(" The token published before stands in Secret {}.", stray.name));
-        let message = format!(
-            "Secret {secret} {why}; choose another name in spec.tokenSecret.name, or remove that Secret if nobody needs it.{}",
-            kept.unwrap_or_default()
-        );
+        let merged = seen.account.spec.token_secret.creation_policy == CreationPolicy::Merge;
+        let advice = "; choose another name in spec.tokenSecret.name, or remove that Secret if nobody needs it";
+        let advice = if merged { "" } else { advice };
+        let message = format!("Secret {secret} {why}{advice}.{}", kept.unwrap_or_default());
         return told("False", Reason::SecretConflict, message);
     }
     let refusal = seen.plan.as_ref().err();

@@ -1,8 +1,9 @@
 //! Between our contents and a Kubernetes Secret; pure.
 
 use super::{Contents, Held, Record, Template, TokenSecretView};
+use crate::api::vocabulary as v;
 use crate::api::vocabulary::{ACCESS_TOKEN_KEY, ACCOUNT_UID_LABEL, GROUP};
-use crate::api::{OAuthAccount, TokenStatus};
+use crate::api::{CreationPolicy, DeletionPolicy, OAuthAccount, SecretType, TokenStatus};
 use crate::oauth::Sensitive;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -12,25 +13,89 @@ use serde_json::{Value, json};
 
 /// What a Secret of the name we publish in is to this account.
 pub fn view(secret: Option<Secret>, account: &OAuthAccount, reported: Option<&TokenStatus>) -> TokenSecretView {
+    if account.spec.token_secret.creation_policy == CreationPolicy::Merge {
+        return merge_target(secret, account, reported);
+    }
     let Some(secret) = secret else { return TokenSecretView::Absent };
     let uid = account.metadata.uid.as_deref().unwrap_or_default();
     if let Some(why) = departing(&secret.metadata, account) {
         return TokenSecretView::Departing(why);
     }
     let why = foreign(&secret.metadata, uid);
-    let disowned = why.is_some() && was_ours(&secret, uid, reported);
-    if let Some(why) = why.filter(|_| !disowned) {
-        return TokenSecretView::Foreign(why);
+    let kept = !is_controlled(account) && is_kept_for(&secret.metadata, account);
+    let ours = why.is_none() || kept || was_ours(&secret, uid, reported);
+    if let Some(why) = why.as_ref().filter(|_| !ours) {
+        return TokenSecretView::Foreign(why.clone());
     }
+    let disowned = why.is_none() != is_controlled(account);
     let held = Held {
         uid: secret.metadata.uid.clone().unwrap_or_default(),
         resource_version: secret.metadata.resource_version.clone().unwrap_or_default(),
-        unalterable: secret.type_.as_deref() != Some("Opaque") || secret.immutable == Some(true),
+        unalterable: secret.type_.as_deref() != Some(type_name(account)) || secret.immutable == Some(true),
         disowned,
     };
     let contents = contents(secret);
     let record = if held.unalterable { None } else { Record::read(&contents, reported) };
     TokenSecretView::Ours { held, contents, record }
+}
+
+/// Somebody else's Secret, into which our keys are merged where it permits that itself.
+fn merge_target(secret: Option<Secret>, account: &OAuthAccount, reported: Option<&TokenStatus>) -> TokenSecretView {
+    let name = account.metadata.name.as_deref().unwrap_or_default();
+    let foreign = |why: &str| TokenSecretView::Foreign(why.to_owned());
+    let Some(secret) = secret else { return foreign("does not exist, and creationPolicy Merge makes none") };
+    let metadata = &secret.metadata;
+    let permitted = metadata.annotations.as_ref().and_then(|all| all.get(v::MERGE_FROM_ANNOTATION));
+    if metadata.deletion_timestamp.is_some() {
+        return TokenSecretView::Departing("is being deleted".to_owned());
+    }
+    let owners = metadata.owner_references.iter().flatten();
+    if let Some(owner) = owners.into_iter().find(|owner| owner.kind == "OAuthAccount" && owner.api_version.starts_with(GROUP)) {
+        return foreign(&format!("is published by the OAuthAccount {}", owner.name));
+    }
+    if permitted.map(String::as_str) != Some(name) {
+        return foreign(&format!(
+            "does not permit this account to merge its keys into it; whoever owns it can permit that by the annotation {}: {name}",
+            v::MERGE_FROM_ANNOTATION
+        ));
+    }
+    if secret.immutable == Some(true) {
+        return foreign("is immutable");
+    }
+    let held = Held {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        unalterable: false,
+        disowned: false,
+    };
+    let contents = contents(secret);
+    let record = Record::read(&contents, reported);
+    TokenSecretView::Ours { held, contents, record }
+}
+
+/// Whether the account owns its Secret, so that it goes when the account goes.
+pub fn is_controlled(account: &OAuthAccount) -> bool {
+    let secret = &account.spec.token_secret;
+    secret.creation_policy == CreationPolicy::Owner && secret.deletion_policy == DeletionPolicy::Delete
+}
+
+/// A Secret without any controller that an account of this name was to leave behind: the next one of this name, with the
+/// same policies, takes it up again.
+fn is_kept_for(metadata: &ObjectMeta, account: &OAuthAccount) -> bool {
+    let controlled = metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    let made_here = label(v::MANAGED_BY_LABEL) == Some(v::MANAGER) && label(v::COMPONENT_LABEL) == Some(v::TOKEN_COMPONENT);
+    let named = metadata.annotations.as_ref().and_then(|all| all.get(v::ACCOUNT_ANNOTATION));
+    !controlled && made_here && named == account.metadata.name.as_ref()
+}
+
+/// Type of the Secret as Kubernetes calls it.
+fn type_name(account: &OAuthAccount) -> &'static str {
+    match account.spec.token_secret.type_ {
+        SecretType::Opaque => "Opaque",
+        SecretType::DockerConfigJSON => "kubernetes.io/dockerconfigjson",
+        SecretType::BasicAuth => "kubernetes.io/basic-auth",
+    }
 }
 
 /// Why a Secret is about to go: it is being deleted, or an account of this name that is no more had made it.
@@ -84,7 +149,7 @@ fn contents(secret: Secret) -> Contents {
     }
 }
 
-/// The Secret to make: owned by the account, so that it goes when the account goes.
+/// The Secret to make: owned by the account, so that it goes when the account goes, unless it is to stay.
 pub fn manifest(account: &OAuthAccount, name: &str, contents: &Contents) -> Secret {
     let owner = OwnerReference {
         api_version: OAuthAccount::api_version(&()).into_owned(),
@@ -101,10 +166,10 @@ pub fn manifest(account: &OAuthAccount, name: &str, contents: &Contents) -> Secr
             namespace: account.metadata.namespace.clone(),
             labels: Some(contents.labels.clone()),
             annotations: Some(contents.annotations.clone()),
-            owner_references: Some(vec![owner]),
+            owner_references: is_controlled(account).then(|| vec![owner]),
             ..ObjectMeta::default()
         },
-        type_: Some("Opaque".to_owned()),
+        type_: Some(type_name(account).to_owned()),
         data: Some(contents.data.iter().map(bytes).collect()),
         ..Secret::default()
     }
@@ -116,6 +181,16 @@ pub fn patch(account: &OAuthAccount, name: &str, contents: &Contents, held: &Hel
     let mut patch = json!(manifest(account, name, contents));
     patch["metadata"]["uid"] = json!(held.uid);
     patch["metadata"]["resourceVersion"] = json!(held.resource_version);
+    let merged = account.spec.token_secret.creation_policy == CreationPolicy::Merge;
+    if let Some(fields) = patch.as_object_mut().filter(|_| merged) {
+        fields.remove("type");
+    }
+    if held.disowned && !is_controlled(account) {
+        patch["metadata"]["ownerReferences"] = Value::Null;
+    }
+    for key in &obsolete.data {
+        patch["data"][key] = Value::Null;
+    }
     for (field, names) in [("labels", &obsolete.labels), ("annotations", &obsolete.annotations)] {
         for name in names {
             patch["metadata"][field][name] = Value::Null;
@@ -221,6 +296,110 @@ mod tests {
         secret.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(crate::account::seen::tests::at(0)));
         assert!(matches!(view(Some(secret), &account(&json!({})), None), TokenSecretView::Departing(_)));
+    }
+
+    fn of(policy: &Value) -> OAuthAccount {
+        account(&json!({"tokenSecret": policy}))
+    }
+
+    fn made_by(account: &OAuthAccount) -> Secret {
+        manifest(account, "demo-token", &record(1, 3600).contents(account))
+    }
+
+    #[test]
+    fn what_is_to_stay_has_no_owner_and_is_taken_up_again_by_a_namesake() {
+        for policy in [json!({"creationPolicy": "Orphan"}), json!({"deletionPolicy": "Retain"})] {
+            let left = made_by(&of(&policy));
+            assert_eq!(left.metadata.owner_references, None);
+            let mut heir = of(&policy);
+            heir.metadata.uid = Some("another".into());
+            let seen = view(Some(left.clone()), &heir, None);
+            assert!(
+                matches!(seen, TokenSecretView::Ours { held: Held { disowned: false, .. }, record: Some(_), .. }),
+                "{seen:?}"
+            );
+            heir.metadata.name = Some("other".into());
+            assert!(matches!(view(Some(left.clone()), &heir, None), TokenSecretView::Foreign(_)), "of another name");
+            assert!(matches!(view(Some(left), &of(&json!({})), None), TokenSecretView::Foreign(_)), "by a policy that owns");
+        }
+    }
+
+    #[test]
+    fn a_changed_policy_gives_or_takes_the_owner() {
+        let (owning, keeping) = (of(&json!({})), of(&json!({"deletionPolicy": "Retain"})));
+        let public = record(1, 3600).public;
+        let TokenSecretView::Ours { held, contents, .. } = view(Some(made_by(&owning)), &keeping, Some(&public)) else {
+            panic!("ours")
+        };
+        assert!(held.disowned);
+        let patched = patch(&keeping, "demo-token", &contents, &held, &Template::default());
+        assert_eq!(patched["metadata"]["ownerReferences"], Value::Null);
+        assert!(patched["metadata"].as_object().unwrap().contains_key("ownerReferences"));
+        let TokenSecretView::Ours { held, contents, .. } = view(Some(made_by(&keeping)), &owning, Some(&public)) else {
+            panic!("known by its token")
+        };
+        let patched = patch(&owning, "demo-token", &contents, &held, &Template::default());
+        assert_eq!(patched["metadata"]["ownerReferences"][0]["uid"], json!("7d0c"));
+    }
+
+    #[test]
+    fn keys_are_merged_where_the_target_permits_it_and_nowhere_else() {
+        let merging = of(&json!({"creationPolicy": "Merge"}));
+        let target = |annotations: Value, rest: Value| -> Secret {
+            let mut secret =
+                json!({"metadata": {"uid": "s", "resourceVersion": "7", "annotations": annotations}, "data": {"own": "eA=="}});
+            secret.as_object_mut().unwrap().extend(rest.as_object().cloned().unwrap());
+            serde_json::from_value(secret).unwrap()
+        };
+        let permit = || json!({"oauth-operator.dev/merge-from": "demo"});
+        let TokenSecretView::Ours { held, contents, record: None } = view(Some(target(permit(), json!({}))), &merging, None)
+        else {
+            panic!("permitted")
+        };
+        let wanted = record(1, 3600).contents(&merging);
+        let patched = patch(&merging, "app", &wanted, &held, &Template::obsolete(&contents, &wanted));
+        assert!(patched.get("type").is_none() && patched["metadata"].get("ownerReferences").is_none(), "{patched}");
+        assert!(patched["data"].get("own").is_none() && patched["data"].get("access_token").is_some());
+        assert!(!patched["metadata"]["labels"].as_object().unwrap().keys().any(|key| key.starts_with("app.kubernetes.io/")));
+        for (secret, words) in [
+            (None, "does not exist"),
+            (Some(target(json!({}), json!({}))), "does not permit this account"),
+            (Some(target(json!({"oauth-operator.dev/merge-from": "other"}), json!({}))), "does not permit this account"),
+            (Some(target(permit(), json!({"immutable": true}))), "is immutable"),
+            (
+                Some(Secret {
+                    metadata: ObjectMeta {
+                        annotations: target(permit(), json!({})).metadata.annotations,
+                        ..made_by(&of(&json!({}))).metadata
+                    },
+                    ..Secret::default()
+                }),
+                "is published by the OAuthAccount demo",
+            ),
+        ] {
+            match view(secret, &merging, None) {
+                TokenSecretView::Foreign(why) => assert!(why.contains(words), "{why}"),
+                other => panic!("{words}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn another_type_is_made_anew_and_a_key_that_is_not_asked_for_goes() {
+        let docker = of(&json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "{}"}}));
+        assert_eq!(made_by(&docker).type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
+        let seen = view(Some(made_by(&of(&json!({})))), &docker, None);
+        assert!(matches!(seen, TokenSecretView::Ours { held: Held { unalterable: true, .. }, record: None, .. }), "{seen:?}");
+        let (before, after) = (of(&json!({"data": {"header": "x", "kept": "y"}})), of(&json!({"data": {"kept": "y"}})));
+        let published = |account: &OAuthAccount| {
+            let extra = crate::account::Extra::of(account).unwrap();
+            record(1, 3600).published(account, &extra).unwrap()
+        };
+        let (there, wanted) = (published(&before), published(&after));
+        let held = Held { uid: "s".into(), resource_version: "7".into(), unalterable: false, disowned: false };
+        let patched = patch(&after, "demo-token", &wanted, &held, &Template::obsolete(&there, &wanted));
+        assert_eq!((patched["data"].get("header"), &patched["data"]["kept"]), (Some(&Value::Null), &json!("eQ==")));
+        assert!(patched["data"]["access_token"].is_string());
     }
 
     #[test]

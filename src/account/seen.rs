@@ -3,7 +3,7 @@
 use super::refresh::{Instance, Liveness, LoginSeen, Redemption, Settlement};
 use super::schedule::renewal;
 use super::state_secret::{StateView, Version};
-use super::{Contents, Inputs, Plan, Record, Refusal};
+use super::{Contents, Inputs, Plan, Record, Refusal, Restarted};
 use crate::api::{Attempt, AttemptResult, OAuthAccount, OAuthAccountStatus, TokenStatus, Trigger};
 use crate::oauth::{Ending, Fault, FaultKind, Token, judge};
 use jiff::{SignedDuration, Timestamp};
@@ -27,7 +27,7 @@ pub struct Held {
     pub resource_version: String,
     /// Its type or immutability stand in the way of a change: it is deleted and made anew.
     pub unalterable: bool,
-    /// Somebody took our ownerReference from it: it is put back.
+    /// Its ownerReference is not as the policies want it: somebody took it away, or they changed.
     pub disowned: bool,
 }
 
@@ -114,6 +114,8 @@ pub struct Seen {
     pub unpublished: Option<Record>,
     /// The API server refused to have the Secret written in this turn.
     pub publish_refused: bool,
+    /// The restart of this pass.
+    pub restarted: Option<Restarted>,
 }
 
 /// What came of a step.
@@ -181,6 +183,8 @@ pub enum Outcome {
     Published {
         /// What it records.
         record: Record,
+        /// What it holds.
+        contents: Contents,
         /// Which one it is now.
         held: Held,
     },
@@ -193,6 +197,8 @@ pub enum Outcome {
         /// Why.
         fault: Fault,
     },
+    /// Workloads were restarted, or not.
+    Restarted(Restarted),
     /// A Secret under an old name is gone.
     Pruned(Stray),
     /// Status was written.
@@ -257,9 +263,8 @@ impl Seen {
                 let issued = fault.is_none();
                 self.attempt = Some(AttemptOutcome { trigger, started: sent, finished, fault, issued });
             }
-            Outcome::Published { record, held } => {
+            Outcome::Published { record, contents, held } => {
                 self.mark = Some(SecretMark { resource_version: held.resource_version.clone() });
-                let contents = record.contents(&self.account);
                 self.token_secret = Some(TokenSecretView::Ours { held, contents, record: Some(record) });
                 self.unpublished = None;
             }
@@ -272,6 +277,7 @@ impl Seen {
                 self.attempt = Some(AttemptOutcome { trigger, started, finished: at, fault: Some(fault), issued });
                 self.publish_refused = true;
             }
+            Outcome::Restarted(restarted) => self.restarted = Some(restarted),
             Outcome::Pruned(gone) => self.strays.retain(|stray| *stray != gone),
             Outcome::Said(status) => {
                 self.status = status;
@@ -381,7 +387,8 @@ impl Seen {
     /// Whether the API server refused our last write of the Secret, and nothing has changed since.
     pub fn write_refused(&self, now: Timestamp) -> bool {
         let last = last_fault(&self.status);
-        self.attempt.is_none() && self.waits(now) && !self.is_edited() && last == Some(FaultKind::ApiRefused)
+        let refused = matches!(last, Some(FaultKind::ApiRefused | FaultKind::TemplateFailed));
+        self.attempt.is_none() && self.waits(now) && !self.is_edited() && refused
     }
 
     /// Whether the last attempt has put the login itself in question: then the state of the token excuses nothing.
@@ -521,6 +528,7 @@ pub mod tests {
             gone: false,
             unpublished: None,
             publish_refused: false,
+            restarted: None,
         }
     }
 }

@@ -30,5 +30,7 @@ pub use provider::{
     ResponseOverrides, RotationMode, RotationOverrides, UnknownOutcome,
 };
 pub use reference::{CABundleKind, CABundleReference, KeyReference};
-pub use status::{Attempt, AttemptResult, Authorization, ExpirySource, LoginStatus, OAuthAccountStatus, TokenStatus, Trigger};
+pub use status::{
+    Attempt, AttemptResult, Authorization, ExpirySource, LoginStatus, OAuthAccountStatus, RestartStatus, TokenStatus, Trigger,
+};
 pub use token_secret::{CreationPolicy, DeletionPolicy, SecretType, TokenSecret};

@@ -49,6 +49,22 @@ pub struct TokenStatus {
     pub earliest_refresh_time: Option<Time>,
 }
 
+/// Restarts of `spec.restartTargets`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartStatus {
+    /// Generation of the token that the workloads were last restarted for, or began with.
+    #[schemars(range(min = 0, max = 9007199254740991i64))]
+    pub generation: i64,
+    /// When that was last tried; absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_time: Option<Time>,
+    /// Why a workload was not restarted then. It is tried again after `spec.restartIntervalSeconds`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
 /// The login behind the token, without its refresh token: what tells an old record of it from the newest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -196,6 +212,9 @@ pub struct OAuthAccountStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub token_secret_resource_version: Option<String>,
+    /// Restarts of the workloads in `spec.restartTargets`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartStatus>,
     /// The last five attempts, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]

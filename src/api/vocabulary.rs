@@ -42,9 +42,15 @@ pub const REFRESH_HINTS_ANNOTATION: &str = "oauth-operator.dev/refresh-hints";
 /// spec obtains another token.
 pub const REQUEST_DIGEST_ANNOTATION: &str = "oauth-operator.dev/request-digest";
 
-/// Annotation on a token Secret: names of the labels and annotations that `spec.tokenSecret` asked for, as JSON, so that
+/// Annotation on a token Secret: names of the labels, annotations and keys that `spec.tokenSecret` asked for, as JSON, so that
 /// one taken out of it goes from the Secret too.
 pub const TEMPLATE_ANNOTATION: &str = "oauth-operator.dev/template";
+
+/// Prefix of the annotation on the Pods of a workload that is restarted when a token changes; the account's name follows.
+pub const RESTART_ANNOTATION_PREFIX: &str = "restart.oauth-operator.dev/";
+
+/// Annotation on a Secret of the user's: name of the account that may merge its keys into it.
+pub const MERGE_FROM_ANNOTATION: &str = "oauth-operator.dev/merge-from";
 
 /// Annotation on an account: a moment, RFC 3339, at which a person asked for a new token. Echoed in
 /// `status.lastHandledRefreshTime` when it was tried.
@@ -65,3 +71,5 @@ pub const SCOPE_KEY: &str = "scope";
 pub const GENERATION_KEY: &str = "generation";
 /// Key of a token Secret: hosts this token may be sent to, one per line; empty where the account names none.
 pub const ALLOWED_HOSTS_KEY: &str = "allowed_hosts";
+/// The keys of a token Secret that the operator writes itself.
+pub const OWN_KEYS: [&str; 6] = [ACCESS_TOKEN_KEY, TOKEN_TYPE_KEY, EXPIRES_AT_KEY, SCOPE_KEY, GENERATION_KEY, ALLOWED_HOSTS_KEY];

@@ -18,6 +18,8 @@ fn main() -> ExitCode {
     }
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Of which only what is used is taken: expressions of users are evaluated on them.
+        .thread_stack_size(8 << 20)
         .build()
         .map_err(Into::into)
         .and_then(|runtime| runtime.block_on(run(settings)));

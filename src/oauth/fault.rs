@@ -43,6 +43,8 @@ pub enum FaultKind {
     ReferenceInvalid,
     /// The API server does not let the operator read or write what it must.
     ApiRefused,
+    /// A template of `spec.tokenSecret.data` cannot be made of this token.
+    TemplateFailed,
     /// `invalid_grant` for a refresh token that was received here and posted nowhere else by us: another cluster shares
     /// this login, or the provider has ended it.
     RedeemedElsewhere,
@@ -96,6 +98,7 @@ impl FaultKind {
             | Self::ReferenceInvalid
             | Self::StateUnreadable
             | Self::LoginChanged
+            | Self::TemplateFailed
             | Self::ApiRefused => Reason::Configuration,
         }
     }
@@ -112,6 +115,7 @@ impl FaultKind {
                 | Self::AddressRefused
                 | Self::HostNotPermitted
                 | Self::ReferenceInvalid
+                | Self::TemplateFailed
                 | Self::RedeemedElsewhere
                 | Self::DuplicateCredential
                 | Self::StateRolledBack

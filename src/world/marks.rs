@@ -1,11 +1,12 @@
 //! What the watch of Secrets has told: which of them are ours and at which version, in a few bytes each. Secrets of
 //! others leave nothing here, however many and large they are.
 
+use crate::api::vocabulary::ACCOUNT_UID_LABEL;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A Secret that an OAuthAccount controls.
+/// A Secret that an OAuthAccount controls, or publishes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// UID of the account.
@@ -14,17 +15,21 @@ pub struct Mark {
     pub uid: Box<str>,
     /// Its resourceVersion.
     pub resource_version: Box<str>,
+    /// Whether the account controls it: only then is it the account's to delete.
+    pub controlled: bool,
 }
 
 impl Mark {
-    /// The mark of a Secret, where an account controls it.
+    /// The mark of a Secret, where an account controls it, or a label names the account that publishes in it.
     pub fn of(metadata: &ObjectMeta) -> Option<Self> {
-        let owners = metadata.owner_references.as_deref()?;
-        let owner = owners.iter().find(|owner| owner.controller == Some(true) && owner.kind == "OAuthAccount")?;
+        let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        let account = controller.filter(|owner| owner.kind == "OAuthAccount");
+        let named = || metadata.labels.as_ref()?.get(ACCOUNT_UID_LABEL).map(String::as_str);
         Some(Self {
-            owner: owner.uid.as_str().into(),
+            owner: account.map(|owner| owner.uid.as_str()).or_else(named)?.into(),
             uid: metadata.uid.as_deref()?.into(),
             resource_version: metadata.resource_version.as_deref()?.into(),
+            controlled: account.is_some(),
         })
     }
 }
@@ -54,7 +59,7 @@ impl Marks {
     pub fn others(&self, owner: &str, namespace: &str, name: &str) -> Vec<(String, Mark)> {
         let index = self.read();
         let all = index.by_owner.get(owner).into_iter().flatten();
-        let others = all.filter(|((there, other), _)| **there == *namespace && **other != *name);
+        let others = all.filter(|((there, other), mark)| **there == *namespace && **other != *name && mark.controlled);
         others.map(|((_, other), mark)| (other.to_string(), mark.clone())).collect()
     }
 
@@ -102,7 +107,7 @@ mod tests {
     use super::*;
 
     fn mark(owner: &str, version: &str) -> Mark {
-        Mark { owner: owner.into(), uid: "s".into(), resource_version: version.into() }
+        Mark { owner: owner.into(), uid: "s".into(), resource_version: version.into(), controlled: true }
     }
 
     fn place(name: &str) -> Place {
@@ -133,6 +138,16 @@ mod tests {
         assert_eq!(Mark::of(&metadata("OAuthAccount", false)), None);
         assert_eq!(Mark::of(&metadata("Deployment", true)), None);
         assert_eq!(Mark::of(&ObjectMeta::default()), None);
+    }
+
+    #[test]
+    fn a_secret_that_only_names_an_account_is_told_of_and_is_not_its_to_delete() {
+        let metadata = serde_json::json!({"uid": "s", "resourceVersion": "1", "labels": {"oauth-operator.dev/account-uid": "a"}});
+        let mark = Mark::of(&serde_json::from_value(metadata).unwrap()).unwrap();
+        assert!(*mark.owner == *"a" && !mark.controlled);
+        let marks = Marks::default();
+        marks.set(place("old"), Some(mark));
+        assert!(marks.others("a", "apps", "new").is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod outbound;
 pub mod secrets;
 pub mod statuses;
 pub mod token_endpoint;
+pub mod workloads;
 
 /// Everything outside, as one controller reaches it.
 pub struct World {

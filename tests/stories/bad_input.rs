@@ -86,6 +86,21 @@ async fn a_malformed_object_is_refused_with_what_is_allowed() -> Result<()> {
         ("a", json!({"tokenSecret": {"data": {"a/b": "x"}}}), "keys of `data` must consist of letters"),
         (
             "a",
+            json!({"tokenSecret": {"type": "kubernetes.io/dockerconfigjson"}}),
+            "`data` must have the key .dockerconfigjson for the type kubernetes.io/dockerconfigjson",
+        ),
+        (
+            "a",
+            json!({"tokenSecret": {"type": "kubernetes.io/basic-auth", "data": {"user": "x"}}}),
+            "`data` must have the key username or password for the type kubernetes.io/basic-auth",
+        ),
+        (
+            "a",
+            json!({"tokenSecret": {"creationPolicy": "Merge"}}),
+            "must set `name`, and may not set `type`, where `creationPolicy` is Merge",
+        ),
+        (
+            "a",
             json!({"grant": {"clientCredentials": null, "tokenExchange": {"subjectToken": {}}}}),
             "must set exactly one of `serviceAccountToken` and `secretRef`",
         ),
@@ -121,6 +136,57 @@ fn collect_messages(node: &Value, messages: &mut BTreeSet<String>) {
         Value::Array(items) => items.iter().for_each(|item| collect_messages(item, messages)),
         _ => {}
     }
+}
+
+/// What is wrong with a refresh token is said before anything is sent, and a better one is taken up at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_that_is_none_is_named_and_a_better_one_is_taken_up() -> Result<()> {
+    let (story, provider) = story("bad-seeds").await?;
+    let _operator = story.operator("operator-1").await?;
+    let (client, refresh_token) = provider.log_in(3600, "alice").await?;
+    for (name, seed, words) in [
+        ("empty", "", "is empty; put the credential there"),
+        ("line-break", "abc\n", "ends with a line break; remove it"),
+        ("two-lines", "abc\ndef", "holds a character at position 3 that no credential may have"),
+    ] {
+        story.login(name, &issuer(provider), &client, seed, &json!({}))?;
+        let message = story.until(name, "RefreshFailing", "True", "Configuration").await?;
+        assert!(message.contains(&format!("Key refresh_token of Secret {name}-seed {words}")), "{message}");
+    }
+    assert_eq!(provider.token_requests(&client).await?, (0, 0));
+    story.secret("empty-seed", &[("refresh_token", &refresh_token)])?;
+    story.until_ready("empty").await?;
+    story.kubectl().run(&["delete", "secret", "empty-seed"])?;
+    story.kubectl().run(&[
+        "annotate",
+        "oauthaccount",
+        "empty",
+        "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:01Z",
+    ])?;
+    story.until_generation("empty", 2).await?;
+    Ok(())
+}
+
+/// A template that can be made of no token stalls before one is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_cannot_be_made_stalls_with_its_key() -> Result<()> {
+    let (story, provider) = story("bad-templates").await?;
+    let operator = story.operator("operator-1").await?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    let explosive = format!("${{{}}}", "token.accessToken + ".repeat(20) + "''");
+    for (name, text, words) in [
+        ("unknown", "${token.refreshToken}", "names a field that does not exist"),
+        ("endless", "${token.accessToken", "does not end"),
+        ("nested", "${token.scopes.map(a, token.scopes.map(b, a + b))}", "goes through a list, which is not allowed here"),
+        ("explosive", &explosive, "has more than 32 operators"),
+    ] {
+        story.account(name, &issuer(provider), &client, &json!({"tokenSecret": {"data": {"header": text}}}))?;
+        let message = story.until(name, "Stalled", "True", "Configuration").await?;
+        assert!(message.contains("spec.tokenSecret.data[header] cannot be used") && message.contains(words), "{message}");
+    }
+    assert_eq!(provider.token_requests(&client).await?, (0, 0));
+    assert!(operator.process.ended().is_none());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,39 @@ fn a_first_token_costs_one_request_and_two_writes_and_then_nothing() {
 }
 
 #[test]
+fn workloads_are_restarted_for_each_new_token_and_not_more_often_than_allowed() {
+    let targets = json!({"restartTargets": [{"kind": "Deployment", "name": "web"}], "restartIntervalSeconds": 3600});
+    let mut world = World::new(&targets);
+    world.provider = Ok(1800);
+    world.run_until(600);
+    assert!(world.restarts.is_empty(), "whoever waits for the first token has it when it starts");
+    world.run_until(1790);
+    assert_eq!(world.restarts, [2]);
+    world.run_until(4000);
+    assert_eq!((&world.restarts[..], world.status.token.as_ref().unwrap().generation), (&[2][..], 3));
+    world.run_until(5400);
+    assert_eq!(world.restarts, [2, 4], "the one in between was passed over");
+    let writes = world.status_writes;
+    world.reconcile();
+    assert_eq!(world.status_writes, writes);
+}
+
+#[test]
+fn a_restart_that_was_refused_is_told_and_tried_again() {
+    let targets = json!({"restartTargets": [{"kind": "Deployment", "name": "web"}], "restartIntervalSeconds": 600});
+    let mut world = World::new(&targets);
+    world.restart_refused = true;
+    world.run_until(3000);
+    assert_eq!(world.restarts, [2]);
+    assert!(world.told.contains(&"RestartFailed".to_owned()), "{:?}", world.told);
+    assert_eq!(world.ready(), yes("TokenPublished"));
+    world.restart_refused = false;
+    world.run_until(4000);
+    assert_eq!(world.restarts, [2, 2]);
+    assert_eq!(world.status.restart.as_ref().unwrap().message, None);
+}
+
+#[test]
 fn a_refresh_comes_in_time_and_costs_one_request_and_two_writes() {
     let mut world = World::new(&json!({}));
     world.run_until(3000);

@@ -8,6 +8,24 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 #[test]
+fn a_token_that_a_template_cannot_be_made_of_is_kept_and_said_and_asked_for_once() {
+    // The provider grants one scope where two were asked for.
+    let mut world = World::new(&json!({"scopes": ["a", "b"], "tokenSecret": {"data": {"second": "${token.scopes[1]}"}}}));
+    world.granted = Some(vec!["a".into()]);
+    world.reconcile();
+    assert_eq!((world.requests, world.secret.is_none(), world.ready()), (1, true, no("Configuration")));
+    let told = &world.status.conditions[0].message;
+    assert!(told.contains("spec.tokenSecret.data[second] cannot be made of it") && told.contains("an element"), "{told}");
+    for _ in 0..5 {
+        world.reconcile();
+    }
+    assert_eq!((world.requests, world.status_writes), (1, 1), "neither asked nor said again");
+    world.edit(&json!({"scopes": ["a", "b"]}));
+    world.reconcile();
+    assert_eq!((world.requests, world.ready()), (1, yes("TokenPublished")), "the token was kept");
+}
+
+#[test]
 fn a_wrong_secret_stalls_and_a_corrected_one_is_tried_at_once() {
     let mut world = World::new(&json!({}));
     world.provider = Err(fault(FaultKind::InvalidClient));

@@ -3,8 +3,8 @@
 use super::provider::Provider;
 use crate::account::seen::tests::{account, at, unseen};
 use crate::account::{
-    AttemptOutcome, Contents, Credentials, Held, Inputs, Liveness, Next, Outcome, Record, Redemption, SecretMark, Seen, State,
-    StateView, Stray, TokenSecretView, Version, decide, notices,
+    AttemptOutcome, Contents, Credentials, Held, Inputs, Liveness, Next, Outcome, Record, Redemption, Restarted, SecretMark,
+    Seen, State, StateView, Stray, TokenSecretView, Version, decide, notices,
 };
 use crate::api::{ConditionType, ExpirySource, OAuthAccount, OAuthAccountStatus, Trigger};
 use crate::oauth::{Ending, Expiry, Fault, FaultKind, GrantRequest, Reply, Sensitive, Token};
@@ -33,6 +33,11 @@ pub struct World {
     pub unpublished: Option<Record>,
     /// What the provider answers, and for how many seconds its tokens live.
     pub provider: Result<i64, Fault>,
+    /// Generations of the tokens that workloads were restarted for.
+    pub restarts: Vec<i64>,
+    pub restart_refused: bool,
+    /// Scopes that the provider names as granted.
+    pub granted: Option<Vec<String>>,
     /// Seconds that an answer takes.
     pub latency: i64,
     pub seed_version: u64,
@@ -93,6 +98,9 @@ impl World {
             stray: None,
             unpublished: None,
             provider: Ok(3600),
+            restarts: vec![],
+            restart_refused: false,
+            granted: None,
             latency: 0,
             seed_version: 1,
             seed: Ok(()),
@@ -344,7 +352,7 @@ impl World {
                 let result = self.provider.clone().map(|lifetime| Token {
                     access_token: Sensitive::new(format!("token-{}", self.requests)),
                     token_type: "Bearer".into(),
-                    scopes: None,
+                    scopes: self.granted.clone(),
                     expiry: Expiry { at: sent + SignedDuration::from_secs(lifetime), source: ExpirySource::Field },
                     refresh_token: None,
                     refresh_token_expires: None,
@@ -369,9 +377,15 @@ impl World {
                 self.writes += 1;
                 self.versions += 1;
                 let version = self.versions;
-                self.secret = Some((version, contents));
-                Outcome::Published { record, held: held(version) }
+                self.secret = Some((version, contents.clone()));
+                Outcome::Published { record, contents, held: held(version) }
             }
+            Next::Restart { generation, .. } => {
+                self.restarts.push(generation);
+                let failure = self.restart_refused.then(|| "Not restarted with the new token: forbidden.".to_owned());
+                Outcome::Restarted(Restarted { at: self.now, generation, failure })
+            }
+            Next::Withhold(fault) => Outcome::PublishRefused { at: self.now, fault },
             Next::Prune(stray) => {
                 self.writes += 1;
                 self.stray = None;
@@ -425,6 +439,8 @@ pub fn name(next: &Next) -> &'static str {
         Next::Keep { .. } => "keep",
         Next::Redeem { .. } => "redeem",
         Next::Publish { .. } => "publish",
+        Next::Restart { .. } => "restart",
+        Next::Withhold(_) => "withhold",
         Next::Prune(_) => "prune",
         Next::Say(_) => "say",
         Next::Rest(_) => "rest",
