@@ -3,7 +3,9 @@
 use super::{issuer, story};
 use crate::testbed::Result;
 use crate::testbed::authorization_server::{AuthorizationServer, Client};
+use crate::testbed::relay::{Point, Relay};
 use crate::testbed::story::{Story, eventually};
+use oauth_operator::oauth::Sensitive;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -91,7 +93,7 @@ async fn a_spent_seed_applied_again_does_no_harm_and_a_new_one_is_taken_up() -> 
     refresh(&story, "reseeded", "2026-01-01T00:00:01Z")?;
     story.until_generation("reseeded", 3).await?;
     let redemptions = provider.redemptions(&client).await?;
-    assert_eq!(redemptions.last().map(|last| last.0.clone()), Some(oauth_operator::oauth::Sensitive::new(fresh).fingerprint()));
+    assert_eq!(redemptions.last().map(|last| last.0.clone()), Some(Sensitive::new(fresh).fingerprint()));
     Ok(())
 }
 
@@ -174,5 +176,102 @@ async fn the_record_of_a_login_goes_some_time_after_its_account_unless_it_is_ret
     eventually(Duration::from_secs(20), swept).await?.ok_or("the record of a login stays for ever")?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(story.state("retained")?.is_some() && story.state("alive")?.is_some());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_that_changes_while_a_refresh_is_under_way_costs_neither_login() -> Result<()> {
+    let (story, provider) = story("seed-in-flight").await?;
+    let relay = Relay::before(&provider.issuer, &provider.ca).await?;
+    story.ca("relay-ca", &relay.ca)?;
+    let _operator = story.operator("operator-1").await?;
+    let (client, refresh_token) = provider.log_in(3600, "alice").await?;
+    let custom = json!({"custom": {"tokenURL": format!("{}/token", relay.url)}, "caBundleRef": {"name": "relay-ca"}});
+    story.login("moving", &custom, &client, &refresh_token, &json!({}))?;
+    story.until_ready("moving").await?;
+    let held = relay.hold(Point::Reply, |passing| passing.path == "/token");
+    refresh(&story, "moving", "2026-01-01T00:00:01Z")?;
+    held.hit(Duration::from_secs(10)).await?;
+    let fresh = provider.log_in_again(&client, "alice").await?;
+    story.secret("moving-seed", &[("refresh_token", &fresh)])?;
+    held.release();
+    story.until_generation("moving", 2).await?;
+    let state = story.state("moving")?.ok_or("no state")?;
+    assert_eq!(state["credential"]["source"], json!("Reply"), "the reply under way is kept");
+    refresh(&story, "moving", "2026-01-01T00:00:02Z")?;
+    story.until_generation("moving", 3).await?;
+    assert_eq!(each_once(provider, &client).await?, 3);
+    let redemptions = provider.redemptions(&client).await?;
+    assert_eq!(redemptions[2].0, Sensitive::new(fresh).fingerprint(), "and the new seed is imported at the next refresh");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_somebody_edits_or_deletes_is_told_and_never_guessed_at() -> Result<()> {
+    let (story, provider) = story("tampered").await?;
+    let _operator = story.operator("operator-1").await?;
+    let (client, refresh_token) = provider.log_in(3600, "alice").await?;
+    story.login("tampered", &issuer(provider), &client, &refresh_token, &json!({}))?;
+    story.until_ready("tampered").await?;
+    let secret = oauth_operator::account::state_secret_name(&story.apps, "tampered");
+    let system = story.cluster.kubectl().namespaced(&story.system);
+    let backup = system.run(&["get", "secret", &secret, "-o", "json"])?;
+    system.run(&["patch", "secret", &secret, "--type=merge", "-p", r#"{"stringData":{"state":"{}"}}"#])?;
+    refresh(&story, "tampered", "2026-01-01T00:00:01Z")?;
+    let message = story.until("tampered", "RefreshFailing", "True", "Configuration").await?;
+    assert!(message.contains(&format!("Secret {secret} in its own namespace, is not what the operator wrote")), "{message}");
+    assert_eq!(story.condition("tampered", "Ready")?.ok_or("no Ready")?.0, "True");
+
+    system.run(&["delete", "secret", &secret])?;
+    refresh(&story, "tampered", "2026-01-01T00:00:02Z")?;
+    let message = story.until("tampered", "StateRolledBack", "True", "StateRolledBack").await?;
+    assert!(message.contains("is gone") && message.contains("key refresh_token of Secret tampered-seed"), "{message}");
+    assert_eq!(each_once(provider, &client).await?, 1, "the spent seed was not posted");
+
+    // Whoever has a backup that is the newest loses nothing.
+    let mut restored: Value = serde_json::from_str(&backup)?;
+    for field in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
+        restored["metadata"].as_object_mut().ok_or("metadata")?.remove(field);
+    }
+    system.apply(&restored.to_string())?;
+    refresh(&story, "tampered", "2026-01-01T00:00:03Z")?;
+    story.until_generation("tampered", 2).await?;
+    assert_eq!(each_once(provider, &client).await?, 2);
+
+    // And one that is not is told.
+    system.run(&["delete", "secret", &secret])?;
+    system.apply(&restored.to_string())?;
+    refresh(&story, "tampered", "2026-01-01T00:00:04Z")?;
+    let message = story.until("tampered", "StateRolledBack", "True", "StateRolledBack").await?;
+    assert!(message.contains("older than what status tells of"), "{message}");
+    assert_eq!(each_once(provider, &client).await?, 2, "a refresh token that was replaced is not posted");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_does_not_rotate_and_one_that_speaks_of_another_user() -> Result<()> {
+    let (story, provider) = story("replies").await?;
+    let _operator = story.operator("operator-1").await?;
+    let steady = json!({
+        "rotates": false, "token_endpoint_auth_method": "client_secret_basic", "response_types": ["code"],
+        "grant_types": ["authorization_code", "refresh_token"], "redirect_uris": ["https://app.example/callback"],
+    });
+    let client = provider.register_with(&steady).await?;
+    let refresh_token = provider.log_in_again(&client, "alice").await?;
+    story.secret("steady-seed", &[("refresh_token", &refresh_token), ("client_secret", &client.secret)])?;
+    let confidential = json!({"client": {"secretRef": {"name": "steady-seed", "key": "client_secret"}}});
+    story.kubectl().apply(&crate::testbed::story::login("steady", &issuer(provider), &client, &confidential).to_string())?;
+    story.until_ready("steady").await?;
+    refresh(&story, "steady", "2026-01-01T00:00:01Z")?;
+    story.until_generation("steady", 2).await?;
+    let same: Vec<_> = provider.redemptions(&client).await?.into_iter().map(|(digest, _)| digest).collect();
+    assert_eq!(same, [Sensitive::new(refresh_token.as_str()).fingerprint(), Sensitive::new(refresh_token).fingerprint()]);
+
+    let (client, refresh_token) = provider.log_in(3600, "mallory").await?;
+    story.login("stolen", &issuer(provider), &client, &refresh_token, &json!({"expectedSubject": "alice"}))?;
+    let message = story.until("stolen", "ReauthorizationRequired", "True", "WrongSubject").await?;
+    assert!(message.contains("is about another user than the one this account is for"), "{message}");
+    assert!(story.read_secret("stolen-token")?.is_none(), "nothing of the other user's is published");
+    assert!(!story.state("stolen")?.ok_or("no state")?["credential"].is_null(), "and his login is not thrown away");
     Ok(())
 }
