@@ -10,12 +10,11 @@ use crate::oauth::{Fault, FaultKind, TokenRequest};
 use crate::world::gate::Permit;
 use crate::world::marks::{Mark, Marks};
 use crate::world::secrets::{Deleted, Written};
-use crate::world::token_endpoint::{NotAsked, Turn};
 use crate::world::{ApiError, World, clock, secrets, statuses, token_endpoint, workloads};
 use jiff::Timestamp;
 use kube::Resource;
 use kube_runtime::events::EventType;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 use url::Url;
 
 /// What a step needs beside what was seen.
@@ -30,14 +29,14 @@ pub struct Hands<'a> {
     pub reconcile_id: &'a str,
     /// Whether this instance may still ask for tokens.
     pub may_ask: &'a (dyn Fn() -> bool + Sync),
-    /// Our turn at the provider's gate, once it has come.
-    pub turn: Mutex<Option<Permit>>,
+    /// Our turn at the provider's gate, once it has come, until the pass ends.
+    pub turn: OnceLock<Option<Permit>>,
 }
 
 impl Hands<'_> {
-    /// Takes the turn that has come.
-    pub(super) fn permit(&self) -> Option<Permit> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The turn that has come.
+    pub(super) fn permit(&self) -> Option<&Permit> {
+        self.turn.get().and_then(Option::as_ref)
     }
 }
 
@@ -53,6 +52,11 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             let secret = secrets::secret(&world.cluster.objects, namespace, &name).await?;
             Ok(Outcome::TokenSecretRead(view(secret, &seen.account, seen.status.token.as_ref())))
         }
+        Next::ReadAll(plan) => {
+            let secret = secrets::secret(&world.cluster.objects, namespace, &plan.token_secret_name);
+            let (secret, inputs) = futures::try_join!(secret, inputs::read(world, namespace, &plan))?;
+            Ok(Outcome::AllRead(view(secret, &seen.account, seen.status.token.as_ref()), inputs))
+        }
         Next::ReadInputs(plan) => Ok(Outcome::InputsRead(inputs::read(world, namespace, &plan).await?)),
         Next::FindEndpoint { plan, ca_bundle } => Ok(Outcome::EndpointFound(match plan.endpoint {
             EndpointSource::Custom(endpoint) => Ok(endpoint),
@@ -61,7 +65,18 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             }
         })),
         Next::Fail { trigger, fault } => failed(trigger, fault, seen, hands),
-        Next::TakeTurn { endpoint, client_id, trigger } => take_turn(&endpoint, &client_id, trigger, seen, hands).await,
+        Next::TakeTurn(host) => {
+            // Who has no token goes before all whose token still lives.
+            let deadline = seen.standing().map_or_else(clock::now, |token| token.expiration_time.0);
+            let permit = token_endpoint::take_turn(&world.gates, &host, deadline, hands.may_ask).await?;
+            // Nobody has taken one before.
+            let _ = hands.turn.set(permit);
+            Ok(Outcome::TurnTaken)
+        }
+        Next::Heed { endpoint, client_id, trigger } => match token_endpoint::heed(&world.gates, &endpoint, &client_id) {
+            Err(fault) if trigger != Trigger::Requested => failed(trigger, fault, seen, hands),
+            Ok(()) | Err(_) => Ok(Outcome::Heeded),
+        },
         Next::ReadState => spend::read_state(seen, hands).await,
         Next::ReadJournal { intent, armed } => Ok(spend::read_journal(&intent, &armed, hands)),
         Next::FindDuplicate { digests } => Ok(spend::find_duplicate(&digests, seen, hands)),
@@ -106,27 +121,6 @@ pub(super) fn failed(trigger: Trigger, fault: Fault, seen: &Seen, hands: &Hands<
     warn(seen, &fault, hands);
     let now = clock::now();
     Ok(Outcome::Failed(AttemptOutcome { trigger, started: now, finished: now, fault: Some(fault), issued: false }))
-}
-
-async fn take_turn(
-    endpoint: &Url,
-    client_id: &str,
-    trigger: Trigger,
-    seen: &Seen,
-    hands: &Hands<'_>,
-) -> Result<Outcome, ApiError> {
-    // Who has no token goes before all whose token still lives.
-    let deadline = seen.standing().map_or_else(clock::now, |token| token.expiration_time.0);
-    let turn = Turn { deadline, insists: trigger == Trigger::Requested };
-    match token_endpoint::take_turn(&hands.world.gates, endpoint, client_id, turn, hands.may_ask).await {
-        Ok(permit) => {
-            *hands.turn.lock().unwrap_or_else(PoisonError::into_inner) = permit;
-            Ok(Outcome::TurnTaken)
-        }
-        Err(NotAsked::NotOurs) => Err(ApiError::LeaseLost),
-        Err(NotAsked::NotYet) => Err(ApiError::TurnNotCome),
-        Err(NotAsked::Cooling(fault)) => failed(trigger, fault, seen, hands),
-    }
 }
 
 async fn redeem(trigger: Trigger, request: &TokenRequest, ca_bundle: Option<&[u8]>, seen: &Seen, hands: &Hands<'_>) -> Outcome {

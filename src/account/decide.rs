@@ -20,6 +20,8 @@ pub enum Next {
     ReadTokenSecret(String),
     /// Read the Secrets and the CA bundle that the plan names.
     ReadInputs(Plan),
+    /// Both at once: for a first token all of it is needed.
+    ReadAll(Plan),
     /// Find the token endpoint.
     FindEndpoint {
         /// What to ask.
@@ -57,13 +59,15 @@ pub enum Next {
         /// Certificates to trust.
         ca_bundle: Option<Vec<u8>>,
     },
-    /// Wait for our turn at the provider's gate.
-    TakeTurn {
-        /// The endpoint behind it.
+    /// Wait for our turn at the gate of this host.
+    TakeTurn(String),
+    /// See whether the provider has asked this client for patience.
+    Heed {
+        /// The endpoint.
         endpoint: Url,
         /// As whom.
         client_id: String,
-        /// Why.
+        /// Why it is to be asked.
         trigger: Trigger,
     },
     /// ARM: write the intent to spend, before anything is spent.
@@ -157,6 +161,8 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
         return match undisturbed(seen, plan, now) {
             Quiet::Yes => say_or_rest(seen, now),
             Quiet::AskReferences => Next::ReadInputs(plan.clone()),
+            Quiet::No if first_token_is_wanted(seen, plan) && !seen.turn => Next::TakeTurn(plan.gate()),
+            Quiet::No if first_token_is_wanted(seen, plan) => Next::ReadAll(plan.clone()),
             Quiet::No => Next::ReadTokenSecret(plan.token_secret_name.clone()),
         };
     };
@@ -186,6 +192,11 @@ enum Quiet {
     Yes,
     AskReferences,
     No,
+}
+
+/// Whether nothing was ever tried.
+fn first_token_is_wanted(seen: &Seen, plan: &Plan) -> bool {
+    seen.status.last_attempt_time.is_none() && seen.mark.is_none() && seen.inputs.is_none() && !plan.suspended
 }
 
 fn restart_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
@@ -263,8 +274,15 @@ fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> 
         return None;
     }
     let cause = cause(seen, plan, now)?;
-    let Some(inputs) = &seen.inputs else { return Some(Next::ReadInputs(plan.clone())) };
+    // What was read says whether the wait is over.
+    if seen.waits(now) && seen.inputs.is_none() {
+        return Some(Next::ReadInputs(plan.clone()));
+    }
     let trigger = trigger(seen, cause, now)?;
+    if !seen.turn {
+        return Some(Next::TakeTurn(plan.gate()));
+    }
+    let Some(inputs) = &seen.inputs else { return Some(Next::ReadInputs(plan.clone())) };
     let fail = |fault: &Fault| Some(Next::Fail { trigger, fault: fault.clone() });
     let credentials = match &inputs.credentials {
         Ok(credentials) => credentials,
@@ -283,8 +301,8 @@ fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> 
         return fail(&fault);
     }
     let client_id = credentials.client_id.clone();
-    if !seen.turn {
-        return Some(Next::TakeTurn { endpoint: endpoint.clone(), client_id, trigger });
+    if !seen.heeded {
+        return Some(Next::Heed { endpoint: endpoint.clone(), client_id, trigger });
     }
     let request = plan.request(endpoint.clone(), client_id, credentials.client_secret.clone(), GrantRequest::ClientCredentials);
     Some(Next::Redeem { trigger, request, ca_bundle })

@@ -1,158 +1,163 @@
-//! The Secrets and the CA bundle that a plan names, read live.
+//! The Secrets and the CA bundle that a plan names, read live and all at once.
 
 use super::{ClientIDFrom, Credentials, GrantPlan, Inputs, Plan, readable, references_digest};
 use crate::api::{CABundleKind, CABundleReference, KeyReference, vocabulary::TOKEN_HOSTS_ANNOTATION};
 use crate::oauth::{Fault, FaultKind, Sensitive};
 use crate::world::{ApiError, World, secrets};
+use futures::future::{join_all, try_join};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use std::collections::BTreeMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Reads what the plan names.
 ///
 /// # Errors
 /// Only where the API server does not answer; what it says or holds is part of the inputs.
 pub async fn read(world: &World, namespace: &str, plan: &Plan) -> Result<Inputs, ApiError> {
-    let mut reader = Reader { world, namespace, secrets: BTreeMap::new(), versions: BTreeMap::new() };
-    let credentials = match reader.credentials(plan).await {
-        Ok(credentials) => Ok(credentials),
-        Err(Unread::Fault(fault)) => Err(fault),
-        Err(Unread::Api(error)) => return Err(error),
-    };
-    let references = references_digest(reader.versions.iter().map(|(name, version)| (name.as_str(), version.clone())));
-    Ok(Inputs { references, credentials })
+    let found = Found::read(world, namespace, plan).await?;
+    let references = references_digest(found.versions().iter().map(|(name, version)| (name.as_str(), version.clone())));
+    Ok(Inputs { references, credentials: found.credentials(plan) })
 }
 
-enum Unread {
-    Fault(Fault),
-    Api(ApiError),
-}
-
-struct Reader<'a> {
+/// What the references point to; a fault where the operator may not see it.
+struct Found<'a> {
     world: &'a World,
     namespace: &'a str,
-    secrets: BTreeMap<String, Option<Secret>>,
-    /// What was read, at which version.
-    versions: BTreeMap<String, Option<String>>,
+    secrets: BTreeMap<&'a str, Result<Option<Secret>, Fault>>,
+    config_map: Option<(&'a str, Result<Option<ConfigMap>, Fault>)>,
 }
 
-impl Reader<'_> {
-    async fn credentials(&mut self, plan: &Plan) -> Result<Credentials, Unread> {
-        // All references are read before any is judged, so that a change of each is noticed.
-        let secret = match &plan.client_secret {
-            None => Ok(None),
-            Some(reference) => self.key(reference).await?.map(|(secret, hosts)| Some((secret, reference.name.clone(), hosts))),
+impl<'a> Found<'a> {
+    async fn read(world: &'a World, namespace: &'a str, plan: &'a Plan) -> Result<Self, ApiError> {
+        let client = &world.cluster.objects;
+        let bundle = plan.ca_bundle.as_ref();
+        let of_kind = |kind| bundle.filter(|bundle| bundle.kind == kind).map(|bundle| bundle.name.as_str());
+        let id = if let ClientIDFrom::Secret(id) = &plan.client_id { Some(id.name.as_str()) } else { None };
+        let seed = if let GrantPlan::RefreshToken(seed) = &plan.grant { Some(seed.name.as_str()) } else { None };
+        let secret = plan.client_secret.as_ref().map(|secret| secret.name.as_str());
+        // One Secret may hold all of them.
+        let names: BTreeSet<&str> = [secret, id, seed, of_kind(CABundleKind::Secret)].into_iter().flatten().collect();
+        let secrets = async {
+            let read = async |name| (name, secrets::secret(client, namespace, name).await);
+            let all = join_all(names.into_iter().map(read)).await;
+            all.into_iter()
+                .map(|(name, read)| Ok((name, visible("Secret", name, namespace, read)?)))
+                .collect::<Result<_, ApiError>>()
+        };
+        let config_map = async {
+            let Some(name) = of_kind(CABundleKind::ConfigMap) else { return Ok(None) };
+            let read = secrets::config_map(client, namespace, name).await;
+            Ok(Some((name, visible("ConfigMap", name, namespace, read)?)))
+        };
+        let (secrets, config_map) = try_join(secrets, config_map).await?;
+        Ok(Self { world, namespace, secrets, config_map })
+    }
+
+    /// What was read, at which version.
+    fn versions(&self) -> BTreeMap<String, Option<String>> {
+        let version = |secret: &Secret| secret.metadata.resource_version.clone();
+        let secrets = self.secrets.iter().filter_map(|(name, read)| Some((name, read.as_ref().ok()?)));
+        let secrets = secrets.map(|(name, secret)| (format!("Secret/{name}"), secret.as_ref().and_then(version)));
+        let map = self.config_map.iter().filter_map(|(name, read)| Some((name, read.as_ref().ok()?)));
+        let map = map
+            .map(|(name, map)| (format!("ConfigMap/{name}"), map.as_ref().and_then(|map| map.metadata.resource_version.clone())));
+        secrets.chain(map).collect()
+    }
+
+    fn credentials(&self, plan: &Plan) -> Result<Credentials, Fault> {
+        let key = |reference: &KeyReference| Ok((self.key(reference)?, (reference.name.clone(), self.hosts(&reference.name))));
+        let secret: Option<(String, _)> = plan.client_secret.as_ref().map(key).transpose()?;
+        let (client_id, hosts_of_id) = match &plan.client_id {
+            ClientIDFrom::Literal(id) => (id.clone(), None),
+            ClientIDFrom::Secret(reference) => key(reference).map(|(id, hosts)| (id, Some(hosts)))?,
         };
         let seed = match &plan.grant {
             GrantPlan::ClientCredentials => None,
-            GrantPlan::RefreshToken(reference) => {
-                Some(self.key(reference).await?.map(|(seed, hosts)| (seed, reference.name.clone(), hosts)))
-            }
+            GrantPlan::RefreshToken(reference) => Some(key(reference)),
         };
-        let id = match &plan.client_id {
-            ClientIDFrom::Literal(id) => Ok((id.clone(), None)),
-            ClientIDFrom::Secret(reference) => {
-                self.key(reference).await?.map(|(id, hosts)| (id, Some((reference.name.clone(), hosts))))
-            }
-        };
-        let ca_bundle = match &plan.ca_bundle {
-            None => Ok(None),
-            Some(reference) => self.ca_bundle(reference).await?.map(Some),
-        };
-        let secret = secret.map_err(Unread::Fault)?;
-        let (client_id, hosts_of_id) = id.map_err(Unread::Fault)?;
-        let hosts_of_seed =
-            seed.as_ref().and_then(|seed| seed.as_ref().ok()).map(|(_, name, hosts)| (name.clone(), hosts.clone()));
-        let hosts_of_secret = secret.as_ref().map(|(_, name, hosts)| (name.clone(), hosts.clone()));
-        // One Secret may hold all of them.
+        let ca_bundle = plan.ca_bundle.as_ref().map(|reference| self.ca_bundle(reference)).transpose()?;
+        let hosts_of_secret = secret.as_ref().map(|(_, hosts)| hosts.clone());
+        let hosts_of_seed = seed.as_ref().and_then(|seed| seed.as_ref().ok()).map(|(_, hosts)| hosts.clone());
         let token_hosts: BTreeMap<_, _> = [hosts_of_secret, hosts_of_id, hosts_of_seed].into_iter().flatten().collect();
         Ok(Credentials {
             client_id,
-            client_secret: secret.map(|(secret, ..)| Sensitive::new(secret)),
-            seed: seed.map(|seed| seed.map(|(seed, ..)| Sensitive::new(seed))),
-            ca_bundle: ca_bundle.map_err(Unread::Fault)?,
+            client_secret: secret.map(|(secret, _)| Sensitive::new(secret)),
+            seed: seed.map(|seed| seed.map(|(seed, _)| Sensitive::new(seed))),
+            ca_bundle,
             token_hosts: token_hosts.into_iter().collect(),
         })
     }
 
-    /// One key of a Secret as text, with the hosts it may go to.
-    async fn key(&mut self, reference: &KeyReference) -> Result<Result<(String, Option<String>), Fault>, Unread> {
+    /// One key of a Secret as text.
+    fn key(&self, reference: &KeyReference) -> Result<String, Fault> {
         let KeyReference { name, key } = reference;
-        let secret = match self.secret(name).await? {
-            Ok(secret) => secret,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        let hosts = secret.metadata.annotations.as_ref().and_then(|all| all.get(TOKEN_HOSTS_ANNOTATION)).cloned();
-        let value = secret.data.as_ref().and_then(|data| data.get(key));
-        let Some(ByteString(bytes)) = value else { return Ok(Err(missing_key("Secret", name, key))) };
-        Ok(readable(bytes, &format!("Key {key} of Secret {name}")).map(|text| (text, hosts)))
+        let value = self.secret(name)?.data.as_ref().and_then(|data| data.get(key));
+        let ByteString(bytes) = value.ok_or_else(|| missing_key("Secret", name, key))?;
+        readable(bytes, &format!("Key {key} of Secret {name}"))
     }
 
-    async fn ca_bundle(&mut self, reference: &CABundleReference) -> Result<Result<Vec<u8>, Fault>, Unread> {
+    /// Hosts that the keys of a Secret may go to.
+    fn hosts(&self, name: &str) -> Option<String> {
+        let annotations = self.secret(name).ok()?.metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(TOKEN_HOSTS_ANNOTATION)).cloned()
+    }
+
+    fn secret(&self, name: &str) -> Result<&Secret, Fault> {
+        match self.secrets.get(name) {
+            Some(Ok(Some(secret))) => Ok(secret),
+            Some(Err(fault)) => Err(fault.clone()),
+            Some(Ok(None)) | None => Err(self.missing("Secret", name)),
+        }
+    }
+
+    fn ca_bundle(&self, reference: &CABundleReference) -> Result<Vec<u8>, Fault> {
         let CABundleReference { kind, name, key } = reference;
-        let bundle = match kind {
-            CABundleKind::Secret => match self.secret(name).await? {
-                Ok(secret) => secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.clone()),
-                Err(fault) => return Ok(Err(fault)),
-            },
+        let (kind, bundle) = match kind {
+            CABundleKind::Secret => {
+                let data = self.secret(name)?.data.as_ref();
+                ("Secret", data.and_then(|data| data.get(key)).map(|bytes| bytes.0.clone()))
+            }
             CABundleKind::ConfigMap => {
-                let read = secrets::config_map(&self.world.cluster.objects, self.namespace, name).await;
-                let map = match self.found("ConfigMap", name, read)? {
-                    Ok(map) => map,
-                    Err(fault) => return Ok(Err(fault)),
+                let map = match &self.config_map {
+                    Some((_, Ok(Some(map)))) => map,
+                    Some((_, Err(fault))) => return Err(fault.clone()),
+                    Some((_, Ok(None))) | None => return Err(self.missing("ConfigMap", name)),
                 };
-                self.versions
-                    .insert(format!("ConfigMap/{name}"), map.as_ref().and_then(|map| map.metadata.resource_version.clone()));
-                let Some(map) = map else { return Ok(Err(self.missing("ConfigMap", name))) };
                 let text = map.data.as_ref().and_then(|data| data.get(key)).map(|text| text.clone().into_bytes());
-                text.or_else(|| map.binary_data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.clone()))
+                let bytes = || map.binary_data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.clone());
+                ("ConfigMap", text.or_else(bytes))
             }
         };
-        let kind = if *kind == CABundleKind::Secret { "Secret" } else { "ConfigMap" };
-        let Some(bundle) = bundle else { return Ok(Err(missing_key(kind, name, key))) };
+        let bundle = bundle.ok_or_else(|| missing_key(kind, name, key))?;
         if !self.world.outbound.accepts(&bundle) {
             let message = format!(
                 "Key {key} of {kind} {name} holds no PEM certificate that can be read; put the certificate of the CA there."
             );
-            return Ok(Err(Fault::new(FaultKind::ReferenceInvalid, message)));
+            return Err(Fault::new(FaultKind::ReferenceInvalid, message));
         }
-        Ok(Ok(bundle))
-    }
-
-    /// A Secret, read once a pass.
-    async fn secret(&mut self, name: &str) -> Result<Result<&Secret, Fault>, Unread> {
-        if !self.secrets.contains_key(name) {
-            let read = secrets::secret(&self.world.cluster.objects, self.namespace, name).await;
-            let secret = match self.found("Secret", name, read)? {
-                Ok(secret) => secret,
-                Err(fault) => return Ok(Err(fault)),
-            };
-            let version = secret.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
-            self.versions.insert(format!("Secret/{name}"), version);
-            self.secrets.insert(name.to_owned(), secret);
-        }
-        let missing = self.missing("Secret", name);
-        Ok(self.secrets.get(name).and_then(Option::as_ref).ok_or(missing))
-    }
-
-    fn found<T>(&self, kind: &str, name: &str, read: Result<Option<T>, ApiError>) -> Result<Result<Option<T>, Fault>, Unread> {
-        match read {
-            Ok(found) => Ok(Ok(found)),
-            Err(error) => match error.refusal() {
-                Some(words) => {
-                    let message = format!("The operator may not read {kind} {name} in namespace {}: {words}", self.namespace);
-                    Ok(Err(Fault::new(FaultKind::ApiRefused, message)))
-                }
-                None => Err(Unread::Api(error)),
-            },
-        }
+        Ok(bundle)
     }
 
     fn missing(&self, kind: &str, name: &str) -> Fault {
-        Fault::new(
-            FaultKind::ReferenceMissing,
-            format!("{kind} {name} does not exist in namespace {}; create it.", self.namespace),
-        )
+        let message = format!("{kind} {name} does not exist in namespace {}; create it.", self.namespace);
+        Fault::new(FaultKind::ReferenceMissing, message)
+    }
+}
+
+/// What a read found; a fault where the API server does not let us see it.
+fn visible<T>(
+    kind: &str,
+    name: &str,
+    namespace: &str,
+    read: Result<Option<T>, ApiError>,
+) -> Result<Result<Option<T>, Fault>, ApiError> {
+    match read {
+        Ok(found) => Ok(Ok(found)),
+        Err(error) => {
+            let words = error.refusal().ok_or(error)?;
+            let message = format!("The operator may not read {kind} {name} in namespace {namespace}: {words}");
+            Ok(Err(Fault::new(FaultKind::ApiRefused, message)))
+        }
     }
 }
 

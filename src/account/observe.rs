@@ -32,6 +32,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
         },
         login: LoginSeen::default(),
         turn: false,
+        heeded: false,
         token_secret: None,
         inputs: None,
         endpoint: None,

@@ -7,7 +7,7 @@ use crate::api::{
     AuthMethod, CABundleKind, CABundleReference, KeyReference, OAuthAccount, Probe, ProviderOverrides, Reason, RestartTarget,
     RevocationPolicy, RotationMode, RotationOverrides, StatePolicy, UnknownOutcome,
 };
-use crate::oauth::{ClientAuthentication, GrantRequest, Sensitive, TokenRequest, hex};
+use crate::oauth::{ClientAuthentication, GrantRequest, Sensitive, TokenRequest, hex, host_and_port};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -257,6 +257,14 @@ impl Plan {
             requested,
             ignored,
         })
+    }
+
+    /// The gate that its passes wait at: the host that is asked first, by which the provider is known before it is asked.
+    pub fn gate(&self) -> String {
+        match &self.endpoint {
+            EndpointSource::Custom(url) => host_and_port(url),
+            EndpointSource::Issuer(issuer) => Url::parse(issuer).map_or_else(|_| issuer.clone(), |url| host_and_port(&url)),
+        }
     }
 
     /// Whether asking for a token may spend what entitles us to it.

@@ -237,9 +237,9 @@ pub fn attempt(
             Some(None) => {}
         }
     }
-    if !seen.turn {
+    if !seen.heeded {
         let (endpoint, client_id) = (endpoint.clone(), credentials.client_id.clone());
-        return Some(Next::TakeTurn { endpoint, client_id, trigger });
+        return Some(Next::Heed { endpoint, client_id, trigger });
     }
     let ours = state.intent.as_ref().filter(|intent| intent.id == seen.instance.intent_id());
     let (Some(began), Some(intent)) = (seen.login.armed, ours) else {

@@ -98,6 +98,8 @@ pub struct Seen {
     pub login: LoginSeen,
     /// Whether our turn at the provider's gate has come.
     pub turn: bool,
+    /// Whether the provider has not asked for patience.
+    pub heeded: bool,
     /// The token Secret, read live.
     pub token_secret: Option<TokenSecretView>,
     /// The references, read live.
@@ -125,6 +127,8 @@ pub enum Outcome {
     TokenSecretRead(TokenSecretView),
     /// The references were read.
     InputsRead(Inputs),
+    /// The token Secret and the references were read.
+    AllRead(TokenSecretView, Inputs),
     /// The token endpoint was sought.
     EndpointFound(Result<Url, Fault>),
     /// An attempt ended without a request.
@@ -139,6 +143,8 @@ pub enum Outcome {
     Probed(Liveness),
     /// Our turn at the provider's gate has come.
     TurnTaken,
+    /// The provider has not asked for patience.
+    Heeded,
     /// The intent is written down.
     Armed {
         /// As which version.
@@ -214,6 +220,7 @@ impl Seen {
         match outcome {
             Outcome::TokenSecretRead(view) => self.token_secret = Some(view),
             Outcome::InputsRead(inputs) => self.inputs = Some(inputs),
+            Outcome::AllRead(view, inputs) => (self.token_secret, self.inputs) = (Some(view), Some(inputs)),
             Outcome::EndpointFound(endpoint) => self.endpoint = Some(endpoint),
             Outcome::Failed(attempt) => {
                 self.attempted = true;
@@ -228,6 +235,7 @@ impl Seen {
             Outcome::DuplicateSought(other) => self.login.duplicate = Some(other),
             Outcome::Probed(liveness) => self.login.probed = Some(liveness),
             Outcome::TurnTaken => self.turn = true,
+            Outcome::Heeded => self.heeded = true,
             Outcome::Armed { version, state, began } => {
                 self.login.armed = Some(began);
                 self.login.state = Some(StateView::Stored { version, state });
@@ -520,6 +528,7 @@ pub mod tests {
             instance: Instance { identity: "operator-1".into(), entropy: [7; 32], unposted: None, unsteady_until: None },
             login: LoginSeen::default(),
             turn: false,
+            heeded: false,
             token_secret: None,
             inputs: None,
             endpoint: None,

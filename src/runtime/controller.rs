@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -124,7 +124,7 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str) -> 
     let Scope { marks, memory, .. } = &*controller.scope;
     let may_ask = || !controller.stop.is_cancelled() && controller.leadership.is_held();
     let world = &controller.world;
-    let hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn: Mutex::default() };
+    let hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn: OnceLock::new() };
     let mut seen = observe(account, world, marks, memory, controller.token_hosts_required);
     let mut in_hand: Option<ReplyInHand<'_>> = None;
     let mut pause = Duration::from_millis(100);

@@ -3,19 +3,20 @@
 use super::clock;
 use crate::telemetry::metrics::Metrics;
 use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use jiff::{SignedDuration, Timestamp};
-use kube::client::{Body, ClientBuilder};
+use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tower::limit::ConcurrencyLimitLayer;
-use tower::{Layer, Service};
+use tower::{BoxError, Layer, Service, ServiceBuilder};
 
-/// Requests that one client has under way at once: each holds a connection.
-const CONCURRENT: usize = 64;
 /// After trouble with the API server others may be busy for so long with what they could not write meanwhile.
 const UNSTEADY: SignedDuration = SignedDuration::from_secs(60);
 
@@ -38,7 +39,14 @@ impl Cluster {
     /// # Errors
     /// Where none of them names a cluster that can be talked to.
     pub async fn connect(metrics: &Metrics) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let config = Config::infer().await?;
+        Ok(Self::of(&Config::infer().await?, metrics)?)
+    }
+
+    /// Clients for one cluster.
+    ///
+    /// # Errors
+    /// Where its credentials cannot be used.
+    pub fn of(config: &Config, metrics: &Metrics) -> Result<Self, kube::Error> {
         // Nothing is known of what was before us.
         let trouble = Arc::new(AtomicI64::new(clock::now().as_second()));
         let client = |read_timeout| -> Result<Client, kube::Error> {
@@ -51,7 +59,8 @@ impl Cluster {
             config.default_retry = false;
             let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
             let counted = Counted { metrics: metrics.clone(), host, trouble: trouble.clone() };
-            Ok(ClientBuilder::try_from(config)?.with_layer(&counted).with_layer(&ConcurrencyLimitLayer::new(CONCURRENT)).build())
+            let builder = ClientBuilder::new(prompt(&config)?, config.default_namespace);
+            Ok(builder.with_layer(&counted).build())
         };
         // The API server ends a watch after 290 s at the latest.
         Ok(Self { objects: client(15)?, watches: client(300)?, lease: client(5)?, trouble })
@@ -62,6 +71,30 @@ impl Cluster {
     pub fn unsteady_until(&self) -> Option<Timestamp> {
         Timestamp::from_second(self.trouble.load(Ordering::Relaxed)).ok().map(|trouble| trouble + UNSTEADY)
     }
+}
+
+/// What kube's own builder makes, but for TCP's Nagle algorithm: a write, whose head and body go in two packets, would wait up
+/// to 40 ms for the API server's delayed acknowledgement.
+fn prompt(
+    config: &Config,
+) -> Result<
+    impl Service<Request<Body>, Response = Response<Incoming>, Error = BoxError, Future: Send + 'static> + Send + 'static,
+    kube::Error,
+> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    let client = hyper_util::client::legacy::Builder::new(TokioExecutor::new()).build(connector);
+    Ok(ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(client))
 }
 
 #[derive(Clone)]

@@ -1,14 +1,15 @@
-//! Gates before token endpoints: one per host, as wide as the host bears, the most urgent first; and per host and client
-//! the time for which the provider asked not to be asked.
+//! Gates before providers: one per host, as wide as the host bears, the most urgent first; and per host and client the time
+//! for which the provider asked not to be asked. Whoever waits here holds nothing, and whoever went through has room for all
+//! that is to be read and written for one token.
 
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Requests under way to a host that nobody has asked yet.
+/// Tokens under way from a host that nobody has asked yet.
 const FIRST_WIDTH: usize = 2;
-/// Requests under way to a host that answers well.
+/// Tokens under way from a host that answers well.
 const MOST_WIDTH: usize = 64;
 /// Gates, and cool-downs, that are kept while nobody needs them.
 const KEPT: usize = 1024;
@@ -61,9 +62,13 @@ impl<T> Limiter<T> {
         Some(who)
     }
 
-    /// An answer has come to somebody admitted in this epoch.
-    fn leave(&mut self, bearing: Bearing, epoch: u64) {
+    /// Somebody is done.
+    fn leave(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// An answer has come to somebody admitted in this epoch.
+    fn learn(&mut self, bearing: Bearing, epoch: u64) {
         match bearing {
             Bearing::Overloaded => (self.width, self.well, self.epoch) = (1, 0, self.epoch + 1),
             Bearing::Well if epoch == self.epoch => self.well += 1,
@@ -81,23 +86,23 @@ impl<T> Limiter<T> {
 
 type Gate = Arc<Mutex<Limiter<oneshot::Sender<Permit>>>>;
 
-/// The right to one request; what it learned of the host is told by [`Permit::leave`].
+/// The right to one token, until it is dropped.
 pub struct Permit {
     gate: Gate,
-    bearing: Bearing,
     epoch: u64,
 }
 
 impl Permit {
-    /// Gives the right back.
-    pub fn leave(mut self, bearing: Bearing) {
-        self.bearing = bearing;
+    /// What was learned of the host.
+    pub fn learn(&self, bearing: Bearing) {
+        lock(&self.gate).learn(bearing, self.epoch);
+        open(&self.gate);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        lock(&self.gate).leave(self.bearing, self.epoch);
+        lock(&self.gate).leave();
         open(&self.gate);
     }
 }
@@ -157,7 +162,7 @@ fn open(gate: &Gate) {
             (turn, limiter.epoch)
         };
         // The permit of one who is gone comes back in the error, and is dropped without the lock held.
-        drop(turn.send(Permit { gate: gate.clone(), bearing: Bearing::Indifferent, epoch }));
+        drop(turn.send(Permit { gate: gate.clone(), epoch }));
     }
 }
 
@@ -178,7 +183,7 @@ mod tests {
         let mut limiter = Limiter::<()>::default();
         let mut widths = vec![limiter.width];
         for bearing in bearings {
-            limiter.leave(bearing, limiter.epoch);
+            limiter.learn(bearing, limiter.epoch);
             widths.push(limiter.width);
         }
         widths
@@ -200,10 +205,10 @@ mod tests {
     #[test]
     fn what_was_asked_before_the_trouble_does_not_widen_it_again() {
         let mut limiter = Limiter::<()> { width: 64, under_way: 64, ..Limiter::default() };
-        limiter.leave(Bearing::Overloaded, 0);
-        (0..63).for_each(|_| limiter.leave(Bearing::Well, 0));
+        limiter.learn(Bearing::Overloaded, 0);
+        (0..63).for_each(|_| limiter.learn(Bearing::Well, 0));
         assert_eq!(limiter.width, 1);
-        limiter.leave(Bearing::Well, 1);
+        limiter.learn(Bearing::Well, 1);
         assert_eq!(limiter.width, 2);
     }
 
@@ -217,7 +222,7 @@ mod tests {
         while let Some(who) = limiter.admit() {
             order.push(who);
             assert_eq!(limiter.admit(), None, "one at a time");
-            limiter.leave(Bearing::Indifferent, 0);
+            limiter.leave();
         }
         assert_eq!(order, ["new", "about to expire", "about to expire, later", "an hour left"]);
     }
@@ -232,10 +237,12 @@ mod tests {
         drop(gone);
         let mut next = Box::pin(gates.enter("a", second(2)));
         assert!(futures::poll!(&mut next).is_pending());
-        first.leave(Bearing::Well);
+        first.learn(Bearing::Well);
+        assert!(futures::poll!(&mut next).is_pending(), "who has an answer is not done");
+        drop(first);
         let third = next.await.unwrap();
         assert!(futures::poll!(Box::pin(gates.enter("b", second(1)))).is_ready(), "another host has a gate of its own");
-        second_permit.leave(Bearing::Well);
+        drop(second_permit);
         drop(third);
         assert!(lock(&gates.gate("a")).is_idle());
     }

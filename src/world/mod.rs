@@ -1,6 +1,7 @@
 //! EVERYTHING OUTSIDE, one file per outside thing, each at arm's length: no decision is made here.
 
 use crate::telemetry::metrics::Metrics;
+use tokio::sync::Semaphore;
 
 pub mod accounts;
 pub mod clock;
@@ -72,8 +73,14 @@ pub enum ApiError {
 /// Seconds that one call to the API server may take.
 const API_DEADLINE: u64 = 15;
 
-/// One call to the API server, within its deadline.
+/// Calls to the API server that are under way at once: each holds a connection.
+static UNDER_WAY: Semaphore = Semaphore::const_new(64);
+
+/// One call to the API server, within its deadline, which runs from when it is made and not while it waits behind others of
+/// ours.
 async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+    // The semaphore is never closed.
+    let _under_way = UNDER_WAY.acquire().await;
     let deadline = std::time::Duration::from_secs(API_DEADLINE);
     tokio::time::timeout(deadline, call).await.map_err(|_| ApiError::TimedOut(API_DEADLINE))?.map_err(ApiError::Answered)
 }

@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::gate::{Bearing, Gates, Permit};
 use super::outbound::Outbound;
-use super::{World, clock};
+use super::{ApiError, World, clock};
 use crate::oauth::{Ending, Fault, FaultKind, Token, TokenRequest, host_and_port, judge};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
@@ -30,52 +30,30 @@ pub struct Exchange<T> {
     pub result: T,
 }
 
-/// When somebody's turn has come.
-#[derive(Clone, Copy, Debug)]
-pub struct Turn {
-    /// Before the accounts whose token lives longer than that.
-    pub deadline: Timestamp,
-    /// Also while the provider wants patience: a person has asked.
-    pub insists: bool,
-}
-
-/// Why nobody is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotAsked {
-    /// When its turn came, we were no longer to ask.
-    NotOurs,
-    /// Its turn has not come for a while: what it would send may have changed meanwhile.
-    NotYet,
-    /// The provider has asked this client for patience.
-    Cooling(Fault),
-}
-
-/// Waits for a turn at the gate of an endpoint.
+/// Waits for a turn at the gate of a host, before the accounts whose token lives longer than `deadline`.
 ///
 /// # Errors
-/// Where nobody is to be asked.
+/// [`ApiError::TurnNotCome`] where it has not come for a while, [`ApiError::LeaseLost`] where we are no longer to ask when it
+/// comes.
 pub async fn take_turn(
     gates: &Gates,
-    endpoint: &Url,
-    client_id: &str,
-    turn: Turn,
+    host: &str,
+    deadline: Timestamp,
     still: impl Fn() -> bool,
-) -> Result<Option<Permit>, NotAsked> {
-    let host = host_and_port(endpoint);
-    let permit = tokio::time::timeout(LONGEST_WAIT, gates.enter(&host, turn.deadline)).await.map_err(|_| NotAsked::NotYet)?;
-    if !still() {
-        return Err(NotAsked::NotOurs);
-    }
+) -> Result<Option<Permit>, ApiError> {
+    let permit = tokio::time::timeout(LONGEST_WAIT, gates.enter(host, deadline)).await.map_err(|_| ApiError::TurnNotCome)?;
+    if still() { Ok(permit) } else { Err(ApiError::LeaseLost) }
+}
+
+/// Whether the provider has asked this client for patience.
+///
+/// # Errors
+/// [`FaultKind::RateLimited`], with the time that is left.
+pub fn heed(gates: &Gates, endpoint: &Url, client_id: &str) -> Result<(), Fault> {
     let now = clock::now();
-    // Another account of this client was told to wait, while this one waited for its turn or before.
-    match gates.cooling_until(&host, client_id, now).filter(|_| !turn.insists) {
-        None => Ok(permit),
-        Some(until) => {
-            let message = "The provider has asked this client for patience; nothing is asked until then.";
-            let wait = Some(until.duration_since(now));
-            Err(NotAsked::Cooling(Fault { retry_after: wait, ..Fault::new(FaultKind::RateLimited, message) }))
-        }
-    }
+    let Some(until) = gates.cooling_until(&host_and_port(endpoint), client_id, now) else { return Ok(()) };
+    let message = "The provider has asked this client for patience; nothing is asked until then.";
+    Err(Fault { retry_after: Some(until.duration_since(now)), ..Fault::new(FaultKind::RateLimited, message) })
 }
 
 /// Asks for a token, once.
@@ -83,12 +61,12 @@ pub async fn redeem(
     world: &World,
     request: &TokenRequest,
     ca_bundle: Option<&[u8]>,
-    permit: Option<Permit>,
+    permit: Option<&Permit>,
 ) -> Exchange<Result<Token, Fault>> {
     let sent = clock::now();
     let result = ask(&world.outbound, request, ca_bundle, sent).await;
     let finished = clock::now();
-    leave(&world.gates, request, permit, result.as_ref().err(), finished);
+    learn(&world.gates, request, permit, result.as_ref().err(), finished);
     Exchange { sent, finished, result }
 }
 
@@ -98,7 +76,7 @@ pub async fn spend(
     world: &World,
     request: &TokenRequest,
     ca_bundle: Option<&[u8]>,
-    permit: Option<Permit>,
+    permit: Option<&Permit>,
     began: Duration,
     still: impl Fn() -> bool,
 ) -> Exchange<Ending> {
@@ -109,7 +87,7 @@ pub async fn spend(
         Ending::NotSent(fault) | Ending::Lost(fault) => Some(fault.clone()),
         Ending::Replied(reply) => judge(reply, &[], sent, finished).err(),
     };
-    leave(&world.gates, request, permit, judged.as_ref(), finished);
+    learn(&world.gates, request, permit, judged.as_ref(), finished);
     Exchange { sent, finished, result }
 }
 
@@ -148,13 +126,13 @@ async fn post(
 }
 
 /// Tells gate and cool-down what was learned of the host.
-fn leave(gates: &Gates, request: &TokenRequest, permit: Option<Permit>, fault: Option<&Fault>, now: Timestamp) {
+fn learn(gates: &Gates, request: &TokenRequest, permit: Option<&Permit>, fault: Option<&Fault>, now: Timestamp) {
     if let Some(Fault { kind: FaultKind::RateLimited, retry_after, .. }) = fault {
         let until = now + retry_after.unwrap_or(LEAST_PATIENCE);
         gates.cool(&host_and_port(&request.endpoint), &request.client_id, until, now);
     }
     if let Some(permit) = permit {
-        permit.leave(match fault.map(|fault| fault.kind) {
+        permit.learn(match fault.map(|fault| fault.kind) {
             None => Bearing::Well,
             Some(FaultKind::RateLimited | FaultKind::Unavailable | FaultKind::TimedOut) => Bearing::Overloaded,
             Some(_) => Bearing::Indifferent,

@@ -288,8 +288,10 @@ fn a_deleted_account_is_left_alone() {
 #[test]
 fn nothing_is_asked_for_before_the_token_secret_was_read_live() {
     let mut seen = unseen(account(&json!({})));
-    assert_eq!(decide(&seen, at(0)), Next::ReadTokenSecret("demo-token".into()));
-    seen.status.observed_generation = Some(1);
+    assert!(matches!(decide(&seen, at(0)), Next::TakeTurn(_)), "whoever waits for a turn holds nothing");
+    seen.turn = true;
+    assert!(matches!(decide(&seen, at(0)), Next::ReadAll(_)));
+    seen.status.last_attempt_time = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
     seen.account = Arc::new(account(&json!({})));
     assert_eq!(decide(&seen, at(0)), Next::ReadTokenSecret("demo-token".into()));
 }

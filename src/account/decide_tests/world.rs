@@ -22,6 +22,8 @@ pub enum Crash {
     Before(usize),
     /// After its effect, before anybody here knows of it.
     After(usize),
+    /// After the effect of the step of this name.
+    AfterStep(&'static str),
 }
 
 pub struct World {
@@ -159,9 +161,10 @@ impl World {
             if self.crash == Some(Crash::Before(turn)) {
                 return self.end();
             }
-            self.steps.push(name(&next));
+            let step = name(&next);
+            self.steps.push(step);
             let outcome = self.act(next);
-            if self.crash == Some(Crash::After(turn)) {
+            if [Crash::After(turn), Crash::AfterStep(step)].map(Some).contains(&self.crash) {
                 return self.end();
             }
             seen = seen.after(outcome);
@@ -241,27 +244,36 @@ impl World {
         }
     }
 
+    fn token_secret(&self) -> TokenSecretView {
+        match &self.secret {
+            _ if self.foreign => TokenSecretView::Foreign("belongs to someone else".into()),
+            None => TokenSecretView::Absent,
+            Some((version, contents)) => TokenSecretView::Ours {
+                held: held(*version),
+                contents: contents.clone(),
+                record: Record::read(contents, self.status.token.as_ref()),
+            },
+        }
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs {
+            references: self.seed_version.to_string(),
+            credentials: self.seed.clone().map(|()| Credentials {
+                client_id: "app".into(),
+                client_secret: Some(Sensitive::new("secret")),
+                seed: Some(self.refresh_token.clone().map(Sensitive::new)),
+                ca_bundle: None,
+                token_hosts: vec![("app".into(), self.token_hosts.clone())],
+            }),
+        }
+    }
+
     pub fn act(&mut self, next: Next) -> Outcome {
         match next {
-            Next::ReadTokenSecret(_) => Outcome::TokenSecretRead(match &self.secret {
-                _ if self.foreign => TokenSecretView::Foreign("belongs to someone else".into()),
-                None => TokenSecretView::Absent,
-                Some((version, contents)) => TokenSecretView::Ours {
-                    held: held(*version),
-                    contents: contents.clone(),
-                    record: Record::read(contents, self.status.token.as_ref()),
-                },
-            }),
-            Next::ReadInputs(_) => Outcome::InputsRead(Inputs {
-                references: self.seed_version.to_string(),
-                credentials: self.seed.clone().map(|()| Credentials {
-                    client_id: "app".into(),
-                    client_secret: Some(Sensitive::new("secret")),
-                    seed: Some(self.refresh_token.clone().map(Sensitive::new)),
-                    ca_bundle: None,
-                    token_hosts: vec![("app".into(), self.token_hosts.clone())],
-                }),
-            }),
+            Next::ReadTokenSecret(_) => Outcome::TokenSecretRead(self.token_secret()),
+            Next::ReadInputs(_) => Outcome::InputsRead(self.inputs()),
+            Next::ReadAll(_) => Outcome::AllRead(self.token_secret(), self.inputs()),
             Next::FindEndpoint { .. } => Outcome::EndpointFound(Ok("https://login.example.com/token".parse().unwrap())),
             Next::Fail { trigger, fault } => Outcome::Failed(AttemptOutcome {
                 trigger,
@@ -270,7 +282,8 @@ impl World {
                 fault: Some(fault),
                 issued: false,
             }),
-            Next::TakeTurn { .. } => Outcome::TurnTaken,
+            Next::TakeTurn(_) => Outcome::TurnTaken,
+            Next::Heed { .. } => Outcome::Heeded,
             Next::ReadState => Outcome::StateRead(match &self.state {
                 None => StateView::Absent,
                 Some(_) if self.state_unreadable => {
@@ -426,13 +439,15 @@ pub fn name(next: &Next) -> &'static str {
     match next {
         Next::ReadTokenSecret(_) => "read token Secret",
         Next::ReadInputs(_) => "read inputs",
+        Next::ReadAll(_) => "read all",
         Next::FindEndpoint { .. } => "find endpoint",
         Next::Fail { .. } => "fail",
         Next::ReadState => "read state",
         Next::ReadJournal { .. } => "read journal",
         Next::FindDuplicate { .. } => "find duplicate",
         Next::Probe { .. } => "probe",
-        Next::TakeTurn { .. } => "take turn",
+        Next::TakeTurn(_) => "take turn",
+        Next::Heed { .. } => "heed",
         Next::Arm { .. } => "arm",
         Next::Spend { .. } => "spend",
         Next::Journal { .. } => "journal",
