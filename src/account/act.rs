@@ -14,7 +14,6 @@ use crate::world::{ApiError, World, clock, secrets, statuses, token_endpoint, wo
 use jiff::Timestamp;
 use kube::Resource;
 use kube_runtime::events::EventType;
-use std::sync::OnceLock;
 use url::Url;
 
 /// What a step needs beside what was seen.
@@ -30,14 +29,7 @@ pub struct Hands<'a> {
     /// Whether this instance may still ask for tokens.
     pub may_ask: &'a (dyn Fn() -> bool + Sync),
     /// Our turn at the provider's gate, once it has come, until the pass ends.
-    pub turn: OnceLock<Option<Permit>>,
-}
-
-impl Hands<'_> {
-    /// The turn that has come.
-    pub(super) fn permit(&self) -> Option<&Permit> {
-        self.turn.get().and_then(Option::as_ref)
-    }
+    pub turn: Option<Permit>,
 }
 
 /// Does one step.
@@ -65,14 +57,6 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             }
         })),
         Next::Fail { trigger, fault } => failed(trigger, fault, seen, hands),
-        Next::TakeTurn(host) => {
-            // Who has no token goes before all whose token still lives.
-            let deadline = seen.standing().map_or_else(clock::now, |token| token.expiration_time.0);
-            let permit = token_endpoint::take_turn(&world.gates, &host, deadline, hands.may_ask).await?;
-            // Nobody has taken one before.
-            let _ = hands.turn.set(permit);
-            Ok(Outcome::TurnTaken)
-        }
         Next::Heed { endpoint, client_id, trigger } => match token_endpoint::heed(&world.gates, &endpoint, &client_id) {
             Err(fault) if trigger != Trigger::Requested => failed(trigger, fault, seen, hands),
             Ok(()) | Err(_) => Ok(Outcome::Heeded),
@@ -112,7 +96,7 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             Ok(Outcome::Pruned(stray))
         }
         Next::Say(status) => say(status, seen, hands).await,
-        Next::Rest(_) => unreachable!("the loop rests, and does not act on it"),
+        Next::TakeTurn(_) | Next::Rest(_) => unreachable!("the loop waits, and does not act on it"),
     }
 }
 
@@ -124,7 +108,7 @@ pub(super) fn failed(trigger: Trigger, fault: Fault, seen: &Seen, hands: &Hands<
 }
 
 async fn redeem(trigger: Trigger, request: &TokenRequest, ca_bundle: Option<&[u8]>, seen: &Seen, hands: &Hands<'_>) -> Outcome {
-    let exchange = token_endpoint::redeem(hands.world, request, ca_bundle, hands.permit()).await;
+    let exchange = token_endpoint::redeem(hands.world, request, ca_bundle, hands.turn.as_ref()).await;
     let (token, fault) = (exchange.result.as_ref().ok(), exchange.result.as_ref().err());
     let issued = token.map(|token| (token.access_token.fingerprint(), token.expiry.at));
     told(trigger, issued, fault, (exchange.sent, exchange.finished), seen, hands);

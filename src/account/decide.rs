@@ -59,7 +59,7 @@ pub enum Next {
         /// Certificates to trust.
         ca_bundle: Option<Vec<u8>>,
     },
-    /// Wait for our turn at the gate of this host.
+    /// Wait for our turn at the gate of this host, holding nothing, and look anew.
     TakeTurn(String),
     /// See whether the provider has asked this client for patience.
     Heed {
@@ -161,7 +161,7 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
         return match undisturbed(seen, plan, now) {
             Quiet::Yes => say_or_rest(seen, now),
             Quiet::AskReferences => Next::ReadInputs(plan.clone()),
-            Quiet::No if first_token_is_wanted(seen, plan) && !seen.turn => Next::TakeTurn(plan.gate()),
+            Quiet::No if !seen.turn && attempt_is_due(seen, plan, now) => Next::TakeTurn(plan.gate()),
             Quiet::No if first_token_is_wanted(seen, plan) => Next::ReadAll(plan.clone()),
             Quiet::No => Next::ReadTokenSecret(plan.token_secret_name.clone()),
         };
@@ -192,6 +192,15 @@ enum Quiet {
     Yes,
     AskReferences,
     No,
+}
+
+/// Whether status alone says that the provider is to be asked: then the turn comes first, and nothing is read and held while
+/// it is waited for.
+fn attempt_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
+    let status = &seen.status;
+    let due = status.token.is_none() || status.next_refresh_time.as_ref().is_some_and(|next| next.0 <= now);
+    let may = !plan.suspended && !seen.waits(now) && !seen.asked_for_patience(now) && !report::conflicted(status);
+    may && seen.unpublished.is_none() && (due || seen.requested().is_some())
 }
 
 /// Whether nothing was ever tried.

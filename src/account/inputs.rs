@@ -1,13 +1,14 @@
-//! The Secrets and the CA bundle that a plan names, read live and all at once.
+//! The Secrets and the CA bundle that a plan names, read all at once, and live or a moment ago.
 
 use super::{ClientIDFrom, Credentials, GrantPlan, Inputs, Plan, readable, references_digest};
 use crate::api::{CABundleKind, CABundleReference, KeyReference, vocabulary::TOKEN_HOSTS_ANNOTATION};
 use crate::oauth::{Fault, FaultKind, Sensitive};
-use crate::world::{ApiError, World, secrets};
+use crate::world::{ApiError, World};
 use futures::future::{join_all, try_join};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Reads what the plan names.
 ///
@@ -19,12 +20,15 @@ pub async fn read(world: &World, namespace: &str, plan: &Plan) -> Result<Inputs,
     Ok(Inputs { references, credentials: found.credentials(plan) })
 }
 
-/// What the references point to; a fault where the operator may not see it.
+/// An object, where there is one; a fault where the operator may not see it.
+type Visible<K> = Result<Option<Arc<K>>, Fault>;
+
+/// What the references point to.
 struct Found<'a> {
     world: &'a World,
     namespace: &'a str,
-    secrets: BTreeMap<&'a str, Result<Option<Secret>, Fault>>,
-    config_map: Option<(&'a str, Result<Option<ConfigMap>, Fault>)>,
+    secrets: BTreeMap<&'a str, Visible<Secret>>,
+    config_map: Option<(&'a str, Visible<ConfigMap>)>,
 }
 
 impl<'a> Found<'a> {
@@ -38,7 +42,7 @@ impl<'a> Found<'a> {
         // One Secret may hold all of them.
         let names: BTreeSet<&str> = [secret, id, seed, of_kind(CABundleKind::Secret)].into_iter().flatten().collect();
         let secrets = async {
-            let read = async |name| (name, secrets::secret(client, namespace, name).await);
+            let read = async |name| (name, world.recent.secret(client, namespace, name).await);
             let all = join_all(names.into_iter().map(read)).await;
             all.into_iter()
                 .map(|(name, read)| Ok((name, visible("Secret", name, namespace, read)?)))
@@ -46,7 +50,7 @@ impl<'a> Found<'a> {
         };
         let config_map = async {
             let Some(name) = of_kind(CABundleKind::ConfigMap) else { return Ok(None) };
-            let read = secrets::config_map(client, namespace, name).await;
+            let read = world.recent.config_map(client, namespace, name).await;
             Ok(Some((name, visible("ConfigMap", name, namespace, read)?)))
         };
         let (secrets, config_map) = try_join(secrets, config_map).await?;
@@ -55,7 +59,7 @@ impl<'a> Found<'a> {
 
     /// What was read, at which version.
     fn versions(&self) -> BTreeMap<String, Option<String>> {
-        let version = |secret: &Secret| secret.metadata.resource_version.clone();
+        let version = |secret: &Arc<Secret>| secret.metadata.resource_version.clone();
         let secrets = self.secrets.iter().filter_map(|(name, read)| Some((name, read.as_ref().ok()?)));
         let secrets = secrets.map(|(name, secret)| (format!("Secret/{name}"), secret.as_ref().and_then(version)));
         let map = self.config_map.iter().filter_map(|(name, read)| Some((name, read.as_ref().ok()?)));

@@ -7,8 +7,15 @@ use crate::world::marks::Marks;
 use crate::world::{World, entropy};
 use std::sync::Arc;
 
-/// The first look.
-pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory: &Memory, token_hosts_required: bool) -> Seen {
+/// The first look; `turn`: whether the account's turn at the provider's gate has come.
+pub fn observe(
+    account: Arc<OAuthAccount>,
+    world: &World,
+    marks: &Marks,
+    memory: &Memory,
+    token_hosts_required: bool,
+    turn: bool,
+) -> Seen {
     let metadata = &account.metadata;
     let (uid, version) = (metadata.uid.as_deref().unwrap_or_default(), metadata.resource_version.as_deref().unwrap_or_default());
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
@@ -31,7 +38,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
             unsteady_until: world.cluster.unsteady_until(),
         },
         login: LoginSeen::default(),
-        turn: false,
+        turn,
         heeded: false,
         token_secret: None,
         inputs: None,

@@ -145,7 +145,7 @@ pub async fn spend(
     seen: &Seen,
     hands: &Hands<'_>,
 ) -> Outcome {
-    let permit = hands.permit();
+    let permit = hands.turn.as_ref();
     // From here on nobody may take it for surely not posted.
     hands.memory.posting(seen.uid());
     let exchange = token_endpoint::spend(hands.world, request, ca_bundle, permit, began, hands.may_ask).await;

@@ -8,7 +8,8 @@ use crate::account::observe::observe;
 use crate::account::{Next, Outcome, ReplyInHand, Seen, decide, fraction, report};
 use crate::api::{OAuthAccount, OAuthAccountStatus};
 use crate::telemetry::metrics::ACCOUNT_CONTROLLER;
-use crate::world::{ApiError, World, clock};
+use crate::world::gate::Permit;
+use crate::world::{ApiError, World, clock, token_endpoint};
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{FutureExt, StreamExt};
 use kube_runtime::controller::{Action, Config, Error as ControllerError, applier};
@@ -17,7 +18,7 @@ use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -105,10 +106,7 @@ async fn reconcile(account: Arc<OAuthAccount>, controller: Arc<Controller>) -> R
         name = metadata.name.as_deref().unwrap_or_default(),
         reconcileID = id,
     );
-    // Detached: whatever becomes of the loop, a request that is on its way is brought to its end.
-    let passes = controller.passes.clone();
-    let pass = passes.spawn(async move { pass(account, &controller, &id).await }.instrument(span));
-    let result = pass.await.unwrap_or_else(|error| Err(PassError::Panicked(error.to_string())));
+    let result = turns(account, controller, id).instrument(span).await;
     workers.dec();
     scope.queue.done(&reference, &metrics);
     let label = match &result {
@@ -120,12 +118,71 @@ async fn reconcile(account: Arc<OAuthAccount>, controller: Arc<Controller>) -> R
     result
 }
 
-async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str) -> Result<Action, PassError> {
+/// How a pass ended.
+enum Ended {
+    /// It came to rest.
+    Rest(Action),
+    /// It is to go on when its turn at this gate has come.
+    Turn(String),
+}
+
+/// Passes over one account until it rests. Whoever waits for a turn is nothing but a place in a queue.
+async fn turns(mut account: Arc<OAuthAccount>, controller: Arc<Controller>, id: String) -> Result<Action, PassError> {
+    let mut turn = None;
+    loop {
+        // Detached: whatever becomes of the loop, a request that is on its way is brought to its end.
+        let (controller_, id_, account_) = (controller.clone(), id.clone(), account.clone());
+        let pass = async move { pass(account_, &controller_, &id_, turn).await }.in_current_span();
+        let ended = controller.passes.spawn(pass).await.unwrap_or_else(|error| Err(PassError::Panicked(error.to_string())));
+        let host = match ended? {
+            Ended::Rest(action) => return Ok(action),
+            Ended::Turn(host) => host,
+        };
+        turn = match await_turn(&account, &controller, &id, &host).await {
+            Ok(permit) => Some(permit),
+            // Somebody else's work now, or the next start's.
+            Err(ApiError::LeaseLost) => return Ok(Action::await_change()),
+            Err(_) => return Ok(Action::requeue(Duration::from_millis(100))),
+        };
+        // As it is now.
+        match controller.scope.accounts.get(&ObjectRef::from_obj(&*account)) {
+            Some(latest) => account = latest,
+            None => return Ok(Action::await_change()),
+        }
+    }
+}
+
+/// Waits for a turn, and says meanwhile that the published token has expired, if it does: others before us must not keep
+/// status from telling the truth.
+async fn await_turn(account: &Arc<OAuthAccount>, controller: &Controller, id: &str, host: &str) -> Result<Permit, ApiError> {
+    let now = clock::now();
+    let expiry = account.status.as_ref().and_then(|status| status.token.as_ref()).map(|token| token.expiration_time.0);
+    let may_ask = || !controller.stop.is_cancelled() && controller.leadership.is_held();
+    // Who has no token goes before all whose token still lives.
+    let deadline = expiry.unwrap_or(now);
+    let mut turn = pin!(token_endpoint::take_turn(&controller.world.gates, host, deadline, may_ask));
+    let Some(expiry) = expiry.filter(|expiry| *expiry > now) else { return turn.await };
+    let until_then = Duration::try_from(expiry.duration_since(now)).unwrap_or_default();
+    tokio::select! {
+        turn = &mut turn => return turn,
+        () = tokio::time::sleep(until_then) => {}
+    }
+    let telling = async {
+        let Scope { marks, memory, .. } = &*controller.scope;
+        let hands = Hands { world: &controller.world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn: None };
+        let seen = observe(account.clone(), &controller.world, marks, memory, controller.token_hosts_required, false);
+        tell(&seen, &hands).await;
+    };
+    tokio::join!(turn, telling.boxed()).0
+}
+
+async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, turn: Option<Permit>) -> Result<Ended, PassError> {
     let Scope { marks, memory, .. } = &*controller.scope;
     let may_ask = || !controller.stop.is_cancelled() && controller.leadership.is_held();
     let world = &controller.world;
-    let hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn: OnceLock::new() };
-    let mut seen = observe(account, world, marks, memory, controller.token_hosts_required);
+    let hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn };
+    let has_turn = hands.turn.is_some();
+    let mut seen = observe(account, world, marks, memory, controller.token_hosts_required, has_turn);
     let mut in_hand: Option<ReplyInHand<'_>> = None;
     let mut pause = Duration::from_millis(100);
     let mut turns = 0;
@@ -137,7 +194,11 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str) -> 
             Next::Rest(until) => {
                 remember(seen, controller);
                 let rest = until.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
-                return Ok(rest.map_or_else(Action::await_change, Action::requeue));
+                return Ok(Ended::Rest(rest.map_or_else(Action::await_change, Action::requeue)));
+            }
+            Next::TakeTurn(host) => {
+                remember(seen, controller);
+                return Ok(Ended::Turn(host));
             }
             next => next,
         };
@@ -151,11 +212,7 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str) -> 
             // Somebody else's work now, or the next start's.
             (Err(ApiError::LeaseLost), _) => {
                 remember(seen, controller);
-                return Ok(Action::await_change());
-            }
-            (Err(ApiError::TurnNotCome), _) => {
-                remember(seen, controller);
-                return Ok(Action::requeue(Duration::from_millis(100)));
+                return Ok(Ended::Rest(Action::await_change()));
             }
             // Nothing else may happen before it is durable, however long that takes.
             (Err(error), _) if in_hand.is_some() => {

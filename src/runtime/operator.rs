@@ -20,6 +20,7 @@ use crate::world::journal::Journal;
 use crate::world::lease::LeaseStore;
 use crate::world::logins::Logins;
 use crate::world::outbound::Outbound;
+use crate::world::recent::Recent;
 use kube_runtime::reflector::store::Writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,6 +56,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         events: Events::new(cluster.objects.clone(), &settings.identity),
         metrics,
         health: Health::default(),
+        recent: Recent::default(),
         journal,
         logins: Logins::default(),
         identity: settings.identity.clone(),

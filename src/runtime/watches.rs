@@ -170,16 +170,19 @@ pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
             Event::InitApply(secret) => listing.extend(Mark::of(&secret.metadata).map(|mark| (place(&secret), mark))),
             Event::InitDone => {
                 scope.marks.replace(std::mem::take(&mut listing));
+                world.recent.clear();
                 scope.has_listed(&mut first);
             }
             Event::Apply(secret) => {
                 let (namespace, name) = place(&secret);
                 scope.marks.set((namespace.clone(), name.clone()), Mark::of(&secret.metadata));
+                world.recent.secret_changed(&namespace, &name);
                 scope.wake_referrers(Referent::Secret, &namespace, &name);
             }
             Event::Delete(secret) => {
                 let (namespace, name) = place(&secret);
                 scope.marks.set((namespace.clone(), name.clone()), None);
+                world.recent.secret_changed(&namespace, &name);
                 scope.wake_referrers(Referent::Secret, &namespace, &name);
             }
         }
@@ -195,9 +198,13 @@ pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
     while let Some(event) = events.next().await {
         match event {
             Event::Init | Event::InitApply(_) => {}
-            Event::InitDone => scope.has_listed(&mut first),
+            Event::InitDone => {
+                world.recent.clear();
+                scope.has_listed(&mut first);
+            }
             Event::Apply(map) | Event::Delete(map) => {
                 let (namespace, name) = place(&map);
+                world.recent.config_map_changed(&namespace, &name);
                 scope.wake_referrers(Referent::ConfigMap, &namespace, &name);
             }
         }

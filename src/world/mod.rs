@@ -17,6 +17,7 @@ pub mod lease;
 pub mod logins;
 pub mod marks;
 pub mod outbound;
+pub mod recent;
 pub mod secrets;
 pub mod statuses;
 pub mod token_endpoint;
@@ -38,6 +39,8 @@ pub struct World {
     pub metrics: Metrics,
     /// How we are.
     pub health: health::Health,
+    /// What was read a moment ago.
+    pub recent: recent::Recent,
     /// The journal of replies.
     pub journal: journal::Journal,
     /// Who holds which login.

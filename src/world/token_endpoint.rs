@@ -35,14 +35,9 @@ pub struct Exchange<T> {
 /// # Errors
 /// [`ApiError::TurnNotCome`] where it has not come for a while, [`ApiError::LeaseLost`] where we are no longer to ask when it
 /// comes.
-pub async fn take_turn(
-    gates: &Gates,
-    host: &str,
-    deadline: Timestamp,
-    still: impl Fn() -> bool,
-) -> Result<Option<Permit>, ApiError> {
-    let permit = tokio::time::timeout(LONGEST_WAIT, gates.enter(host, deadline)).await.map_err(|_| ApiError::TurnNotCome)?;
-    if still() { Ok(permit) } else { Err(ApiError::LeaseLost) }
+pub async fn take_turn(gates: &Gates, host: &str, deadline: Timestamp, still: impl Fn() -> bool) -> Result<Permit, ApiError> {
+    let permit = tokio::time::timeout(LONGEST_WAIT, gates.enter(host, deadline)).await.ok().flatten();
+    if still() { permit.ok_or(ApiError::TurnNotCome) } else { Err(ApiError::LeaseLost) }
 }
 
 /// Whether the provider has asked this client for patience.

@@ -158,6 +158,11 @@ impl World {
                 self.unpublished = seen.unpublished;
                 return Ok(until);
             }
+            if let Next::TakeTurn(_) = next {
+                // Looked at anew, with nothing but the turn.
+                seen = Seen { turn: true, instance: seen.instance.clone(), ..self.observe() };
+                continue;
+            }
             if self.crash == Some(Crash::Before(turn)) {
                 return self.end();
             }
@@ -282,7 +287,6 @@ impl World {
                 fault: Some(fault),
                 issued: false,
             }),
-            Next::TakeTurn(_) => Outcome::TurnTaken,
             Next::Heed { .. } => Outcome::Heeded,
             Next::ReadState => Outcome::StateRead(match &self.state {
                 None => StateView::Absent,
@@ -410,7 +414,7 @@ impl World {
                 self.status = status.clone();
                 Outcome::Said(status)
             }
-            Next::Rest(_) => unreachable!("rest is no step"),
+            Next::TakeTurn(_) | Next::Rest(_) => unreachable!("no steps"),
         }
     }
 
