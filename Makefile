@@ -8,7 +8,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## See it work: a real control plane, a real authorization server, two accounts
+demo: ## See it work: a real control plane, a real authorization server, an operator killed in mid-refresh
 	@tools/install.sh kubernetes
 	@tools/install.sh authorization-server
 	@cargo build --locked --bin oauth-operator --example demo
@@ -26,6 +26,10 @@ test: ## All tests, on real parts; installs what they need
 bench: ## Measure: thousands of accounts beside the API server's own ceiling (minutes; release build)
 	@tools/install.sh kubernetes
 	cargo bench --locked --bench accounts
+
+.PHONY: coverage
+coverage: ## Which lines the unit tests run: of the pure core at least 95 %
+	@tools/coverage.sh
 
 .PHONY: check
 check: ## Format, lints, generated files, licences

@@ -7,6 +7,7 @@
 #[path = "../tests/testbed/mod.rs"]
 mod testbed;
 
+use rustix::process::Signal;
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use testbed::Result;
 use testbed::authorization_server::{AuthorizationServer, Client};
 use testbed::cluster::Cluster;
 use testbed::operator::Operator;
-use testbed::story::{Reach, Story, account};
+use testbed::relay::Point;
+use testbed::story::{Reach, Story, account, login};
 
 /// Seconds that the tokens of the first account live.
 const LIFETIME: u32 = 20;
@@ -56,13 +58,19 @@ async fn show() -> Result<()> {
     println!("log     {}\nmetrics http://{}/metrics", operator.process.log.display(), operator.address);
     operator.process.until("leading", Duration::from_secs(30), async || operator.leads().await).await?;
 
+    let logins = Story::begin(&cluster, "oauth-demo-login", Reach::Tenant).await?;
+    let shown = async {
+        killed_in_mid_refresh(&logins, &provider).await?;
+        accounts(&story, &provider, &operator).await
+    };
     let result = tokio::select! {
-        result = accounts(&story, &provider, &operator) => result,
+        result = shown => result,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     if own.is_some() {
         title("Leaving your cluster as it was, but for the CRD");
-        cluster.kubectl().run(&["delete", "namespace", &story.apps, &story.system, "--wait=false"])?;
+        let namespaces = [&story.apps, &story.system, &logins.apps, &logins.system];
+        namespaces.iter().try_for_each(|name| cluster.kubectl().run(&["delete", "namespace", name, "--wait=false"]).map(drop))?;
     }
     result
 }
@@ -124,6 +132,63 @@ async fn accounts(story: &Story<'_>, provider: &AuthorizationServer, operator: &
         tokio::time::sleep(Duration::from_secs(10)).await;
         table(story)?;
     }
+}
+
+/// The hard part: a refresh token that is good for one use, and an operator that is killed when it is spent and its
+/// successor is in nobody's hands but its own.
+async fn killed_in_mid_refresh(story: &Story<'_>, provider: &AuthorizationServer) -> Result<()> {
+    title("A login: each refresh spends its refresh token, and the provider ends the login when one comes twice");
+    let relay = story.cluster.relay().await?;
+    let mut operator = story.operator_behind("oauth-operator", &relay).await?;
+    let (client, refresh_token) = provider.log_in(3600, "alice").await?;
+    story.ca("provider-ca", &provider.ca)?;
+    let issuer = json!({"issuer": provider.issuer, "caBundleRef": {"name": "provider-ca"}});
+    println!("{}", serde_saphyr::to_string(&login("alice", &issuer, &client, &json!({})))?);
+    story.login("alice", &issuer, &client, &refresh_token, &json!({}))?;
+    story.until_ready("alice").await?;
+    table(story)?;
+
+    title("kill -9 in the middle of a refresh: when the provider has answered, and nothing of that is stored");
+    let stored = relay.hold(Point::Request, |passing| passing.state().is_some_and(|state| state["intent"].is_null()));
+    story.kubectl().run(&[
+        "annotate",
+        "oauthaccount",
+        "alice",
+        "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:00Z",
+    ])?;
+    stored.hit(Duration::from_secs(20)).await?;
+    let spent = provider.redemptions(&client).await?;
+    println!("refresh tokens that came to the provider, by the head of their digest: {spent:?}");
+    check(spent.len() == 2, "the second one is spent, and its successor is on its way into the record, held up by us")?;
+    operator.process.signal(Signal::KILL);
+    operator.process.end_within(Duration::from_secs(5)).await.ok_or("SIGKILL does not end it")?;
+    println!("the operator is dead; what it left is one sealed file in its journal:");
+    for file in std::fs::read_dir(story.folder.join("oauth-operator.journal"))?.flatten() {
+        println!("  {} ({} bytes)", file.file_name().display(), file.metadata()?.len());
+    }
+    stored.release();
+    operator = story.operator_behind("oauth-operator", &relay).await?;
+    story.until_generation("alice", 2).await?;
+    table(story)?;
+    let found = operator.log().into_iter().find(|line| line["msg"].as_str().is_some_and(|msg| msg.contains("journal")));
+    println!("{}", found.ok_or("the journal was not read")?["msg"].as_str().unwrap_or_default());
+    let said = provider.introspect(&client, &story.key("alice-token", "access_token")?).await?;
+    check(said["active"] == json!(true), "the token of that very reply is published")?;
+    story.kubectl().run(&[
+        "annotate",
+        "--overwrite",
+        "oauthaccount",
+        "alice",
+        "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:01Z",
+    ])?;
+    story.until_generation("alice", 3).await?;
+    let spent = provider.redemptions(&client).await?;
+    let mut digests: Vec<&String> = spent.iter().map(|(digest, _)| digest).collect();
+    digests.dedup();
+    check(
+        digests.len() == 3 && spent.iter().all(|(_, status)| *status == 200),
+        "each refresh token came once, and the login lives",
+    )
 }
 
 fn table(story: &Story<'_>) -> Result<()> {

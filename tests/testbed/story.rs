@@ -110,6 +110,12 @@ impl<'a> Story<'a> {
         self.start(&released()?, identity, &kubeconfig, &["--allowed-cidrs", "127.0.0.0/8"]).await
     }
 
+    /// The operator that was built beside us, behind a relay.
+    pub async fn operator_behind(&self, identity: &str, relay: &Relay) -> Result<Operator> {
+        let kubeconfig = self.cluster.kubeconfig_through(relay, &self.folder, "relayed", &self.credentials)?;
+        self.start(&executable(), identity, &kubeconfig, &["--allowed-cidrs", "127.0.0.0/8"]).await
+    }
+
     async fn start(&self, binary: &Path, identity: &str, kubeconfig: &Path, flags: &[&str]) -> Result<Operator> {
         let mut arguments = vec!["--namespace", &self.system];
         if self.reach == Reach::Tenant {
