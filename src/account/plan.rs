@@ -197,7 +197,7 @@ impl Plan {
                 "spec.expectedSubject speaks of a person's login, and grant.clientCredentials has none; remove it.".into()
             );
         }
-        let overrides = spec.provider.overrides.as_ref();
+        let overrides = spec.provider.overrides.as_deref();
         let rotation = Rotation::of(overrides);
         let probe = overrides.and_then(|overrides| overrides.probe.clone());
         if rotation.on_unknown == UnknownOutcome::Probe && probe.is_none() {
@@ -385,7 +385,7 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(set, field)| set.then_some(field))
-    .or_else(|| provider.overrides.as_ref().and_then(unsupported_override))
+    .or_else(|| provider.overrides.as_deref().and_then(unsupported_override))
 }
 
 /// The same of a provider's knobs.

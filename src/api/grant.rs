@@ -161,7 +161,7 @@ pub struct Password {
     pub secret_ref: KeyReference,
 }
 
-/// Exactly one grant.
+/// Exactly one grant. What is rarely there is boxed: ten thousand accounts are kept in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.clientCredentials), has(self.refreshToken), has(self.authorizationCode), has(self.deviceCode), has(self.jwtBearer), has(self.tokenExchange), has(self.githubApp), has(self.password)].filter(x, x).size() == 1").message("must set exactly one of `clientCredentials`, `refreshToken`, `authorizationCode`, `deviceCode`, `jwtBearer`, `tokenExchange`, `githubApp` and `password`"))]
@@ -180,13 +180,13 @@ pub struct Grant {
     pub device_code: Option<DeviceCode>,
     /// A signed assertion.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub jwt_bearer: Option<JWTBearer>,
+    pub jwt_bearer: Option<Box<JWTBearer>>,
     /// Token exchange.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_exchange: Option<TokenExchange>,
+    pub token_exchange: Option<Box<TokenExchange>>,
     /// An installation token of a GitHub App.
     #[serde(rename = "githubApp", skip_serializing_if = "Option::is_none")]
-    pub github_app: Option<GitHubApp>,
+    pub github_app: Option<Box<GitHubApp>>,
     /// A person's name and password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<Password>,

@@ -366,14 +366,14 @@ pub struct Provider {
     pub issuer: Option<String>,
     /// Endpoints written out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub custom: Option<CustomProvider>,
+    pub custom: Option<Box<CustomProvider>>,
     /// Values of a preset's placeholders, such as tenant and region.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 63, "pattern": "^[A-Za-z0-9.-]{1,63}$"}))]
     pub parameters: BTreeMap<String, String>,
     /// The knobs of a preset, each in place of the preset's own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub overrides: Option<ProviderOverrides>,
+    pub overrides: Option<Box<ProviderOverrides>>,
     /// Certificates trusted for this provider in place of the public ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<CABundleReference>,

@@ -2,8 +2,8 @@
 
 use super::leadership::{LEASE, Leadership};
 use super::watches::Scope;
-use crate::api::OAuthAccount;
-use crate::telemetry::metrics::{ACCOUNT_CONTROLLER, AtScrape};
+use crate::api::{OAuthAccount, OAuthAccountStatus};
+use crate::telemetry::metrics::{ACCOUNT_CONTROLLER, AccountGauge, AtScrape, EXPIRATION, ISSUED, LAST_SUCCESS, READY, RENEWAL};
 use crate::world::health::Condition;
 use crate::world::{World, clock};
 use axum::Router;
@@ -65,25 +65,28 @@ async fn metrics(State(board): State<Board>) -> Response {
     let metrics = &board.world.metrics;
     let _alone = board.scrape.lock().unwrap_or_else(PoisonError::into_inner);
     metrics.leader.with_label_values(&[LEASE]).set(i64::from(board.leadership.is_held()));
-    metrics.at_scrape.fill(&board, clock::now());
-    match metrics.text() {
+    // Only the leader speaks of accounts, or each would be counted once per replica.
+    let leads = board.leadership.is_held();
+    let accounts: Vec<_> = board.scopes.iter().filter(|_| leads).flat_map(|scope| scope.accounts.state()).collect();
+    metrics.at_scrape.fill(&board, &accounts, clock::now());
+    let text = metrics.text().map(|mut text| {
+        gauges(&accounts, &mut text);
+        text
+    });
+    match text {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
 impl AtScrape {
-    /// Sets the gauges from the caches. Only the leader speaks of accounts, or each would be counted once per replica.
-    fn fill(&self, board: &Board, now: Timestamp) {
-        self.ready.reset();
-        [&self.issued, &self.expiration, &self.renewal, &self.last_success].into_iter().for_each(prometheus::GaugeVec::reset);
-        let mut overdue = 0.0_f64;
-        if board.leadership.is_held() {
-            for account in board.scopes.iter().flat_map(|scope| scope.accounts.state()) {
-                overdue = overdue.max(self.add(&account, now));
-            }
-        }
-        self.overdue.set(overdue);
+    /// Sets the gauges from the caches.
+    fn fill(&self, board: &Board, accounts: &[Arc<OAuthAccount>], now: Timestamp) {
+        let late = |account: &Arc<OAuthAccount>| {
+            let due = account.status.as_ref().and_then(|status| status.next_refresh_time.as_ref());
+            due.map_or(0.0, |due| now.duration_since(due.0).as_secs_f64())
+        };
+        self.overdue.set(accounts.iter().map(late).fold(0.0, f64::max));
         let queues = board.scopes.iter().map(|scope| scope.queue.now());
         let (depth, sum, longest) =
             queues.fold((0, 0.0, 0.0_f64), |(d, s, l), (depth, sum, longest)| (d + depth, s + sum, l.max(longest)));
@@ -91,29 +94,40 @@ impl AtScrape {
         self.unfinished_work.with_label_values(&[ACCOUNT_CONTROLLER]).set(sum);
         self.longest_work.with_label_values(&[ACCOUNT_CONTROLLER]).set(longest);
     }
+}
 
-    /// Adds an account's series; how long its refresh has been due, in seconds.
-    fn add(&self, account: &OAuthAccount, now: Timestamp) -> f64 {
-        let Some(status) = &account.status else { return 0.0 };
-        let labels =
-            [account.metadata.namespace.as_deref().unwrap_or_default(), account.metadata.name.as_deref().unwrap_or_default()];
-        let ready =
-            status.conditions.iter().find(|condition| condition.type_ == "Ready").map_or("Unknown", |c| c.status.as_str());
+/// Writes what is known of each account.
+fn gauges(accounts: &[Arc<OAuthAccount>], text: &mut Vec<u8>) {
+    let known = || accounts.iter().filter_map(|account| Some((account, account.status.as_ref()?)));
+    let labels = |account: &OAuthAccount| -> (String, String) {
+        let metadata = &account.metadata;
+        (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+    };
+    if !accounts.is_empty() {
+        READY.head(text);
+    }
+    for (account, status) in known() {
+        let (namespace, name) = labels(account);
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+        let ready = ready.map_or("Unknown", |condition| condition.status.as_str());
         for state in ["True", "False", "Unknown"] {
-            self.ready.with_label_values(&[labels[0], labels[1], state]).set(i64::from(state == ready));
+            READY.sample(text, (&namespace, &name), &format!("condition=\"{state}\","), i64::from(state == ready));
         }
-        let seconds = |moment: Timestamp| moment.as_duration().as_secs_f64();
-        let token = status.token.as_ref();
-        for (gauge, moment) in [
-            (&self.issued, token.map(|token| token.issued_time.0)),
-            (&self.expiration, token.map(|token| token.expiration_time.0)),
-            (&self.renewal, status.next_refresh_time.as_ref().map(|time| time.0)),
-            (&self.last_success, status.last_success_time.as_ref().map(|time| time.0)),
-        ] {
-            if let Some(moment) = moment {
-                gauge.with_label_values(&labels).set(seconds(moment));
-            }
+    }
+    type Moment = fn(&OAuthAccountStatus) -> Option<Timestamp>;
+    let families: [(AccountGauge, Moment); 4] = [
+        (ISSUED, |status| status.token.as_ref().map(|token| token.issued_time.0)),
+        (EXPIRATION, |status| status.token.as_ref().map(|token| token.expiration_time.0)),
+        (RENEWAL, |status| status.next_refresh_time.as_ref().map(|time| time.0)),
+        (LAST_SUCCESS, |status| status.last_success_time.as_ref().map(|time| time.0)),
+    ];
+    for (gauge, moment) in families {
+        if !accounts.is_empty() {
+            gauge.head(text);
         }
-        status.next_refresh_time.as_ref().map_or(0.0, |due| now.duration_since(due.0).as_secs_f64().max(0.0))
+        for (account, at) in known().filter_map(|(account, status)| Some((account, moment(status)?))) {
+            let (namespace, name) = labels(account);
+            gauge.sample(text, (&namespace, &name), "", at.as_second());
+        }
     }
 }

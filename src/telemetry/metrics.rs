@@ -6,6 +6,7 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder, exponential_buckets,
 };
+use std::io::Write;
 use std::time::Duration;
 
 /// Value of the label `controller`.
@@ -55,19 +56,51 @@ pub struct Metrics {
     pub at_scrape: AtScrape,
 }
 
-/// Gauges that are set from the cache when somebody asks, so that a deleted object leaves no series.
+/// Gauges of accounts: written from the cache when somebody asks, and kept nowhere, so that ten thousand accounts cost no
+/// memory between two scrapes and a deleted one leaves no series. Labels: namespace and name.
+pub struct AccountGauge {
+    /// Its name.
+    pub name: &'static str,
+    /// What it tells.
+    pub help: &'static str,
+}
+
+/// 1 for the status that the condition Ready has; with the label `condition`.
+pub const READY: AccountGauge = AccountGauge {
+    name: "oauth_operator_account_ready_status",
+    help: "1 for the status that the account's condition Ready has.",
+};
+/// When the published token was issued.
+pub const ISSUED: AccountGauge =
+    AccountGauge { name: "oauth_operator_access_token_issued_timestamp_seconds", help: "When the published token was issued." };
+/// When it expires.
+pub const EXPIRATION: AccountGauge =
+    AccountGauge { name: "oauth_operator_access_token_expiration_timestamp_seconds", help: "When the published token expires." };
+/// When it is to be refreshed.
+pub const RENEWAL: AccountGauge = AccountGauge {
+    name: "oauth_operator_access_token_renewal_timestamp_seconds",
+    help: "When the published token is to be refreshed.",
+};
+/// When a token was last obtained.
+pub const LAST_SUCCESS: AccountGauge =
+    AccountGauge { name: "oauth_operator_last_success_timestamp_seconds", help: "When a token was last obtained." };
+
+impl AccountGauge {
+    /// Writes the head of the family.
+    pub fn head(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(format!("# HELP {0} {1}\n# TYPE {0} gauge\n", self.name, self.help).as_bytes());
+    }
+
+    /// Writes one sample; `more` is a further label. Names of Kubernetes objects need no escaping.
+    pub fn sample(&self, text: &mut Vec<u8>, (namespace, name): (&str, &str), more: &str, value: i64) {
+        // A vector takes whatever is written.
+        let _ = writeln!(text, "{}{{{more}name=\"{name}\",namespace=\"{namespace}\"}} {value}", self.name);
+    }
+}
+
+/// Gauges that are set from the cache when somebody asks.
 #[derive(Clone)]
 pub struct AtScrape {
-    /// 1 where the account's condition has this status.
-    pub ready: IntGaugeVec,
-    /// When the published token was issued.
-    pub issued: GaugeVec,
-    /// When it expires.
-    pub expiration: GaugeVec,
-    /// When it is to be refreshed.
-    pub renewal: GaugeVec,
-    /// When a token was last obtained.
-    pub last_success: GaugeVec,
     /// How long the most overdue refresh has been due.
     pub overdue: Gauge,
     /// Objects that wait to be reconciled.
@@ -87,7 +120,6 @@ impl Metrics {
         let registry = Registry::new();
         let r = &registry;
         let seconds = || exponential_buckets(0.001, 2.0, 16);
-        let account = &["namespace", "name"];
         let metrics = Self {
             reconcile_total: counters(
                 r,
@@ -172,36 +204,6 @@ impl Metrics {
                 )?,
             )?,
             at_scrape: AtScrape {
-                ready: gauges(
-                    r,
-                    "oauth_operator_account_ready_status",
-                    "1 for the status that the account's condition Ready has.",
-                    &["namespace", "name", "condition"],
-                )?,
-                issued: float_gauges(
-                    r,
-                    "oauth_operator_access_token_issued_timestamp_seconds",
-                    "When the published token was issued.",
-                    account,
-                )?,
-                expiration: float_gauges(
-                    r,
-                    "oauth_operator_access_token_expiration_timestamp_seconds",
-                    "When the published token expires.",
-                    account,
-                )?,
-                renewal: float_gauges(
-                    r,
-                    "oauth_operator_access_token_renewal_timestamp_seconds",
-                    "When the published token is to be refreshed.",
-                    account,
-                )?,
-                last_success: float_gauges(
-                    r,
-                    "oauth_operator_last_success_timestamp_seconds",
-                    "When a token was last obtained.",
-                    account,
-                )?,
                 queue_depth: gauges(r, "workqueue_depth", "Objects that wait to be reconciled.", &["name"])?,
                 unfinished_work: float_gauges(
                     r,

@@ -96,9 +96,15 @@ impl AuthorizationServer {
 
     /// What the provider says of a token (RFC 7662), asked as the client it was issued to.
     pub async fn introspect(&self, client: &Client, token: &str) -> Result<Value> {
-        let body = url::form_urlencoded::Serializer::new(String::new()).append_pair("token", token).finish();
-        let request = self.http()?.post(format!("{}/token/introspection", self.issuer));
-        let request = request.basic_auth(&client.id, Some(&client.secret)).body(body);
+        let mut body = url::form_urlencoded::Serializer::new(String::new());
+        body.append_pair("token", token);
+        let mut request = self.http()?.post(format!("{}/token/introspection", self.issuer));
+        if client.secret.is_empty() {
+            body.append_pair("client_id", &client.id);
+        } else {
+            request = request.basic_auth(&client.id, Some(&client.secret));
+        }
+        let request = request.body(body.finish());
         let answer = request.header("content-type", "application/x-www-form-urlencoded").send().await?;
         Ok(serde_json::from_str(&answer.text().await?)?)
     }
