@@ -8,6 +8,7 @@ mod credentials;
 mod decide;
 #[cfg(feature = "operator")]
 mod inputs;
+mod login_faults;
 #[cfg(feature = "operator")]
 pub mod memory;
 mod notice;
@@ -21,6 +22,7 @@ mod restart;
 mod schedule;
 mod secret;
 mod seen;
+mod settle;
 #[cfg(feature = "operator")]
 mod spend;
 mod state;

@@ -4,12 +4,14 @@
 //! ARM writes the intent by compare-and-swap; REDEEM posts once; JOURNAL seals the reply where the process's end does not
 //! reach it; JUDGE says what it means; KEEP writes that down; PUBLISH follows from what is kept.
 
+use super::login_faults::{dead, duplicate, gone, login_changed, rolled_back, unknown};
+use super::settle::settle;
 use super::state::{self, INTENT_LIFETIME, Intent, Login, Source, State};
-use super::state_secret::{StateView, Version};
+use super::state_secret::{StateView, Version, state_secret_name};
 use super::unknown::{Resolution, resolve};
 use super::{AttemptOutcome, Credentials, GrantPlan, Next, Plan, Record, Seen};
 use crate::api::{KeyReference, RotationMode, Trigger};
-use crate::oauth::{Ending, Fault, FaultKind, GrantRequest, Reply, Sensitive, Token, hex, judge, successor};
+use crate::oauth::{Ending, Fault, FaultKind, GrantRequest, Sensitive, hex};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -298,7 +300,7 @@ fn candidate(
         StateView::Unreadable { fault, .. } => return Err(fault.clone()),
         StateView::Absent => {
             let token = read.as_ref().map_err(Clone::clone)?;
-            return if record_is_lost(seen, plan, token) { Err(gone(seen, seed)) } else { import(token, None) };
+            return if record_is_lost(seen, plan, token) { Err(gone(&record_name(seen), seed)) } else { import(token, None) };
         }
         StateView::Stored { state, .. } => state,
     };
@@ -317,6 +319,12 @@ fn candidate(
         // The same seed entitles an account of the same name to what its predecessor left.
         Ok(_) | Err(_) => Ok((mirrored(State { account: account(seen), ..state.clone() }), false)),
     }
+}
+
+/// Name of the Secret that holds the record.
+fn record_name(seen: &Seen) -> String {
+    let account = account(seen);
+    state_secret_name(&account.namespace, &account.name)
 }
 
 fn account(seen: &Seen) -> state::Account {
@@ -369,145 +377,4 @@ fn keep(seen: &Seen, plan: &Plan, view: &StateView, redemption: &Redemption) -> 
     }
     let (state, settlement) = settle(state.armed(intent.clone()), redemption, plan, seen);
     Next::Keep { state, over, settlement }
-}
-
-/// JUDGE: what the end of a POST means for the state that was armed for it.
-pub fn settle(state: State, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Settlement) {
-    let (state, result) = match &redemption.ending {
-        Ending::NotSent(fault) => (state.unspent(), Err(fault.clone())),
-        Ending::Lost(fault) => (state.doubted(), Err(unknown(&fault.message))),
-        Ending::Replied(reply) => judged(state, reply, redemption, plan, seen),
-    };
-    let (record, fault) = match result {
-        Ok(record) => (Some(record), None),
-        Err(fault) => (None, Some(fault)),
-    };
-    let Redemption { sent, finished, intent, .. } = redemption;
-    let issued = record.is_some();
-    let attempt = AttemptOutcome { trigger: intent.trigger, started: *sent, finished: *finished, fault, issued };
-    (state, Settlement { attempt, record })
-}
-
-fn judged(state: State, reply: &Reply, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Result<Record, Fault>) {
-    let answer = judge(reply, &redemption.secrets, redemption.sent, redemption.finished);
-    let (from_reply, displaced) = (
-        state.credential.as_ref().is_some_and(|held| held.source == Source::Reply && held.doubt.is_none()),
-        state.displaced.is_some(),
-    );
-    match (answer, successor(reply)) {
-        (Ok(token), _) => issued(state, token, redemption, plan, seen),
-        // What is wrong with the rest of the reply does not make its refresh token any less the only one.
-        (Err(fault), Some(successor)) => (state.spent(Some(successor), None), Err(fault)),
-        (Err(fault), None) if fault.kind == FaultKind::InvalidGrant => {
-            let fault = match (displaced, from_reply) {
-                (true, _) => seed_refused(&fault),
-                (false, true) => redeemed_elsewhere(&fault),
-                (false, false) => fault,
-            };
-            (state.rejected(), Err(fault))
-        }
-        (Err(fault), None) => {
-            let unparsable = fault.kind == FaultKind::Malformed && (200..300).contains(&reply.status);
-            if unparsable || fault.kind == FaultKind::ServerError {
-                (state.doubted(), Err(Fault { retry_after: fault.retry_after, ..unknown(&fault.message) }))
-            } else {
-                (state.unspent(), Err(fault))
-            }
-        }
-    }
-}
-
-fn issued(state: State, token: Token, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Result<Record, Fault>) {
-    if let Some(fault) = wrong_subject(plan, &state, &token) {
-        if state.displaced.is_some() {
-            return (state.rejected(), Err(seed_refused(&fault)));
-        }
-        // The login is another's, and its refresh token the only one there is: it is kept, and nothing is published.
-        let subject = state.subject.clone();
-        return (State { subject, ..state.spent(token.refresh_token.clone(), Some(&token)) }, Err(fault));
-    }
-    let mut state = state.spent(token.refresh_token.clone(), Some(&token));
-    state.generation = seen.generation_of_token().max(state.generation).saturating_add(1);
-    let record = Record::issued(&token, plan, state.generation, redemption.sent);
-    state.record = Some(record.clone());
-    (state, Ok(record))
-}
-
-fn wrong_subject(plan: &Plan, state: &State, token: &Token) -> Option<Fault> {
-    let fault = |message: String| Some(Fault::new(FaultKind::WrongSubject, message));
-    let wanted = plan.expected_subject.as_ref();
-    match (wanted.or(state.subject.as_ref()), &token.subject) {
-        (Some(wanted), Some(subject)) if wanted != subject => fault(
-            "The provider's reply is about another user than the one this account is for; log in as that user, or set spec.expectedSubject to the new one.".into(),
-        ),
-        (Some(_), None) if wanted.is_some() && state.subject.as_ref() != wanted => fault(
-            "spec.expectedSubject is set, and the provider's reply has no ID token that names a subject; ask for the scope openid, or remove the field.".into(),
-        ),
-        _ => None,
-    }
-}
-
-fn unknown(words: &str) -> Fault {
-    let message = format!("{words} Whether the refresh token was spent is not known. The token published before stays.");
-    Fault::new(FaultKind::OutcomeUnknown, message)
-}
-
-fn seed_refused(fault: &Fault) -> Fault {
-    let message = format!("The new refresh token in the seed is of no use: {} The login held before goes on.", fault.message);
-    Fault::new(FaultKind::SeedRefused, message)
-}
-
-fn redeemed_elsewhere(fault: &Fault) -> Fault {
-    let message = format!(
-        "{} The refresh token came from the provider itself and was never used here: another cluster or program shares this login, or the provider has ended it. Log in again and put the new refresh token into the seed.",
-        fault.message
-    );
-    Fault::new(FaultKind::RedeemedElsewhere, message)
-}
-
-fn dead(seed: &KeyReference) -> Fault {
-    let message = format!(
-        "The provider has refused the refresh token, and key {} of Secret {} holds no other; log in again and put the new one there.",
-        seed.key, seed.name
-    );
-    Fault::new(FaultKind::InvalidGrant, message)
-}
-
-fn duplicate(seed: &KeyReference, other: &str) -> Fault {
-    let message = format!(
-        "The refresh token in key {} of Secret {} is that of {other}: two accounts that redeem it would log each other out. Use the token Secret of one, or log in once more for the other.",
-        seed.key, seed.name
-    );
-    Fault::new(FaultKind::DuplicateCredential, message)
-}
-
-fn rolled_back(seed: &KeyReference) -> Fault {
-    let message = format!(
-        "The operator's record of this login is older than what status tells of: its refresh token was replaced since, and to use it would end the login. Restore the newest record, or log in again and put the new refresh token into key {} of Secret {}.",
-        seed.key, seed.name
-    );
-    Fault::new(FaultKind::StateRolledBack, message)
-}
-
-fn gone(seen: &Seen, seed: &KeyReference) -> Fault {
-    let account = account(seen);
-    let name = super::state_secret_name(&account.namespace, &account.name);
-    let message = format!(
-        "The operator's record of this login, Secret {name} in its own namespace, is gone, and key {} of Secret {} holds the refresh token that was replaced long ago. Restore the record, or log in again and put the new refresh token there.",
-        seed.key, seed.name
-    );
-    Fault::new(FaultKind::StateRolledBack, message)
-}
-
-fn login_changed(state: &State, login: &Login, seed: &KeyReference) -> Fault {
-    let (what, before, now) = if state.login.origin == login.origin {
-        ("client id", "another one", "the new one")
-    } else {
-        ("provider", state.login.origin.as_str(), login.origin.as_str())
-    };
-    let message = format!(
-        "The login was made with {before} and the spec now names another {what}: its refresh token is not sent there. Put one of {now} into key {} of Secret {}, or set the spec back.",
-        seed.key, seed.name
-    );
-    Fault::new(FaultKind::LoginChanged, message)
 }

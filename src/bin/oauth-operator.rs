@@ -5,10 +5,6 @@ use oauth_operator::runtime::{Settings, run};
 use oauth_operator::telemetry::logs;
 use std::process::ExitCode;
 
-/// What lists and bursts leave behind goes back to the kernel: the system's allocator keeps it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // One TLS provider for the API server and for token endpoints, before anybody asks for one.
     if rustls::crypto::ring::default_provider().install_default().is_err() {

@@ -90,6 +90,13 @@ async fn what_keeps_it_from_starting_is_said_in_a_sentence() -> Result<()> {
         (&["--namespace", "a", "--listen", "127.0.0.1"], kubeconfig.as_str(), 2, "--listen"),
         (&[], kubeconfig.as_str(), 2, "--namespace"),
         (&["--namespace", "a", "--listen", "127.0.0.1:0"], "/does/not/exist", 1, "kubeconfig"),
+        (
+            &["--namespace", "a", "--listen", "127.0.0.1:0", "--journal-dir", "/proc/journal"],
+            kubeconfig.as_str(),
+            1,
+            "--journal-dir /proc/journal: ",
+        ),
+        (&["--namespace", "a", "--orphan-grace-seconds", "soon"], kubeconfig.as_str(), 2, "--orphan-grace-seconds"),
     ] {
         let (status, text) = said(arguments, kubeconfig)?;
         assert_eq!(status, Some(code), "{arguments:?}: {text}");
@@ -111,6 +118,8 @@ async fn every_flag_has_its_twin_in_the_environment_and_proxies_there_are_ignore
         ("OAUTH_OPERATOR_ALLOWED_CIDRS", "127.0.0.0/8, 10.0.0.0/8".into()),
         ("OAUTH_OPERATOR_REQUIRE_TOKEN_HOSTS", "1".into()),
         ("OAUTH_OPERATOR_LISTEN", "127.0.0.1:0".into()),
+        ("OAUTH_OPERATOR_JOURNAL_DIR", story.folder.join("journal-by-environment").display().to_string()),
+        ("OAUTH_OPERATOR_ORPHAN_GRACE_SECONDS", "60".into()),
         ("OAUTH_OPERATOR_LOG_FORMAT", "json".into()),
         ("OAUTH_OPERATOR_LOG_LEVEL", "warn".into()),
         ("HTTPS_PROXY", "http://127.0.0.1:1".into()),
@@ -125,6 +134,7 @@ async fn every_flag_has_its_twin_in_the_environment_and_proxies_there_are_ignore
     let host = provider.issuer.trim_start_matches("https://");
     story.kubectl().run(&["annotate", "secret", "one-client", &format!("oauth-operator.dev/token-hosts={host}")])?;
     story.until_ready("one").await?;
+    assert!(story.folder.join("journal-by-environment").is_dir(), "JOURNAL_DIR counts");
     let output = process.output();
     assert!(!output.contains("\"level\":\"debug\"") && !output.contains("elected leader"), "{output}");
     assert!(output.contains("\"target\":\"audit\""), "the audit line is written at every level: {output}");

@@ -5,6 +5,7 @@ use super::provider::Fate;
 use super::world::{Crash, World, fault};
 use crate::account::Record;
 use crate::api::ConditionType;
+use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION as REQUESTED;
 use crate::oauth::{FaultKind, Sensitive};
 use jiff::SignedDuration;
 use serde_json::json;
@@ -147,11 +148,22 @@ fn history(number: u64, trouble: Trouble) {
                 world.crash = Some(crash);
             }
         }
+        let before = (world.status.clone(), world.requests, world.refresh_token.clone(), world.account.metadata.generation);
         let mut crashed = world.pass().is_err();
         assert!(in_order(&world.steps), "{place}: {:?}", world.steps);
         while crashed {
             crashed = world.pass().is_err();
             assert!(in_order(&world.steps), "{place}: {:?}", world.steps);
+        }
+        if world.requests > before.1 {
+            let status = &before.0;
+            let waiting = status.failed_attempts > 0 && status.next_attempt_time.as_ref().is_some_and(|next| next.0 > world.now);
+            let handled = status.last_handled_refresh_time.as_ref().map(|time| time.0.to_string());
+            let reason = status.observed_generation != before.3
+                || status.observed_references != Some(world.seed_version.to_string())
+                || world.account.metadata.annotations.as_ref().is_some_and(|asked| Some(&asked[REQUESTED]) != handled.as_ref());
+            assert!(!waiting || reason, "{place}: asked before nextAttemptTime without a reason");
+            assert!(world.requests <= before.1 + 2, "{place}: {} requests in one turn of events", world.requests - before.1);
         }
         world.crash = None;
         // An edit of the Secret by others is told by the watch: here it is looked at again.

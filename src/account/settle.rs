@@ -1,0 +1,83 @@
+//! JUDGE: what the end of a POST means for the record of a login.
+
+use super::login_faults::{redeemed_elsewhere, seed_refused, unknown};
+use super::refresh::{Redemption, Settlement};
+use super::state::{Source, State};
+use super::{AttemptOutcome, Plan, Record, Seen};
+use crate::oauth::{Ending, Fault, FaultKind, Reply, Token, judge, successor};
+
+/// The state that follows from one that was armed, and what became of the refresh.
+pub fn settle(state: State, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Settlement) {
+    let (state, result) = match &redemption.ending {
+        Ending::NotSent(fault) => (state.unspent(), Err(fault.clone())),
+        Ending::Lost(fault) => (state.doubted(), Err(unknown(&fault.message))),
+        Ending::Replied(reply) => judged(state, reply, redemption, plan, seen),
+    };
+    let (record, fault) = match result {
+        Ok(record) => (Some(record), None),
+        Err(fault) => (None, Some(fault)),
+    };
+    let Redemption { sent, finished, intent, .. } = redemption;
+    let issued = record.is_some();
+    let attempt = AttemptOutcome { trigger: intent.trigger, started: *sent, finished: *finished, fault, issued };
+    (state, Settlement { attempt, record })
+}
+
+fn judged(state: State, reply: &Reply, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Result<Record, Fault>) {
+    let answer = judge(reply, &redemption.secrets, redemption.sent, redemption.finished);
+    let (from_reply, displaced) = (
+        state.credential.as_ref().is_some_and(|held| held.source == Source::Reply && held.doubt.is_none()),
+        state.displaced.is_some(),
+    );
+    match (answer, successor(reply)) {
+        (Ok(token), _) => issued(state, token, redemption, plan, seen),
+        // What is wrong with the rest of the reply does not make its refresh token any less the only one.
+        (Err(fault), Some(successor)) => (state.spent(Some(successor), None), Err(fault)),
+        (Err(fault), None) if fault.kind == FaultKind::InvalidGrant => {
+            let fault = match (displaced, from_reply) {
+                (true, _) => seed_refused(&fault),
+                (false, true) => redeemed_elsewhere(&fault),
+                (false, false) => fault,
+            };
+            (state.rejected(), Err(fault))
+        }
+        (Err(fault), None) => {
+            let unparsable = fault.kind == FaultKind::Malformed && (200..300).contains(&reply.status);
+            if unparsable || fault.kind == FaultKind::ServerError {
+                (state.doubted(), Err(Fault { retry_after: fault.retry_after, ..unknown(&fault.message) }))
+            } else {
+                (state.unspent(), Err(fault))
+            }
+        }
+    }
+}
+
+fn issued(state: State, token: Token, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Result<Record, Fault>) {
+    if let Some(fault) = wrong_subject(plan, &state, &token) {
+        if state.displaced.is_some() {
+            return (state.rejected(), Err(seed_refused(&fault)));
+        }
+        // The login is another's, and its refresh token the only one there is: it is kept, and nothing is published.
+        let subject = state.subject.clone();
+        return (State { subject, ..state.spent(token.refresh_token.clone(), Some(&token)) }, Err(fault));
+    }
+    let mut state = state.spent(token.refresh_token.clone(), Some(&token));
+    state.generation = seen.generation_of_token().max(state.generation).saturating_add(1);
+    let record = Record::issued(&token, plan, state.generation, redemption.sent);
+    state.record = Some(record.clone());
+    (state, Ok(record))
+}
+
+fn wrong_subject(plan: &Plan, state: &State, token: &Token) -> Option<Fault> {
+    let fault = |message: String| Some(Fault::new(FaultKind::WrongSubject, message));
+    let wanted = plan.expected_subject.as_ref();
+    match (wanted.or(state.subject.as_ref()), &token.subject) {
+        (Some(wanted), Some(subject)) if wanted != subject => fault(
+            "The provider's reply is about another user than the one this account is for; log in as that user, or set spec.expectedSubject to the new one.".into(),
+        ),
+        (Some(_), None) if wanted.is_some() && state.subject.as_ref() != wanted => fault(
+            "spec.expectedSubject is set, and the provider's reply has no ID token that names a subject; ask for the scope openid, or remove the field.".into(),
+        ),
+        _ => None,
+    }
+}
