@@ -7,7 +7,7 @@ use cel::{Context, Env, ExecutionError, IdedExpr, Value};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-/// Characters of one expression.
+/// Bytes of one expression.
 const LONGEST: usize = 512;
 /// Brackets within brackets.
 const DEEPEST: usize = 8;
@@ -179,7 +179,7 @@ fn compile(source: &str) -> Result<Part, ExpressionError> {
     let shown: String = source.chars().take(80).collect();
     let refused = |why: &str| ExpressionError(format!("${{{shown}}} {why}"));
     if source.len() > LONGEST {
-        return Err(refused(&format!("is longer than {LONGEST} characters")));
+        return Err(refused(&format!("is longer than {LONGEST} bytes")));
     }
     let mut depth = 0_usize;
     for character in source.chars() {

@@ -12,6 +12,7 @@ use crate::world::marks::{Mark, Marks};
 use crate::world::secrets::{Deleted, Written};
 use crate::world::{ApiError, World, clock, secrets, statuses, token_endpoint, workloads};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use kube::Resource;
 use kube_runtime::events::EventType;
 use url::Url;
@@ -183,12 +184,7 @@ async fn publish(
     let (client, account) = (&hands.world.cluster.objects, &seen.account);
     let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
     let written = match over {
-        Some(held) if held.unalterable => match secrets::delete(client, namespace, name, &held.uid, None).await {
-            Ok(Deleted::Gone) => secrets::create(client, &manifest(account, name, &contents)).await,
-            Ok(Deleted::Changed) => Ok(Written::Conflict),
-            Ok(Deleted::Refused(words)) => Ok(Written::Refused(words)),
-            Err(error) => Err(error),
-        },
+        Some(held) if held.unalterable => made_anew(client, held, &manifest(account, name, &contents)).await,
         Some(held) => {
             let obsolete = match &seen.token_secret {
                 Some(TokenSecretView::Ours { contents: there, .. }) => Template::obsolete(there, &contents),
@@ -233,6 +229,20 @@ async fn publish(
     }
 }
 
+/// Another type, or an immutable Secret: it is deleted and made anew, if the API server would take it.
+async fn made_anew(client: &kube::Client, held: &Held, secret: &Secret) -> Result<Written, ApiError> {
+    let metadata = &secret.metadata;
+    let (namespace, name) = (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+    if let Some(words) = secrets::refusal_of(client, secret).await? {
+        return Ok(Written::Refused(words));
+    }
+    match secrets::delete(client, namespace, name, &held.uid, Some(&held.resource_version)).await? {
+        Deleted::Gone => secrets::create(client, secret).await,
+        Deleted::Changed => Ok(Written::Conflict),
+        Deleted::Refused(words) => Ok(Written::Refused(words)),
+    }
+}
+
 async fn restart(targets: &[RestartTarget], generation: i64, seen: &Seen, hands: &Hands<'_>) -> Outcome {
     let metadata = &seen.account.metadata;
     let (namespace, name) = (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
@@ -240,7 +250,9 @@ async fn restart(targets: &[RestartTarget], generation: i64, seen: &Seen, hands:
     let mut failures = vec![];
     for target in targets {
         let what = format!("{:?} {}", target.kind, target.name);
-        let value = format!("token {generation}");
+        // A generation may come again, where an account is made anew; its token does not.
+        let fingerprint = seen.record().map(|record| record.public.fingerprint.clone()).unwrap_or_default();
+        let value = format!("token {generation} {fingerprint}");
         match workloads::restart(&hands.world.cluster.objects, namespace, target, &key, &value).await {
             Ok(()) => tracing::info!(workload = what, generation, "restarted, so that it reads the new token"),
             Err(error) => failures.push(format!("{what}: {error}")),

@@ -327,7 +327,8 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
         Some(record) if record.request_digest != plan.request_digest() => Some(Trigger::SpecChanged),
         Some(record) if !seen.serves(record, plan, now) => Some(Trigger::Schedule),
         Some(_) if seen.requested().is_some() => Some(Trigger::Requested),
-        Some(_) => seen.login_in_question().then_some(Trigger::Retry),
+        // Also a doubt that nobody has told of yet.
+        Some(_) => (seen.login_in_question() || refresh::doubted(seen)).then_some(Trigger::Retry),
     }
 }
 

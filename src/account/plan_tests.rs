@@ -232,6 +232,10 @@ fn a_template_that_can_be_made_of_no_token_is_refused_by_its_key() {
         let refusal = plan(&json!({"tokenSecret": {"data": {"header": text}}})).unwrap_err();
         assert!(refusal.contains(words), "{refusal}");
     }
+    let broken = json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "{\"auths\": ${token.scope}"}});
+    assert!(
+        plan(&json!({"tokenSecret": broken})).unwrap_err().contains("[.dockerconfigjson] cannot be used: it is no JSON object.")
+    );
     assert!(plan(&json!({"tokenSecret": {"data": {"header": "Bearer ${token.accessToken} ${token.scopes[0]}"}}})).is_ok());
 }
 

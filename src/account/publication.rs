@@ -2,7 +2,7 @@
 //! nothing the Secret itself is the record.
 
 use super::Plan;
-use crate::api::{CreationPolicy, ExpirySource, OAuthAccount, TokenStatus, vocabulary as v};
+use crate::api::{CreationPolicy, ExpirySource, OAuthAccount, SecretType, TokenStatus, vocabulary as v};
 use crate::expression::{self, Field, Variables};
 use crate::oauth::{Fault, FaultKind, Sensitive, Token, exposed};
 use jiff::Timestamp;
@@ -96,8 +96,13 @@ impl Extra {
         };
         let extra = Self(account.spec.token_secret.data.iter().map(parse).collect::<Result<_, _>>()?);
         let scopes = if account.spec.scopes.is_empty() { vec!["scope".to_owned()] } else { account.spec.scopes.clone() };
+        let docker = ".dockerconfigjson";
         let trial = variables(account, "token", "Bearer", "2026-01-01T00:00:00Z", &scopes, 1);
         match extra.render(&trial) {
+            // The API server would refuse it.
+            Ok(made) if account.spec.token_secret.type_ == SecretType::DockerConfigJSON && !is_object(made.get(docker)) => {
+                Err(at(docker, "it is no JSON object".into()))
+            }
             Ok(_) => Ok(extra),
             Err((key, why)) => Err(at(&key, why)),
         }
@@ -110,6 +115,10 @@ impl Extra {
         };
         self.0.iter().map(one).collect()
     }
+}
+
+fn is_object(text: Option<&Sensitive>) -> bool {
+    text.is_some_and(|text| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text.expose()).is_ok())
 }
 
 /// What templates may refer to: what may be said of the token, the token, and the account; no refresh token, no secret.
@@ -248,6 +257,14 @@ impl Record {
                 earliest_refresh_time: hint(note(v::REFRESH_HINTS_ANNOTATION), 1),
             },
         };
+        // What status could not tell is not believed: nothing would ever be said again.
+        let within = public.token_type.len() <= 64
+            && public.scopes.len() <= 256
+            && public.scopes.iter().all(|scope| scope.len() <= 1024)
+            && (0..=9_007_199_254_740_991).contains(&public.generation);
+        if !within {
+            return None;
+        }
         Some(Self { access_token, public, request_digest: note(v::REQUEST_DIGEST_ANNOTATION).cloned().unwrap_or_default() })
     }
 }
@@ -315,6 +332,18 @@ mod tests {
         assert_eq!(Record::read(&new.contents(&account), Some(&old.public)), Some(new));
         assert_eq!(Record::read(&far.contents(&account), Some(&old.public)), None);
         assert_eq!(Record::read(&old.contents(&account), Some(&far.public)), None);
+    }
+
+    #[test]
+    fn what_status_could_not_tell_is_no_record() {
+        let whole = record(1, 3600).contents(&account(&json!({})));
+        for (key, value) in
+            [(v::TOKEN_TYPE_KEY, "x".repeat(65)), (v::SCOPE_KEY, "x ".repeat(257)), (v::GENERATION_KEY, i64::MAX.to_string())]
+        {
+            let mut contents = whole.clone();
+            contents.data.insert(key.into(), Sensitive::new(value));
+            assert_eq!(Record::read(&contents, None), None, "{key}");
+        }
     }
 
     #[test]

@@ -219,6 +219,10 @@ pub fn attempt(
     let ca_bundle = credentials.ca_bundle.clone();
     if let Some(doubt) = credential.doubt.filter(|_| trigger != Trigger::Requested) {
         match (resolve(&plan.rotation, doubt, seen.standing(), now), &seen.login.probed, &plan.probe, seen.record()) {
+            // The operator ended before it could say so.
+            (Resolution::Wait(_), ..) if seen.status.failed_attempts == 0 => {
+                return fail(unknown("The operator ended in the middle of a refresh, or lost its way."));
+            }
             (Resolution::Wait(_), ..) => return None,
             (Resolution::Probe, None, Some(probe), Some(record)) => {
                 let (probe, access_token) = (probe.clone(), record.access_token.clone());
@@ -308,6 +312,10 @@ fn candidate(
     match read {
         // Imported in this pass already.
         _ if state.intent.as_ref().is_some_and(|intent| intent.id == seen.instance.intent_id()) => Ok((state.clone(), false)),
+        // One that is spent or was refused, put there again, does not stand in the way of the login that lives.
+        Ok(token) if state.is_dead(token) && adopted && state.login == *login && state.credential.is_some() => {
+            if is_rolled_back(seen, plan, state) { Err(rolled_back(seed)) } else { Ok((mirrored(state.clone()), false)) }
+        }
         Ok(token) if token.digest() != state.seed_digest => import(token, Some(state)),
         _ if is_rolled_back(seen, plan, state) => Err(rolled_back(seed)),
         Ok(token) if state.login != *login => {
@@ -364,8 +372,11 @@ fn keep(seen: &Seen, plan: &Plan, view: &StateView, redemption: &Redemption) -> 
     };
     let ours = state.intent.as_ref().is_some_and(|there| there.id == intent.id);
     // Given up for lost by another, who has not posted it since: the reply ends the doubt.
-    let unclaimed = state.intent.is_none() && state.digest().as_ref() == Some(&intent.digest);
-    if state.settled.as_ref() == Some(&intent.id) && !(unclaimed && doubted(seen)) {
+    let held = state.digest().as_ref() == Some(&intent.digest);
+    // Or posted once more and refused, for it was this reply that had spent it.
+    let buried = state.credential.is_none() && state.tombstones.contains(&intent.digest);
+    let unclaimed = state.intent.is_none() && (held || buried);
+    if state.settled.as_ref() == Some(&intent.id) && !(unclaimed && (doubted(seen) || buried)) {
         // Our own write, whose answer was lost.
         let (_, mut settlement) = settle(redemption.armed.clone(), redemption, plan, seen);
         settlement.record = settlement.record.and(state.record.clone());
@@ -375,6 +386,7 @@ fn keep(seen: &Seen, plan: &Plan, view: &StateView, redemption: &Redemption) -> 
         let message = "Another instance of the operator went on with this login meanwhile.";
         return Next::Fail { trigger: intent.trigger, fault: Fault::new(FaultKind::HeldUp, message) };
     }
-    let (state, settlement) = settle(state.armed(intent.clone()), redemption, plan, seen);
+    let credential = state.credential.clone().or_else(|| redemption.armed.credential.clone());
+    let (state, settlement) = settle(State { credential, ..state }.armed(intent.clone()), redemption, plan, seen);
     Next::Keep { state, over, settlement }
 }

@@ -4,9 +4,12 @@
 use super::{Plan, Seen};
 use crate::api::{RestartStatus, vocabulary::RESTART_ANNOTATION_PREFIX};
 use crate::oauth::hex;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
+
+/// A restart that failed is tried again after this time, or after the interval where that is shorter.
+const RETRY: SignedDuration = SignedDuration::from_mins(5);
 
 /// What came of a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +30,9 @@ pub fn due(seen: &Seen, plan: &Plan) -> Option<Timestamp> {
     if plan.restart_targets.is_empty() || plan.suspended || published <= restarted.generation {
         return None;
     }
-    let earliest = restarted.last_time.as_ref().map(|last| last.0 + plan.restart_interval);
+    // What failed is tried again soon.
+    let pause = if restarted.message.is_some() { plan.restart_interval.min(RETRY) } else { plan.restart_interval };
+    let earliest = restarted.last_time.as_ref().map(|last| last.0 + pause);
     Some(earliest.unwrap_or(token.issued_time.0))
 }
 

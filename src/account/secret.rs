@@ -62,6 +62,13 @@ fn merge_target(secret: Option<Secret>, account: &OAuthAccount, reported: Option
     if secret.immutable == Some(true) {
         return foreign("is immutable");
     }
+    let merged_before =
+        metadata.annotations.as_ref().and_then(|all| all.get(v::ACCOUNT_ANNOTATION)).map(String::as_str) == Some(name);
+    let wanted = v::OWN_KEYS.into_iter().chain(account.spec.token_secret.data.keys().map(String::as_str));
+    let theirs = wanted.into_iter().find(|key| secret.data.as_ref().is_some_and(|data| data.contains_key(*key)));
+    if let Some(key) = theirs.filter(|_| !merged_before) {
+        return foreign(&format!("has the key {key} already, which would be overwritten; remove it there, or merge elsewhere"));
+    }
     let held = Held {
         uid: metadata.uid.clone().unwrap_or_default(),
         resource_version: metadata.resource_version.clone().unwrap_or_default(),
@@ -366,6 +373,7 @@ mod tests {
             (Some(target(json!({}), json!({}))), "does not permit this account"),
             (Some(target(json!({"oauth-operator.dev/merge-from": "other"}), json!({}))), "does not permit this account"),
             (Some(target(permit(), json!({"immutable": true}))), "is immutable"),
+            (Some(target(permit(), json!({"data": {"scope": "eA=="}}))), "has the key scope already"),
             (
                 Some(Secret {
                     metadata: ObjectMeta {

@@ -10,7 +10,7 @@ use url::Url;
 
 /// How long an intent binds others: longer than an exchange may take (20 s) and what comes before and after it.
 pub const INTENT_LIFETIME: SignedDuration = SignedDuration::from_secs(45);
-/// Refresh tokens that are remembered as dead.
+/// Refresh tokens that are remembered as refused, and as spent.
 const TOMBSTONES: usize = 16;
 
 /// Whom the login was made with: a refresh token is sent nowhere else.
@@ -125,6 +125,9 @@ pub struct State {
     /// Digests of refresh tokens that were refused: they are never posted again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tombstones: Vec<String>,
+    /// Digests of refresh tokens that were spent here, and replaced: they are never posted again either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spent: Vec<String>,
     /// Whose login it is, once the provider has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
@@ -155,6 +158,7 @@ impl State {
             settled: None,
             answered: prior.and_then(|prior| prior.answered),
             tombstones: prior.map(|prior| prior.tombstones.clone()).unwrap_or_default(),
+            spent: prior.map(|prior| prior.spent.clone()).unwrap_or_default(),
             subject: same.and_then(|prior| prior.subject.clone()),
             token_hosts: vec![],
             policy: StatePolicy::default(),
@@ -167,9 +171,10 @@ impl State {
         self.credential.as_ref().map(|credential| credential.refresh_token.digest())
     }
 
-    /// Whether this refresh token was refused before.
+    /// Whether this refresh token was refused, or spent and replaced.
     pub fn is_dead(&self, refresh_token: &Sensitive) -> bool {
-        self.tombstones.contains(&refresh_token.digest())
+        let digest = refresh_token.digest();
+        self.tombstones.contains(&digest) || self.spent.contains(&digest)
     }
 
     /// With the intent to spend what is held.
@@ -199,9 +204,7 @@ impl State {
     #[must_use]
     pub fn rejected(mut self) -> Self {
         if let Some(dead) = self.credential.take() {
-            self.tombstones.push(dead.refresh_token.digest());
-            let surplus = self.tombstones.len().saturating_sub(TOMBSTONES);
-            self.tombstones.drain(..surplus);
+            remember(&mut self.tombstones, &dead);
         }
         self.credential = self.displaced.take();
         self.settle()
@@ -213,20 +216,28 @@ impl State {
         if let Some(credential) = &mut self.credential {
             credential.doubt = None;
             if let Some(successor) = successor.filter(|successor| *successor != credential.refresh_token) {
-                *credential = Credential { refresh_token: successor, source: Source::Reply, expires: None, doubt: None };
+                let next = Credential { refresh_token: successor, source: Source::Reply, expires: None, doubt: None };
+                remember(&mut self.spent, &std::mem::replace(credential, next));
             }
             credential.expires = token.and_then(|token| token.refresh_token_expires).or(credential.expires);
         }
         self.displaced = None;
-        self.answered = self.intent.as_ref().and_then(|intent| intent.requested).or(self.answered);
         self.subject = token.and_then(|token| token.subject.clone()).or(self.subject);
         self.settle()
     }
 
+    /// However it ended, a person's word was acted on: it is no leave to post once more.
     fn settle(mut self) -> Self {
+        self.answered = self.intent.as_ref().and_then(|intent| intent.requested).or(self.answered);
         self.settled = self.intent.take().map(|intent| intent.id).or(self.settled);
         self
     }
+}
+
+fn remember(digests: &mut Vec<String>, credential: &Credential) {
+    digests.push(credential.refresh_token.digest());
+    let surplus = digests.len().saturating_sub(TOMBSTONES);
+    digests.drain(..surplus);
 }
 
 #[cfg(test)]

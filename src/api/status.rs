@@ -59,7 +59,8 @@ pub struct RestartStatus {
     /// When that was last tried; absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_time: Option<Time>,
-    /// Why a workload was not restarted then. It is tried again after `spec.restartIntervalSeconds`.
+    /// Why a workload was not restarted then. It is tried again after five minutes, or
+    /// `spec.restartIntervalSeconds` where that is less.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,

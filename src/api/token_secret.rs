@@ -47,7 +47,7 @@ pub enum DeletionPolicy {
 #[x_kube(validation = Rule::new("!has(self.data) || self.data.all(k, k.matches('^[-._a-zA-Z0-9]+$') && size(k) <= 253 && !(k in ['access_token', 'token_type', 'expires_at', 'scope', 'generation', 'allowed_hosts', 'dpop_key']))").message("keys of `data` must consist of letters, digits, '-', '_' and '.', and may not be those the operator writes itself"))]
 #[x_kube(validation = Rule::new("!has(self.type) || self.type != 'kubernetes.io/dockerconfigjson' || (has(self.data) && '.dockerconfigjson' in self.data)").message("`data` must have the key .dockerconfigjson for the type kubernetes.io/dockerconfigjson"))]
 #[x_kube(validation = Rule::new("!has(self.type) || self.type != 'kubernetes.io/basic-auth' || (has(self.data) && ('username' in self.data || 'password' in self.data))").message("`data` must have the key username or password for the type kubernetes.io/basic-auth"))]
-#[x_kube(validation = Rule::new("!has(self.creationPolicy) || self.creationPolicy != 'Merge' || (has(self.name) && (!has(self.type) || self.type == 'Opaque'))").message("must set `name`, and may not set `type`, where `creationPolicy` is Merge"))]
+#[x_kube(validation = Rule::new("!has(self.creationPolicy) || self.creationPolicy != 'Merge' || (has(self.name) && (!has(self.type) || self.type == 'Opaque') && !has(self.labels) && !has(self.annotations))").message("must set `name`, and may not set `type`, `labels` and `annotations`, where `creationPolicy` is Merge"))]
 pub struct TokenSecret {
     /// Name of the Secret. Absent: `<account>-token`.
     #[serde(skip_serializing_if = "Option::is_none")]

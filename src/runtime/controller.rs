@@ -204,6 +204,11 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
         };
         match step(next, &seen, &hands).await {
             (Ok(outcome), said) => {
+                if in_hand.is_some() && matches!(outcome, Outcome::KeepConflicted) {
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(LONGEST_PAUSE);
+                    turns = 0;
+                }
                 // What was said meanwhile has told of the attempt.
                 seen.attempt = seen.attempt.filter(|_| said.is_none());
                 seen = seen.after(outcome);

@@ -88,22 +88,27 @@ type Gate = Arc<Mutex<Limiter<oneshot::Sender<Permit>>>>;
 
 /// The right to one token, until it is dropped.
 pub struct Permit {
-    gate: Gate,
+    /// None once it is given back.
+    gate: Option<Gate>,
     epoch: u64,
 }
 
 impl Permit {
     /// What was learned of the host.
     pub fn learn(&self, bearing: Bearing) {
-        lock(&self.gate).learn(bearing, self.epoch);
-        open(&self.gate);
+        if let Some(gate) = &self.gate {
+            lock(gate).learn(bearing, self.epoch);
+            open(gate);
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        lock(&self.gate).leave();
-        open(&self.gate);
+        if let Some(gate) = self.gate.take() {
+            lock(&gate).leave();
+            open(&gate);
+        }
     }
 }
 
@@ -161,8 +166,11 @@ fn open(gate: &Gate) {
             let Some(turn) = limiter.admit() else { return };
             (turn, limiter.epoch)
         };
-        // The permit of one who is gone comes back in the error, and is dropped without the lock held.
-        drop(turn.send(Permit { gate: gate.clone(), epoch }));
+        // The permit of one who is gone comes back; its room goes to the next here and now, however many are gone.
+        if let Err(mut permit) = turn.send(Permit { gate: Some(gate.clone()), epoch }) {
+            permit.gate = None;
+            lock(gate).leave();
+        }
     }
 }
 
@@ -245,6 +253,22 @@ mod tests {
         drop(second_permit);
         drop(third);
         assert!(lock(&gates.gate("a")).is_idle());
+    }
+
+    #[tokio::test]
+    async fn any_number_of_those_who_stopped_waiting_is_passed_over() {
+        let gates = Gates::default();
+        let (first, other) = (gates.enter("a", second(1)).await.unwrap(), gates.enter("a", second(1)).await.unwrap());
+        let mut gone: Vec<_> = (0..100_000).map(|_| Box::pin(gates.enter("a", second(1)))).collect();
+        for waiting in &mut gone {
+            assert!(futures::poll!(waiting).is_pending());
+        }
+        drop(gone);
+        let mut next = Box::pin(gates.enter("a", second(2)));
+        assert!(futures::poll!(&mut next).is_pending());
+        drop(first);
+        assert!(futures::poll!(&mut next).is_ready(), "and whoever still waits comes through");
+        drop(other);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the watch of Secrets has told: which of them are ours and at which version, in a few bytes each. Secrets of
 //! others leave nothing here, however many and large they are.
 
-use crate::api::vocabulary::ACCOUNT_UID_LABEL;
+use crate::api::vocabulary::{ACCOUNT_UID_LABEL, COMPONENT_LABEL, GROUP, MANAGED_BY_LABEL, MANAGER, TOKEN_COMPONENT};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,7 +15,7 @@ pub struct Mark {
     pub uid: Box<str>,
     /// Its resourceVersion.
     pub resource_version: Box<str>,
-    /// Whether the account controls it: only then is it the account's to delete.
+    /// Whether the account controls it and the operator made it: only then is it ours to delete.
     pub controlled: bool,
 }
 
@@ -23,13 +23,16 @@ impl Mark {
     /// The mark of a Secret, where an account controls it, or a label names the account that publishes in it.
     pub fn of(metadata: &ObjectMeta) -> Option<Self> {
         let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-        let account = controller.filter(|owner| owner.kind == "OAuthAccount");
+        let account = controller.filter(|owner| owner.kind == "OAuthAccount" && owner.api_version.starts_with(GROUP));
+        let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+        // Others may give a Secret of theirs, a seed, to an account as its owner: it is not ours for that.
+        let made_here = label(MANAGED_BY_LABEL) == Some(MANAGER) && label(COMPONENT_LABEL) == Some(TOKEN_COMPONENT);
         let named = || metadata.labels.as_ref()?.get(ACCOUNT_UID_LABEL).map(String::as_str);
         Some(Self {
             owner: account.map(|owner| owner.uid.as_str()).or_else(named)?.into(),
             uid: metadata.uid.as_deref()?.into(),
             resource_version: metadata.resource_version.as_deref()?.into(),
-            controlled: account.is_some(),
+            controlled: account.is_some() && made_here,
         })
     }
 }
@@ -130,11 +133,14 @@ mod tests {
     #[test]
     fn only_a_secret_that_an_account_controls_leaves_a_mark() {
         let metadata = |kind: &str, controller: bool| -> ObjectMeta {
-            let owner =
-                serde_json::json!({"apiVersion": "x/v1", "kind": kind, "name": "a", "uid": "u", "controller": controller});
-            serde_json::from_value(serde_json::json!({"uid": "s", "resourceVersion": "1", "ownerReferences": [owner]})).unwrap()
+            let owner = serde_json::json!({"apiVersion": "oauth-operator.dev/v1alpha1", "kind": kind, "name": "a", "uid": "u", "controller": controller});
+            let labels = serde_json::json!({"app.kubernetes.io/managed-by": "oauth-operator", "app.kubernetes.io/component": "access-token"});
+            let metadata = serde_json::json!({"uid": "s", "resourceVersion": "1", "ownerReferences": [owner], "labels": labels});
+            serde_json::from_value(metadata).unwrap()
         };
         assert_eq!(Mark::of(&metadata("OAuthAccount", true)), Some(mark("u", "1")));
+        let seed = ObjectMeta { labels: None, ..metadata("OAuthAccount", true) };
+        assert!(!Mark::of(&seed).unwrap().controlled, "a seed that somebody gave an account as its owner is not ours to delete");
         assert_eq!(Mark::of(&metadata("OAuthAccount", false)), None);
         assert_eq!(Mark::of(&metadata("Deployment", true)), None);
         assert_eq!(Mark::of(&ObjectMeta::default()), None);

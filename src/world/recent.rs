@@ -11,8 +11,9 @@ use tokio::sync::OnceCell;
 
 /// How long a read is good for others.
 const MOMENT: Duration = Duration::from_secs(1);
-/// Objects of one kind that are remembered.
-const KEPT: usize = 256;
+/// Objects of one kind that are remembered, and the bytes of each: a CA bundle or a seed has a few thousand.
+const KEPT: usize = 128;
+const LARGEST: usize = 16 * 1024;
 
 /// Namespace and name.
 type Place = (Box<str>, Box<str>);
@@ -68,8 +69,13 @@ impl Recent {
     /// Whatever else the API server answers; that is not remembered.
     pub async fn secret(&self, client: &Client, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, ApiError> {
         let cell = self.secrets.cell(namespace, name);
-        let read = async || Ok(secrets::secret(client, namespace, name).await?.map(Arc::new));
-        cell.get_or_try_init(read).await.cloned()
+        let read = async || -> Result<_, ApiError> { Ok(secrets::secret(client, namespace, name).await?.map(Arc::new)) };
+        let found = cell.get_or_try_init(read).await.cloned()?;
+        let size = |secret: &Arc<Secret>| secret.data.iter().flatten().map(|(_, value)| value.0.len()).sum::<usize>();
+        if found.as_ref().is_some_and(|secret| size(secret) > LARGEST) {
+            self.secrets.forget(namespace, name);
+        }
+        Ok(found)
     }
 
     /// The same of a ConfigMap.
@@ -78,8 +84,14 @@ impl Recent {
     /// Whatever else the API server answers; that is not remembered.
     pub async fn config_map(&self, client: &Client, namespace: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, ApiError> {
         let cell = self.config_maps.cell(namespace, name);
-        let read = async || Ok(secrets::config_map(client, namespace, name).await?.map(Arc::new));
-        cell.get_or_try_init(read).await.cloned()
+        let read = async || -> Result<_, ApiError> { Ok(secrets::config_map(client, namespace, name).await?.map(Arc::new)) };
+        let found = cell.get_or_try_init(read).await.cloned()?;
+        let text = |map: &Arc<ConfigMap>| map.data.iter().flatten().map(|(_, value)| value.len()).sum::<usize>();
+        let bytes = |map: &Arc<ConfigMap>| map.binary_data.iter().flatten().map(|(_, value)| value.0.len()).sum::<usize>();
+        if found.as_ref().is_some_and(|map| text(map) + bytes(map) > LARGEST) {
+            self.config_maps.forget(namespace, name);
+        }
+        Ok(found)
     }
 
     /// A Secret has changed: whoever asks from now on reads it anew.

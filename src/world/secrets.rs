@@ -63,6 +63,21 @@ pub async fn create(client: &Client, secret: &Secret) -> Result<Written, ApiErro
     written(call(api.create(&params, secret)).await)
 }
 
+/// Whether the API server would take a Secret in place of one of the same name, which is about to be deleted for it: `None`, or
+/// its words. Asked before, for afterwards it would be too late.
+///
+/// # Errors
+/// Whatever the API server answers beside conflict and refusal.
+pub async fn refusal_of(client: &Client, secret: &Secret) -> Result<Option<String>, ApiError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), dry_run: true };
+    match written(call(api.create(&params, secret)).await)? {
+        // That it exists is found out last.
+        Written::Stored { .. } | Written::Conflict | Written::NamespaceGone => Ok(None),
+        Written::Refused(words) => Ok(Some(words)),
+    }
+}
+
 /// Puts a Secret in place of the one with the UID and resourceVersion in it, and of no other.
 ///
 /// # Errors

@@ -97,7 +97,7 @@ async fn a_malformed_object_is_refused_with_what_is_allowed() -> Result<()> {
         (
             "a",
             json!({"tokenSecret": {"creationPolicy": "Merge"}}),
-            "must set `name`, and may not set `type`, where `creationPolicy` is Merge",
+            "must set `name`, and may not set `type`, `labels` and `annotations`, where `creationPolicy` is Merge",
         ),
         (
             "a",

@@ -128,6 +128,37 @@ fn a_bad_new_seed_does_not_cost_the_login() {
 }
 
 #[test]
+fn a_spent_or_dead_seed_that_comes_back_is_not_posted_and_stops_nobody() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    for (number, seed) in ["mistyped", "r1", "mistyped", "r1"].into_iter().enumerate() {
+        world.refresh_token = Ok(seed.into());
+        world.seed_version += 1;
+        world.run_until(3000 * (i64::try_from(number).unwrap() + 1));
+    }
+    assert_eq!(world.login.seen.iter().filter(|token| *token == "r1").count(), 1, "{:?}", world.login.seen);
+    assert_eq!(world.login.seen.iter().filter(|token| *token == "mistyped").count(), 1, "{:?}", world.login.seen);
+    assert_eq!((world.ready(), world.condition(ConditionType::ReauthorizationRequired)), (yes("TokenPublished"), None));
+    assert_eq!(held(&world), world.login.live.as_deref(), "the login goes on");
+}
+
+#[test]
+fn a_request_is_leave_to_post_once() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    (world.account.metadata.annotations, world.now) = (Some(requested_at(60)), at(60));
+    (world.login.fate, world.crash) = (Fate::ReplyLost, Some(Crash::AfterStep("keep")));
+    world.pass().unwrap_err();
+    world.login.fate = Fate::Answered;
+    for second in 61..70 {
+        world.now = at(second);
+        world.reconcile();
+    }
+    assert_eq!(world.login.seen, ["r1", "r2"], "nobody has asked again");
+    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")), "and the doubt is told");
+}
+
+#[test]
 fn a_missing_seed_does_not_stop_what_was_imported() {
     let mut world = rotating(json!({}));
     world.reconcile();
