@@ -73,6 +73,8 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             Ok(spend::spend(&request, ca_bundle.as_deref(), intent, armed, began, seen, hands).await)
         }
         Next::Journal { intent, reply, sent, finished } => Ok(spend::journal(&intent, reply, sent, finished, hands)),
+        // The loop pauses before it looks again.
+        Next::GiveWay => Ok(Outcome::KeepConflicted),
         Next::Keep { state, over, settlement } => spend::keep(state, over.as_ref(), settlement, seen, hands).await,
         Next::Redeem { trigger, request, ca_bundle } => Ok(redeem(trigger, &request, ca_bundle.as_deref(), seen, hands).await),
         Next::Publish { name, record, contents, over } => publish(&name, record, contents, over.as_ref(), seen, hands).await,

@@ -110,6 +110,8 @@ pub enum Next {
         /// What became of the refresh.
         settlement: Settlement,
     },
+    /// Wait a little, with the reply in hand, for another instance that has the same refresh token armed, and look again.
+    GiveWay,
     /// Ask the token endpoint, which spends nothing.
     Redeem {
         /// Why.

@@ -382,6 +382,10 @@ fn keep(seen: &Seen, plan: &Plan, view: &StateView, redemption: &Redemption) -> 
         settlement.record = settlement.record.and(state.record.clone());
         return Next::Keep { state, over, settlement };
     }
+    // It spent what our reply has the successor of: however that ends but with a successor of its own, ours is the only one.
+    if !ours && state.intent.as_ref().is_some_and(|there| there.digest == intent.digest) && held {
+        return Next::GiveWay;
+    }
     if !ours && !unclaimed {
         let message = "Another instance of the operator went on with this login meanwhile.";
         return Next::Fail { trigger: intent.trigger, fault: Fault::new(FaultKind::HeldUp, message) };

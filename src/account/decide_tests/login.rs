@@ -3,7 +3,7 @@
 use super::provider::Fate;
 use super::world::{Crash, World, fault, no, yes};
 use crate::account::seen::tests::at;
-use crate::account::{INTENT_LIFETIME, Liveness};
+use crate::account::{INTENT_LIFETIME, Intent, Liveness};
 use crate::api::ConditionType;
 use crate::oauth::FaultKind;
 use jiff::SignedDuration;
@@ -636,6 +636,46 @@ fn what_another_gave_up_for_lost_is_kept_when_its_reply_comes_after_all() {
     }
     assert_eq!((held(&world), kept, world.ready()), (Some("r3"), 2, yes("TokenPublished")));
     assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None);
+}
+
+#[test]
+fn a_reply_outlasts_another_that_posts_what_it_has_spent() {
+    for refused in [true, false] {
+        let mut world = rotating(json!({}));
+        world.reconcile();
+        world.now = at(3000);
+        let (mut look, mut steps) = (world.observe(), vec![]);
+        for _ in 0..24 {
+            let next = crate::account::decide(&look, world.now);
+            if matches!(next, crate::account::Next::Rest(_)) {
+                break;
+            }
+            if matches!(next, crate::account::Next::TakeTurn(_)) {
+                look.turn = true;
+                continue;
+            }
+            let step = super::world::name(&next);
+            steps.push(step);
+            let state = world.state.clone().map(|(_, state)| state);
+            let another = match (step, state) {
+                // Paused for a minute: another has called it unknown, and now posts it once more.
+                ("keep", Some(state)) if !steps.contains(&"give way") => {
+                    let intent = Intent { id: "another".into(), holder: "operator-2".into(), ..state.intent.clone().unwrap() };
+                    Some(state.doubted().armed(intent))
+                }
+                ("give way", Some(state)) => Some(if refused { state.rejected() } else { state.doubted() }),
+                _ => None,
+            };
+            if let Some(state) = another {
+                world.versions += 1;
+                world.state = Some((world.versions, state));
+            }
+            let outcome = world.act(next);
+            look = look.after(outcome);
+        }
+        assert_eq!(steps.iter().filter(|step| **step == "give way").count(), 1, "{steps:?}");
+        assert_eq!((held(&world), world.ready()), (Some("r3"), yes("TokenPublished")), "refused {refused}: {steps:?}");
+    }
 }
 
 #[test]

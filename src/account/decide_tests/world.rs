@@ -353,6 +353,7 @@ impl World {
                 }
                 Outcome::Journalled
             }
+            Next::GiveWay => Outcome::KeepConflicted,
             Next::Keep { state, over, settlement } => match self.store(&state, over.as_ref()) {
                 Some(version) => {
                     self.unposted = None;
@@ -455,6 +456,7 @@ pub fn name(next: &Next) -> &'static str {
         Next::Arm { .. } => "arm",
         Next::Spend { .. } => "spend",
         Next::Journal { .. } => "journal",
+        Next::GiveWay => "give way",
         Next::Keep { .. } => "keep",
         Next::Redeem { .. } => "redeem",
         Next::Publish { .. } => "publish",
