@@ -14,6 +14,7 @@ pub mod memory;
 mod notice;
 #[cfg(feature = "operator")]
 pub mod observe;
+mod outcome;
 mod plan;
 mod publication;
 mod refresh;
@@ -32,6 +33,7 @@ mod unknown;
 pub use credentials::{Credentials, Inputs, readable, references_digest};
 pub use decide::{Next, decide};
 pub use notice::{Notice, notices};
+pub use outcome::Outcome;
 pub use plan::{ClientIDFrom, EndpointSource, GrantPlan, Plan, Refusal, token_secret_name};
 pub use publication::{Contents, Extra, Record, Template};
 pub use refresh::{Instance, Liveness, LoginSeen, Redemption, Settlement};
@@ -39,7 +41,7 @@ pub use report::{grant, provider, report};
 pub use restart::{Restarted, annotation};
 pub use schedule::fraction;
 pub use secret::{is_controlled, manifest, patch, view};
-pub use seen::{AttemptOutcome, Held, Outcome, SecretMark, Seen, Stray, TokenSecretView};
+pub use seen::{AttemptOutcome, Held, SecretMark, Seen, Stray, TokenSecretView};
 #[cfg(feature = "operator")]
 pub use spend::ReplyInHand;
 pub use state::{INTENT_LIFETIME, Intent, State};

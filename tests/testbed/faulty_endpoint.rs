@@ -1,21 +1,14 @@
 //! A token endpoint that misbehaves on request, in ways that a real one will not: the last path segment names how.
 
 use super::Result;
-use super::certificates::Authority;
+use super::tls_server::serve;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The endpoint, for as long as the runtime that started it.
 pub struct FaultyEndpoint {
@@ -30,28 +23,10 @@ pub struct FaultyEndpoint {
 
 impl FaultyEndpoint {
     pub async fn start() -> Result<Self> {
-        let authority = Authority::new("testbed faults")?;
-        let identity = authority.server(&["127.0.0.1", "localhost"])?;
-        let certificates = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes())?];
-        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
-        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key)?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
         let requests: Arc<Mutex<HashMap<String, u64>>> = Arc::default();
         let counted = requests.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, counted) = (acceptor.clone(), counted.clone());
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(move |request| answer(request, counted.clone()));
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        let authority_ = address.to_string();
-        Ok(Self { url: format!("https://{authority_}"), authority: authority_, ca: authority.certificate.clone(), requests })
+        let (address, ca) = serve("testbed faults", move |request| answer(request, counted.clone())).await?;
+        Ok(Self { url: format!("https://{address}"), authority: address.to_string(), ca, requests })
     }
 
     /// `spec.provider` for the fault at this path; its CA is where [`Story::faulty_endpoint`](super::story::Story) puts it.

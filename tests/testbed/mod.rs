@@ -14,6 +14,7 @@ pub mod process;
 pub mod prometheus;
 pub mod relay;
 pub mod story;
+pub mod tls_server;
 
 /// What the testbed does with its own mistakes and those of the machine: it stops and says so.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

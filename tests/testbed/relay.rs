@@ -2,23 +2,16 @@
 //! it: crash points are made from outside, without a hook in the product.
 
 use super::Result;
-use super::certificates::Authority;
+use super::tls_server::serve;
 use futures::stream;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// A request on its way.
 pub struct Passing {
@@ -103,29 +96,13 @@ pub struct Relay {
 impl Relay {
     /// In front of the server at this URL, which has a certificate of this CA.
     pub async fn before(upstream: &str, upstream_ca: &str) -> Result<Self> {
-        let authority = Authority::new("testbed relay")?;
-        let identity = authority.server(&["127.0.0.1", "localhost"])?;
-        let certificates = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes())?];
-        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
-        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key)?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("https://{}", listener.local_addr()?);
-        let ca = reqwest::Certificate::from_pem(upstream_ca.as_bytes())?;
-        let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().http1_only().build()?;
+        let trusted = reqwest::Certificate::from_pem(upstream_ca.as_bytes())?;
+        let client = reqwest::Client::builder().tls_certs_only([trusted]).no_proxy().http1_only().build()?;
         let rules: Arc<Mutex<Vec<Rule>>> = Arc::default();
         let (shared, upstream) = (rules.clone(), upstream.to_owned());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, client, rules, upstream) = (acceptor.clone(), client.clone(), shared.clone(), upstream.clone());
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(move |request| relay(request, client.clone(), rules.clone(), upstream.clone()));
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        Ok(Self { url, ca: authority.certificate.clone(), rules })
+        let answer = move |request| relay(request, client.clone(), shared.clone(), upstream.clone());
+        let (address, ca) = serve("testbed relay", answer).await?;
+        Ok(Self { url: format!("https://{address}"), ca, rules })
     }
 
     /// Holds exchanges that match, at this point.

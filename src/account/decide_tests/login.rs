@@ -1,9 +1,8 @@
 //! A login whose refresh tokens rotate: what is written before it is spent, what is kept, and what is never posted.
 
 use super::provider::Fate;
-use super::world::{Crash, World, fault, no, yes};
+use super::world::{World, fault, no, yes};
 use crate::account::seen::tests::at;
-use crate::account::{INTENT_LIFETIME, Intent, Liveness};
 use crate::api::ConditionType;
 use crate::oauth::FaultKind;
 use jiff::SignedDuration;
@@ -22,20 +21,18 @@ pub fn spec(patch: Value) -> Value {
     spec
 }
 
-fn on_unknown(rotation: Value) -> Value {
-    json!({"provider": {"overrides": {"rotation": rotation, "probe": {"method": "GET", "url": "https://api.example.com/me"}}}})
-}
-
 /// The annotation by which a person asks for a refresh, for the so manieth time.
 pub fn requested_at(number: i64) -> std::collections::BTreeMap<String, String> {
     [("oauth-operator.dev/refresh-requested-at".to_owned(), at(number).to_string())].into()
 }
 
-fn held(world: &World) -> Option<&str> {
+/// The refresh token that is held.
+pub fn held(world: &World) -> Option<&str> {
     world.state.as_ref()?.1.credential.as_ref().map(|credential| credential.refresh_token.expose())
 }
 
-fn edit(world: &mut World, patch: Value) {
+/// The spec is edited.
+pub fn edit(world: &mut World, patch: Value) {
     world.edit(&spec(patch));
 }
 
@@ -140,22 +137,6 @@ fn a_spent_or_dead_seed_that_comes_back_is_not_posted_and_stops_nobody() {
     assert_eq!(world.login.seen.iter().filter(|token| *token == "mistyped").count(), 1, "{:?}", world.login.seen);
     assert_eq!((world.ready(), world.condition(ConditionType::ReauthorizationRequired)), (yes("TokenPublished"), None));
     assert_eq!(held(&world), world.login.live.as_deref(), "the login goes on");
-}
-
-#[test]
-fn a_request_is_leave_to_post_once() {
-    let mut world = rotating(json!({}));
-    world.reconcile();
-    (world.account.metadata.annotations, world.now) = (Some(requested_at(60)), at(60));
-    (world.login.fate, world.crash) = (Fate::ReplyLost, Some(Crash::AfterStep("keep")));
-    world.pass().unwrap_err();
-    world.login.fate = Fate::Answered;
-    for second in 61..70 {
-        world.now = at(second);
-        world.reconcile();
-    }
-    assert_eq!(world.login.seen, ["r1", "r2"], "nobody has asked again");
-    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")), "and the doubt is told");
 }
 
 #[test]
@@ -408,286 +389,4 @@ fn what_is_armed_too_long_ago_is_not_posted() {
     world.held_up = 0;
     world.run_until(10);
     assert_eq!(world.ready(), yes("TokenPublished"));
-}
-
-/// A refresh of a published token whose outcome nobody knows, at second 3000 or before.
-fn in_doubt(patch: Value, fate: Fate) -> World {
-    let mut world = rotating(patch);
-    world.reconcile();
-    world.login.fate = fate;
-    world.now = at(2900);
-    world.reconcile();
-    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")));
-    assert_eq!(world.ready(), yes("TokenPublished"), "the token published before stays");
-    world.login.fate = Fate::Answered;
-    world
-}
-
-#[test]
-fn status_tells_when_a_doubt_will_be_resolved() {
-    let world = in_doubt(json!({}), Fate::RequestLost);
-    assert_eq!(world.status.next_attempt_time.as_ref().map(|time| time.0), Some(at(3420)));
-}
-
-#[test]
-fn a_request_that_was_answered_before_the_process_ended_is_not_answered_twice() {
-    let mut world = rotating(json!({}));
-    world.reconcile();
-    (world.account.metadata.annotations, world.now) = (Some(requested_at(60)), at(60));
-    world.crash = Some(Crash::AfterStep("keep"));
-    world.pass().unwrap_err();
-    world.reconcile();
-    assert_eq!((world.login.seen.len(), world.token()), (2, "access-2"));
-    assert_eq!(world.status.last_handled_refresh_time.as_ref().map(|time| time.0), Some(at(60)), "and its echo is told");
-}
-
-#[test]
-fn in_doubt_a_strict_provider_is_asked_once_more_when_little_is_left_to_lose() {
-    for fate in [Fate::RequestLost, Fate::ReplyLost, Fate::Status(502)] {
-        let mut world = in_doubt(json!({}), fate);
-        let before = world.login.seen.len();
-        world.run_until(3400);
-        assert_eq!(world.login.seen.len(), before, "{fate:?}: not yet");
-        world.run_until(3599);
-        assert_eq!(world.login.seen.len(), before + 1, "{fate:?}: once");
-        if fate == Fate::ReplyLost {
-            assert_eq!(world.condition(ConditionType::ReauthorizationRequired), Some(yes("Authentication")));
-        } else {
-            assert_eq!((world.condition(ConditionType::RefreshOutcomeUnknown), world.ready()), (None, yes("TokenPublished")));
-        }
-    }
-}
-
-#[test]
-fn in_doubt_a_provider_that_does_not_rotate_is_asked_again() {
-    for rotation in [json!({"mode": "Never"}), json!({"onUnknown": "Retry"})] {
-        let mut world = in_doubt(on_unknown(rotation), Fate::RequestLost);
-        world.run_until(2910);
-        assert_eq!((world.login.seen.len(), world.condition(ConditionType::RefreshOutcomeUnknown)), (2, None));
-    }
-}
-
-#[test]
-fn in_doubt_a_grace_is_used_while_it_lasts() {
-    let mut world = in_doubt(on_unknown(json!({"graceSeconds": 600})), Fate::RequestLost);
-    world.run_until(2910);
-    assert_eq!(world.login.seen.len(), 2);
-    let mut world = in_doubt(on_unknown(json!({"graceSeconds": 600})), Fate::RequestLost);
-    world.login.fate = Fate::RequestLost;
-    world.now = at(3490);
-    world.status.next_attempt_time = None;
-    world.login.fate = Fate::Answered;
-    world.account.metadata.generation = Some(2);
-    world.now = at(3485);
-    world.reconcile();
-    assert_eq!(world.login.seen.len(), 2, "nearly spent by then: the gamble is due");
-}
-
-#[test]
-fn in_doubt_a_probe_tells_whether_the_refresh_happened() {
-    let probing = || on_unknown(json!({"killsOldAccessToken": true}));
-    let mut world = in_doubt(probing(), Fate::RequestLost);
-    world.run_until(2910);
-    assert_eq!((world.probes, world.login.seen.len()), (1, 2), "alive: it did not happen, and is made again");
-    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None);
-    let mut world = in_doubt(probing(), Fate::ReplyLost);
-    world.probe = Liveness::Dead;
-    world.run_until(2910);
-    assert_eq!((world.probes, world.login.seen.len()), (1, 3), "dead: the successor is lost, and one more post costs nothing");
-    assert_eq!(world.condition(ConditionType::ReauthorizationRequired), Some(yes("Authentication")));
-    let mut world = in_doubt(probing(), Fate::ReplyLost);
-    world.probe = Liveness::Unclear(fault(FaultKind::TimedOut));
-    world.run_until(3500);
-    assert_eq!(world.login.seen.len(), 2, "unclear: nothing is posted");
-    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")));
-}
-
-#[test]
-fn in_doubt_a_person_may_decide() {
-    let mut world = in_doubt(json!({}), Fate::RequestLost);
-    world.account.metadata.annotations = Some(requested_at(2910));
-    world.now = at(2910);
-    world.reconcile();
-    assert_eq!((world.login.seen.len(), world.condition(ConditionType::RefreshOutcomeUnknown)), (2, None));
-}
-
-#[test]
-fn a_crash_at_any_step_loses_no_login_that_can_be_kept() {
-    for journals in [true, false] {
-        for turn in 0..14 {
-            for crash in [Crash::Before(turn), Crash::After(turn)] {
-                let mut world = rotating(json!({}));
-                world.journals = journals;
-                world.reconcile();
-                world.now = at(3000);
-                world.crash = Some(crash);
-                let crashed = world.pass().is_err();
-                let at_step = world.steps.last().copied().unwrap_or("none");
-                let place = format!("{crash:?} ({at_step}), journal {journals}");
-                let armed = crashed && world.state.as_ref().unwrap().1.intent.is_some();
-                let replied = world.login.seen.len() == 2;
-                let unjournalled = armed && world.journal.is_empty();
-                world.reconcile();
-                if unjournalled {
-                    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")), "{place}");
-                    assert_eq!(world.ready(), yes("TokenPublished"), "{place}: the old token stays");
-                    world.run_until(3599);
-                }
-                assert_eq!(world.login.seen[..2], ["r1", "r2"], "{place}");
-                if unjournalled && replied {
-                    // Nobody could have kept it: it was redeemed once, and once more when nothing was left to lose.
-                    assert_eq!(world.login.seen, ["r1", "r2", "r2"], "{place}");
-                    assert!(world.condition(ConditionType::ReauthorizationRequired).is_some(), "{place}");
-                } else {
-                    assert_eq!(world.login.seen.len(), 2, "{place}: each refresh token is posted once");
-                    assert_eq!((world.ready(), held(&world)), (yes("TokenPublished"), world.login.live.as_deref()), "{place}");
-                    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None, "{place}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn an_intent_of_another_is_waited_for_and_then_in_doubt() {
-    let mut world = rotating(json!({}));
-    world.reconcile();
-    world.now = at(3000);
-    // It ends right after ARM, and another instance goes on.
-    world.crash = Some(Crash::AfterStep("arm"));
-    world.pass().unwrap_err();
-    world.identity = "operator-2".into();
-    let until = world.reconcile();
-    assert_eq!(until, Some(at(3000) + INTENT_LIFETIME), "the other may be at work");
-    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None);
-    world.now = at(3000) + INTENT_LIFETIME;
-    world.unsteady_until = Some(at(3080));
-    assert_eq!(world.reconcile(), Some(at(3080)), "it may be offering its reply to an API server that was away");
-    world.now = at(3080);
-    world.reconcile();
-    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")));
-    assert_eq!(world.login.seen, ["r1"], "an intent that ran out is no right to post");
-}
-
-#[test]
-fn a_record_deleted_or_scribbled_over_in_the_middle_of_a_refresh_is_written_anew() {
-    for scribbled in [true, false] {
-        let mut world = rotating(json!({}));
-        world.reconcile();
-        world.now = at(3000);
-        let mut seen = vec![];
-        // The reply is in hand when the record goes.
-        let mut look = world.observe();
-        for _ in 0..24 {
-            let next = crate::account::decide(&look, world.now);
-            if matches!(next, crate::account::Next::Rest(_)) {
-                break;
-            }
-            if matches!(next, crate::account::Next::TakeTurn(_)) {
-                look.turn = true;
-                continue;
-            }
-            let name = super::world::name(&next);
-            seen.push(name);
-            if name == "keep" && seen.iter().filter(|step| **step == "keep").count() == 1 {
-                if scribbled {
-                    world.state_unreadable = true;
-                    world.versions += 1;
-                    world.state.as_mut().unwrap().0 = world.versions;
-                } else {
-                    world.state = None;
-                }
-            }
-            let outcome = world.act(next);
-            look = look.after(outcome);
-        }
-        assert_eq!(seen.iter().filter(|step| **step == "keep").count(), 2, "{seen:?}");
-        assert_eq!((held(&world), world.ready()), (Some("r3"), yes("TokenPublished")), "scribbled {scribbled}");
-    }
-}
-
-#[test]
-fn what_another_gave_up_for_lost_is_kept_when_its_reply_comes_after_all() {
-    let mut world = rotating(json!({}));
-    world.reconcile();
-    world.now = at(3000);
-    let mut look = world.observe();
-    let mut kept = 0;
-    for _ in 0..24 {
-        let next = crate::account::decide(&look, world.now);
-        if matches!(next, crate::account::Next::Rest(_)) {
-            break;
-        }
-        if matches!(next, crate::account::Next::TakeTurn(_)) {
-            look.turn = true;
-            continue;
-        }
-        if super::world::name(&next) == "keep" {
-            kept += 1;
-            if kept == 1 {
-                // Paused for a minute; another instance has called the outcome unknown.
-                let (_, state) = world.state.take().unwrap();
-                world.versions += 1;
-                world.state = Some((world.versions, state.doubted()));
-            }
-        }
-        let outcome = world.act(next);
-        look = look.after(outcome);
-    }
-    assert_eq!((held(&world), kept, world.ready()), (Some("r3"), 2, yes("TokenPublished")));
-    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None);
-}
-
-#[test]
-fn a_reply_outlasts_another_that_posts_what_it_has_spent() {
-    for refused in [true, false] {
-        let mut world = rotating(json!({}));
-        world.reconcile();
-        world.now = at(3000);
-        let (mut look, mut steps) = (world.observe(), vec![]);
-        for _ in 0..24 {
-            let next = crate::account::decide(&look, world.now);
-            if matches!(next, crate::account::Next::Rest(_)) {
-                break;
-            }
-            if matches!(next, crate::account::Next::TakeTurn(_)) {
-                look.turn = true;
-                continue;
-            }
-            let step = super::world::name(&next);
-            steps.push(step);
-            let state = world.state.clone().map(|(_, state)| state);
-            let another = match (step, state) {
-                // Paused for a minute: another has called it unknown, and now posts it once more.
-                ("keep", Some(state)) if !steps.contains(&"give way") => {
-                    let intent = Intent { id: "another".into(), holder: "operator-2".into(), ..state.intent.clone().unwrap() };
-                    Some(state.doubted().armed(intent))
-                }
-                ("give way", Some(state)) => Some(if refused { state.rejected() } else { state.doubted() }),
-                _ => None,
-            };
-            if let Some(state) = another {
-                world.versions += 1;
-                world.state = Some((world.versions, state));
-            }
-            let outcome = world.act(next);
-            look = look.after(outcome);
-        }
-        assert_eq!(steps.iter().filter(|step| **step == "give way").count(), 1, "{steps:?}");
-        assert_eq!((held(&world), world.ready()), (Some("r3"), yes("TokenPublished")), "refused {refused}: {steps:?}");
-    }
-}
-
-#[test]
-fn suspended_it_posts_nothing_and_still_brings_home_what_was_answered() {
-    let mut world = rotating(json!({}));
-    world.reconcile();
-    world.now = at(3000);
-    world.crash = Some(Crash::AfterStep("journal"));
-    world.pass().unwrap_err();
-    edit(&mut world, json!({"suspend": true}));
-    world.reconcile();
-    assert_eq!((held(&world), world.token()), (Some("r3"), "access-2"));
-    world.run_until(9000);
-    assert_eq!((world.login.seen.len(), world.ready()), (2, no("TokenExpired")));
 }

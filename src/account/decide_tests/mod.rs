@@ -1,7 +1,9 @@
 //! Stories of one account in a world made of values.
 
 mod course;
+mod doubt;
 mod histories;
+mod interruption;
 mod login;
 mod provider;
 mod trouble;

@@ -150,6 +150,11 @@ impl World {
 
     /// One pass; an error where the process ended in it.
     pub fn pass(&mut self) -> Result<Option<Timestamp>, ()> {
+        self.pass_beside(|_, _| {})
+    }
+
+    /// One pass beside others, who act before each of its steps.
+    pub fn pass_beside(&mut self, mut others: impl FnMut(&mut Self, &'static str)) -> Result<Option<Timestamp>, ()> {
         let mut seen = self.observe();
         self.steps.clear();
         for turn in 0..TURNS {
@@ -167,6 +172,7 @@ impl World {
                 return self.end();
             }
             let step = name(&next);
+            others(self, step);
             self.steps.push(step);
             let outcome = self.act(next);
             if [Crash::After(turn), Crash::AfterStep(step)].map(Some).contains(&self.crash) {
@@ -222,6 +228,13 @@ impl World {
             let nearly_spent = left <= 300 || self.account.spec.provider.overrides.is_some();
             assert!(nearly_spent || intent.trigger == Trigger::Requested, "{token} is gambled with while {left} s are left");
         }
+    }
+
+    /// Another instance, or a person, changes the record.
+    pub fn overwrite(&mut self, change: impl FnOnce(State) -> State) {
+        let (_, state) = self.state.take().unwrap();
+        self.versions += 1;
+        self.state = Some((self.versions, change(state)));
     }
 
     /// Writes the record by compare-and-swap.

@@ -1,0 +1,201 @@
+//! What came of a step, and how it changes what has been seen.
+
+use super::refresh::{Liveness, Redemption, Settlement};
+use super::{
+    AttemptOutcome, Contents, Held, Inputs, Record, Restarted, SecretMark, Seen, State, StateView, Stray, TokenSecretView,
+    Version,
+};
+use crate::api::{OAuthAccountStatus, Trigger};
+use crate::oauth::{Ending, Fault, FaultKind, Token, judge};
+use jiff::Timestamp;
+use std::time::Duration;
+use url::Url;
+
+/// What came of a step.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The token Secret was read.
+    TokenSecretRead(TokenSecretView),
+    /// The references were read.
+    InputsRead(Inputs),
+    /// The token Secret and the references were read.
+    AllRead(TokenSecretView, Inputs),
+    /// The token endpoint was sought.
+    EndpointFound(Result<Url, Fault>),
+    /// An attempt ended without a request.
+    Failed(AttemptOutcome),
+    /// The operator's record of the login was read.
+    StateRead(StateView),
+    /// The journal was asked for the reply to an intent that was left; what it holds.
+    JournalRead(Option<Redemption>),
+    /// Other accounts were asked for the same refresh token; the one that has it.
+    DuplicateSought(Option<String>),
+    /// A probe of the published token ended.
+    Probed(Liveness),
+    /// The provider has not asked for patience.
+    Heeded,
+    /// The intent is written down.
+    Armed {
+        /// As which version.
+        version: Version,
+        /// What was written.
+        state: State,
+        /// When that began, on the boot clock.
+        began: Duration,
+    },
+    /// It is not, or nobody knows: look again. Nothing has been spent.
+    ArmUnclear {
+        /// When that began, on the boot clock.
+        began: Duration,
+    },
+    /// A POST that may spend came to its end.
+    Spent(Redemption),
+    /// Its reply is in the journal, or cannot be.
+    Journalled,
+    /// What it means is durable.
+    Kept {
+        /// As which version.
+        version: Version,
+        /// What was written.
+        state: State,
+        /// What became of the refresh.
+        settlement: Settlement,
+    },
+    /// Somebody has changed the record; look again.
+    KeepConflicted,
+    /// The token endpoint answered or did not.
+    Redeemed {
+        /// Why it was asked.
+        trigger: Trigger,
+        /// When it was asked.
+        sent: Timestamp,
+        /// When the answer was there.
+        finished: Timestamp,
+        /// The answer.
+        result: Result<Token, Fault>,
+    },
+    /// The Secret was written.
+    Published {
+        /// What it records.
+        record: Record,
+        /// What it holds.
+        contents: Contents,
+        /// Which one it is now.
+        held: Held,
+    },
+    /// Somebody was faster; look again.
+    PublishConflicted,
+    /// The API server refused the write.
+    PublishRefused {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        fault: Fault,
+    },
+    /// Workloads were restarted, or not.
+    Restarted(Restarted),
+    /// A Secret under an old name is gone.
+    Pruned(Stray),
+    /// Status was written.
+    Said(OAuthAccountStatus),
+    /// The account, or its namespace, is gone.
+    Gone,
+}
+
+impl Seen {
+    /// What is known after a step.
+    #[must_use]
+    pub fn after(mut self, outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::TokenSecretRead(view) => self.token_secret = Some(view),
+            Outcome::InputsRead(inputs) => self.inputs = Some(inputs),
+            Outcome::AllRead(view, inputs) => (self.token_secret, self.inputs) = (Some(view), Some(inputs)),
+            Outcome::EndpointFound(endpoint) => self.endpoint = Some(endpoint),
+            Outcome::Failed(attempt) => {
+                self.attempted = true;
+                self.attempt = Some(attempt);
+                self.login.redemption = None;
+            }
+            Outcome::StateRead(view) => self.login.state = Some(view),
+            Outcome::JournalRead(found) => {
+                self.login.journal_read = true;
+                self.redeemed(found);
+            }
+            Outcome::DuplicateSought(other) => self.login.duplicate = Some(other),
+            Outcome::Probed(liveness) => self.login.probed = Some(liveness),
+            Outcome::Heeded => self.heeded = true,
+            Outcome::Armed { version, state, began } => {
+                self.login.armed = Some(began);
+                self.login.state = Some(StateView::Stored { version, state });
+            }
+            Outcome::ArmUnclear { began } => {
+                self.login.armed = Some(began);
+                self.login.state = None;
+            }
+            Outcome::Spent(redemption) => self.redeemed(Some(redemption)),
+            Outcome::Journalled => {
+                if let Some(redemption) = &mut self.login.redemption {
+                    redemption.journalled = true;
+                }
+            }
+            Outcome::Kept { version, state, settlement } => {
+                self.login.state = Some(StateView::Stored { version, state });
+                self.login.redemption = None;
+                self.attempted = true;
+                self.attempt = Some(settlement.attempt);
+            }
+            Outcome::KeepConflicted => self.login.state = None,
+            Outcome::Redeemed { trigger, sent, finished, result } => {
+                let fault = match (result, &self.plan) {
+                    (Ok(token), Ok(plan)) => {
+                        let generation = self.generation_of_token().saturating_add(1);
+                        self.unpublished = Some(Record::issued(&token, plan, generation, sent));
+                        None
+                    }
+                    (Ok(_), Err(_)) => None,
+                    (Err(fault), _) => Some(fault),
+                };
+                self.attempted = true;
+                let issued = fault.is_none();
+                self.attempt = Some(AttemptOutcome { trigger, started: sent, finished, fault, issued });
+            }
+            Outcome::Published { record, contents, held } => {
+                self.mark = Some(SecretMark { resource_version: held.resource_version.clone() });
+                self.token_secret = Some(TokenSecretView::Ours { held, contents, record: Some(record) });
+                self.unpublished = None;
+            }
+            Outcome::PublishConflicted => self.token_secret = None,
+            Outcome::PublishRefused { at, fault } => {
+                let before = self.attempt.take();
+                let (trigger, started) = before.as_ref().map_or((Trigger::Retry, at), |a| (a.trigger, a.started));
+                let issued = before.is_some_and(|attempt| attempt.issued);
+                self.attempted = true;
+                self.attempt = Some(AttemptOutcome { trigger, started, finished: at, fault: Some(fault), issued });
+                self.publish_refused = true;
+            }
+            Outcome::Restarted(restarted) => self.restarted = Some(restarted),
+            Outcome::Pruned(gone) => self.strays.retain(|stray| *stray != gone),
+            Outcome::Said(status) => {
+                self.status = status;
+                self.attempt = None;
+            }
+            Outcome::Gone => self.gone = true,
+        }
+        self
+    }
+
+    /// A refused refresh token must be what the record holds: it is looked at once more.
+    fn redeemed(&mut self, redemption: Option<Redemption>) {
+        let refused = |redemption: &Redemption| match &redemption.ending {
+            Ending::Replied(reply) => {
+                let answer = judge(reply, &[], redemption.sent, redemption.finished);
+                answer.is_err_and(|fault| fault.kind == FaultKind::InvalidGrant)
+            }
+            Ending::NotSent(_) | Ending::Lost(_) => false,
+        };
+        if redemption.as_ref().is_some_and(refused) {
+            self.login.state = None;
+        }
+        self.login.redemption = redemption;
+    }
+}
