@@ -376,15 +376,15 @@ fn keep(seen: &Seen, plan: &Plan, view: &StateView, redemption: &Redemption) -> 
     // Or posted once more and refused, for it was this reply that had spent it.
     let buried = state.credential.is_none() && state.tombstones.contains(&intent.digest);
     let unclaimed = state.intent.is_none() && (held || buried);
+    // It spent what our reply has the successor of: however that ends but with a successor of its own, ours is the only one.
+    if !ours && state.intent.as_ref().is_some_and(|there| there.digest == intent.digest) && held {
+        return Next::GiveWay;
+    }
     if state.settled.as_ref() == Some(&intent.id) && !(unclaimed && (doubted(seen) || buried)) {
         // Our own write, whose answer was lost.
         let (_, mut settlement) = settle(redemption.armed.clone(), redemption, plan, seen);
         settlement.record = settlement.record.and(state.record.clone());
         return Next::Keep { state, over, settlement };
-    }
-    // It spent what our reply has the successor of: however that ends but with a successor of its own, ours is the only one.
-    if !ours && state.intent.as_ref().is_some_and(|there| there.digest == intent.digest) && held {
-        return Next::GiveWay;
     }
     if !ours && !unclaimed {
         let message = "Another instance of the operator went on with this login meanwhile.";
