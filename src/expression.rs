@@ -4,6 +4,7 @@
 use cel::common::ast::{EntryExpr, Expr};
 use cel::parser::PrattParser;
 use cel::{Context, Env, ExecutionError, IdedExpr, Value};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
@@ -144,6 +145,8 @@ pub enum Field {
     Number(i64),
     /// Texts.
     List(Vec<String>),
+    /// Texts by name.
+    Map(BTreeMap<String, String>),
 }
 
 impl Field {
@@ -152,6 +155,7 @@ impl Field {
             Self::Text(text) => text.into(),
             Self::Number(number) => number.into(),
             Self::List(texts) => texts.into_iter().map(Value::from).collect::<Vec<_>>().into(),
+            Self::Map(texts) => Value::Map(texts.into_iter().collect::<HashMap<_, _>>().into()),
         }
     }
 }

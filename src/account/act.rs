@@ -6,11 +6,11 @@ use super::{
     TokenSecretView, annotation, inputs, is_controlled, manifest, notices, patch, spend, view,
 };
 use crate::api::{OAuthAccountStatus, RestartTarget, Trigger};
-use crate::oauth::{Fault, FaultKind, TokenRequest};
+use crate::oauth::{Endpoint, Fault, FaultKind, TlsSettings, TokenRequest};
 use crate::world::gate::Permit;
 use crate::world::marks::{Mark, Marks};
 use crate::world::secrets::{Deleted, Written};
-use crate::world::{ApiError, World, clock, secrets, statuses, token_endpoint, workloads};
+use crate::world::{ApiError, World, clock, secrets, service_accounts, statuses, token_endpoint, workloads};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Resource;
@@ -51,12 +51,17 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             Ok(Outcome::AllRead(view(secret, &seen.account, seen.status.token.as_ref()), inputs))
         }
         Next::ReadInputs(plan) => Ok(Outcome::InputsRead(inputs::read(world, namespace, &plan).await?)),
-        Next::FindEndpoint { plan, ca_bundle } => Ok(Outcome::EndpointFound(match plan.endpoint {
-            EndpointSource::Custom(endpoint) => Ok(endpoint),
+        Next::FindEndpoint { plan, tls } => Ok(Outcome::EndpointsFound(match plan.endpoint {
+            EndpointSource::Known => Ok(plan.known),
             EndpointSource::Issuer(issuer) => {
-                world.discovery.token_endpoint(&world.outbound, &issuer, ca_bundle.as_deref()).await
+                let discovered = world.discovery.endpoints(&world.outbound, &issuer, tls.ca_bundle.as_deref()).await;
+                discovered.map(|discovered| plan.known.or(discovered))
             }
         })),
+        Next::MintSubjectToken(wanted) => {
+            let minted = service_accounts::token(&world.cluster.objects, namespace, &wanted.name, &wanted.audience).await?;
+            Ok(Outcome::SubjectTokenMinted(minted))
+        }
         Next::Fail { trigger, fault } => failed(trigger, fault, seen, hands),
         Next::Heed { endpoint, client_id, trigger } => match token_endpoint::heed(&world.gates, &endpoint, &client_id) {
             Err(fault) if trigger != Trigger::Requested => failed(trigger, fault, seen, hands),
@@ -65,18 +70,16 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
         Next::ReadState => spend::read_state(seen, hands).await,
         Next::ReadJournal { intent, armed } => Ok(spend::read_journal(&intent, &armed, hands)),
         Next::FindDuplicate { digests } => Ok(spend::find_duplicate(&digests, seen, hands)),
-        Next::Probe { probe, access_token, ca_bundle } => {
-            Ok(spend::probe(&probe, &access_token, ca_bundle.as_deref(), hands).await)
-        }
+        Next::Probe { probe, access_token, tls } => Ok(spend::probe(&probe, &access_token, &tls, hands).await),
         Next::Arm { state, over } => spend::arm(state, over.as_ref(), seen, hands).await,
-        Next::Spend { request, ca_bundle, intent, armed, began } => {
-            Ok(spend::spend(&request, ca_bundle.as_deref(), intent, armed, began, seen, hands).await)
+        Next::Spend { request, tls, intent, armed, began } => {
+            Ok(spend::spend(&request, &tls, intent, armed, began, seen, hands).await)
         }
         Next::Journal { intent, reply, sent, finished } => Ok(spend::journal(&intent, reply, sent, finished, hands)),
         // The loop pauses before it looks again.
         Next::GiveWay => Ok(Outcome::KeepConflicted),
         Next::Keep { state, over, settlement } => spend::keep(state, over.as_ref(), settlement, seen, hands).await,
-        Next::Redeem { trigger, request, ca_bundle } => Ok(redeem(trigger, &request, ca_bundle.as_deref(), seen, hands).await),
+        Next::Redeem { trigger, request, tls } => Ok(redeem(trigger, &request, &tls, seen, hands).await),
         Next::Publish { name, record, contents, over } => publish(&name, record, contents, over.as_ref(), seen, hands).await,
         Next::Withhold(fault) => {
             warn(seen, &fault, hands);
@@ -110,8 +113,8 @@ pub(super) fn failed(trigger: Trigger, fault: Fault, seen: &Seen, hands: &Hands<
     Ok(Outcome::Failed(AttemptOutcome { trigger, started: now, finished: now, fault: Some(fault), issued: false }))
 }
 
-async fn redeem(trigger: Trigger, request: &TokenRequest, ca_bundle: Option<&[u8]>, seen: &Seen, hands: &Hands<'_>) -> Outcome {
-    let exchange = token_endpoint::redeem(hands.world, request, ca_bundle, hands.turn.as_ref()).await;
+async fn redeem(trigger: Trigger, request: &TokenRequest, tls: &TlsSettings, seen: &Seen, hands: &Hands<'_>) -> Outcome {
+    let exchange = token_endpoint::redeem(hands.world, request, tls, hands.turn.as_ref()).await;
     let (token, fault) = (exchange.result.as_ref().ok(), exchange.result.as_ref().err());
     let issued = token.map(|token| (token.access_token.fingerprint(), token.expiry.at));
     told(trigger, issued, fault, (exchange.sent, exchange.finished), seen, hands);
@@ -147,7 +150,8 @@ fn told(
         world.health.token_request(fault.is_none_or(|fault| fault.kind.needs_a_person()), finished);
     }
     if let Some((fingerprint, expires)) = issued {
-        let endpoint = seen.endpoint.as_ref().and_then(|found| found.as_ref().ok()).cloned();
+        let found = seen.endpoints.as_ref().and_then(|found| found.as_ref().ok());
+        let endpoint = found.and_then(|found| found.get(Endpoint::Token)).cloned();
         let origin = || seen.login.stored().and_then(|(_, state)| Url::parse(&state.login.origin).ok());
         let host = endpoint.or_else(origin).and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
         tracing::info!(

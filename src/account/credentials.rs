@@ -1,16 +1,39 @@
 //! What was read of the Secrets and the CA bundle that a plan names: whether it can be used, and where it may go.
 
-use crate::oauth::{Fault, FaultKind, Sensitive, hex, host_and_port};
+use super::{GrantPlan, Plan};
+use crate::api::JWTBearer;
+use crate::oauth::{Assertion, Fault, FaultKind, GrantRequest, Sensitive, TlsSettings, hex, host_and_port};
+use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-/// What the seed Secrets and the CA bundle hold.
+/// What a grant that spends nothing is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrantSecret {
+    /// A private key, PEM.
+    Key(Sensitive),
+    /// The token that is exchanged.
+    SubjectToken(Sensitive),
+    /// A person's name and password.
+    Password {
+        /// Name.
+        username: String,
+        /// Password.
+        password: Sensitive,
+    },
+}
+
+/// What the seed Secrets and the CA bundle hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
-    /// Client identifier.
+    /// Client identifier; empty where the plan needs none.
     pub client_id: String,
-    /// Client secret; a public client has none.
+    /// Client secret, or the private key that stands for it; a public client has none.
     pub client_secret: Option<Sensitive>,
+    /// The client's certificate and its private key, PEM, where they are its proof.
+    pub identity: Option<Sensitive>,
+    /// What the grant is made with, where it spends nothing and needs something.
+    pub grant: Option<GrantSecret>,
     /// The refresh token in the seed, where the grant has one: what is held already goes on without it.
     pub seed: Option<Result<Sensitive, Fault>>,
     /// PEM certificates.
@@ -20,6 +43,47 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// Whom to trust, and who we are, on connections to the provider.
+    pub fn tls(&self) -> TlsSettings {
+        TlsSettings { ca_bundle: self.ca_bundle.clone(), identity: self.identity.clone() }
+    }
+
+    /// What a grant that spends nothing asks with; none where what it needs has not been read. `minted` is the token of a
+    /// ServiceAccount.
+    pub fn grant_request(&self, plan: &Plan, minted: Option<&Sensitive>) -> Option<GrantRequest> {
+        Some(match (&plan.grant, &self.grant) {
+            (GrantPlan::ClientCredentials, _) => GrantRequest::ClientCredentials,
+            (GrantPlan::JWTBearer(grant), Some(GrantSecret::Key(key))) => {
+                GrantRequest::Assertion(Box::new(assertion(grant, key)))
+            }
+            (GrantPlan::GitHubApp(grant), Some(GrantSecret::Key(key))) => GrantRequest::Installation {
+                // GitHub takes the App's id or its client id as issuer.
+                assertion: Box::new(Assertion { issuer: Some(grant.app_id.to_string()), ..Assertion::by(key.clone()) }),
+                repositories: grant.repositories.clone(),
+                permissions: grant.permissions.clone(),
+            },
+            (GrantPlan::TokenExchange(grant), secret) => {
+                let subject_token = match (minted, secret) {
+                    (Some(minted), _) => minted.clone(),
+                    (None, Some(GrantSecret::SubjectToken(token))) => token.clone(),
+                    _ => return None,
+                };
+                // RFC 8693 §3.
+                let usual = if minted.is_some() { "jwt" } else { "access_token" };
+                let usual = || format!("urn:ietf:params:oauth:token-type:{usual}");
+                GrantRequest::TokenExchange {
+                    subject_token,
+                    subject_token_type: grant.subject_token_type.clone().unwrap_or_else(usual),
+                    requested_token_type: grant.requested_token_type.clone(),
+                }
+            }
+            (GrantPlan::Password(_), Some(GrantSecret::Password { username, password })) => {
+                GrantRequest::Password { username: username.clone(), password: password.clone() }
+            }
+            _ => return None,
+        })
+    }
+
     /// Whether every Secret involved permits its keys to go to this endpoint: never may one object choose the endpoint
     /// while another, more trusted one supplies the secret. `mirrored` is what Secrets that are gone have said.
     ///
@@ -42,6 +106,20 @@ impl Credentials {
             }
         }
         Ok(())
+    }
+}
+
+/// What is signed for an account.
+fn assertion(grant: &JWTBearer, key: &Sensitive) -> Assertion {
+    Assertion {
+        issuer: grant.issuer.clone(),
+        subject: grant.subject.clone(),
+        audience: grant.audience.clone(),
+        lifetime: grant.lifetime_seconds.map(|seconds| SignedDuration::from_secs(seconds.into())),
+        claims: grant.extra_claims.clone(),
+        key_id: grant.key_id.clone(),
+        algorithm: grant.algorithm,
+        ..Assertion::by(key.clone())
     }
 }
 
@@ -125,6 +203,8 @@ mod tests {
             client_secret: Some(Sensitive::new("secret")),
             seed: None,
             ca_bundle: None,
+            identity: None,
+            grant: None,
             token_hosts: vec![("seed".into(), hosts.map(str::to_owned))],
         };
         let endpoint: Url = "https://login.example.com:8443/token".parse().unwrap();

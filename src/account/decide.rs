@@ -4,8 +4,8 @@ use super::{
     Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, refresh, report, restart,
     token_secret_name,
 };
-use crate::api::{OAuthAccountStatus, Probe, RestartTarget, Trigger};
-use crate::oauth::{Fault, GrantRequest, Reply, Sensitive, TokenRequest};
+use crate::api::{OAuthAccountStatus, Probe, RestartTarget, ServiceAccountToken, Trigger};
+use crate::oauth::{Fault, FaultKind, Reply, Sensitive, TlsSettings, TokenRequest};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 use url::Url;
@@ -22,12 +22,14 @@ pub enum Next {
     ReadInputs(Plan),
     /// Both at once: for a first token all of it is needed.
     ReadAll(Plan),
-    /// Find the token endpoint.
+    /// Have a token made for a ServiceAccount, to be exchanged.
+    MintSubjectToken(ServiceAccountToken),
+    /// Find the endpoints.
     FindEndpoint {
         /// What to ask.
         plan: Plan,
-        /// Certificates to trust.
-        ca_bundle: Option<Vec<u8>>,
+        /// Whom to trust, and who we are.
+        tls: TlsSettings,
     },
     /// Count an attempt that ended before a byte was sent.
     Fail {
@@ -56,8 +58,8 @@ pub enum Next {
         probe: Probe,
         /// With what.
         access_token: Sensitive,
-        /// Certificates to trust.
-        ca_bundle: Option<Vec<u8>>,
+        /// Whom to trust, and who we are.
+        tls: TlsSettings,
     },
     /// Wait for our turn at the gate of this host, holding nothing, and look anew.
     TakeTurn(String),
@@ -81,8 +83,8 @@ pub enum Next {
     Spend {
         /// What is sent.
         request: TokenRequest,
-        /// Certificates to trust.
-        ca_bundle: Option<Vec<u8>>,
+        /// Whom to trust, and who we are.
+        tls: TlsSettings,
         /// The intent that permits it.
         intent: Intent,
         /// The state it stands in.
@@ -118,8 +120,8 @@ pub enum Next {
         trigger: Trigger,
         /// What is sent.
         request: TokenRequest,
-        /// Certificates to trust.
-        ca_bundle: Option<Vec<u8>>,
+        /// Whom to trust, and who we are.
+        tls: TlsSettings,
     },
     /// Write the token Secret.
     Publish {
@@ -299,11 +301,15 @@ fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> 
         Ok(credentials) => credentials,
         Err(fault) => return fail(fault),
     };
-    let ca_bundle = credentials.ca_bundle.clone();
-    let endpoint = match &seen.endpoint {
-        None => return Some(Next::FindEndpoint { plan: plan.clone(), ca_bundle }),
-        Some(Ok(endpoint)) => endpoint,
+    let tls = credentials.tls();
+    let endpoints = match &seen.endpoints {
+        None => return Some(Next::FindEndpoint { plan: plan.clone(), tls }),
+        Some(Ok(endpoints)) => endpoints,
         Some(Err(fault)) => return fail(fault),
+    };
+    let endpoint = match endpoints.token(plan.spends()) {
+        Ok(endpoint) => endpoint,
+        Err(fault) => return fail(&fault),
     };
     if plan.spends() {
         return refresh::attempt(seen, plan, trigger, credentials, endpoint, now);
@@ -311,12 +317,20 @@ fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> 
     if let Err(fault) = credentials.permit(&[], endpoint, seen.token_hosts_required) {
         return fail(&fault);
     }
-    let client_id = credentials.client_id.clone();
     if !seen.heeded {
+        let client_id = credentials.client_id.clone();
         return Some(Next::Heed { endpoint: endpoint.clone(), client_id, trigger });
     }
-    let request = plan.request(endpoint.clone(), client_id, credentials.client_secret.clone(), GrantRequest::ClientCredentials);
-    Some(Next::Redeem { trigger, request, ca_bundle })
+    let minted = match (plan.service_account(), &seen.subject_token) {
+        (None, _) => None,
+        (Some(account), None) => return Some(Next::MintSubjectToken(account.clone())),
+        (Some(_), Some(Err(fault))) => return fail(fault),
+        (Some(_), Some(Ok(token))) => Some(token),
+    };
+    let Some(grant) = credentials.grant_request(plan, minted) else {
+        return fail(&Fault::new(FaultKind::ReferenceMissing, "What the grant is made with was not read."));
+    };
+    Some(Next::Redeem { trigger, request: plan.request(endpoint.clone(), credentials, grant), tls })
 }
 
 /// Why another token is needed, if it is.

@@ -1,8 +1,8 @@
 //! The Secrets and the CA bundle that a plan names, read all at once, and live or a moment ago.
 
-use super::{ClientIDFrom, Credentials, GrantPlan, Inputs, Plan, readable, references_digest};
-use crate::api::{CABundleKind, CABundleReference, KeyReference, vocabulary::TOKEN_HOSTS_ANNOTATION};
-use crate::oauth::{Fault, FaultKind, Sensitive};
+use super::{ClientIDFrom, Credentials, GrantPlan, GrantSecret, Inputs, Plan, readable, references_digest};
+use crate::api::{CABundleKind, CABundleReference, JWTAlgorithm, KeyReference, vocabulary::TOKEN_HOSTS_ANNOTATION};
+use crate::oauth::{ClientAuthentication, Fault, FaultKind, Sensitive, SigningKey, TlsSettings};
 use crate::world::{ApiError, World};
 use futures::future::{join_all, try_join};
 use k8s_openapi::ByteString;
@@ -36,8 +36,8 @@ impl<'a> Found<'a> {
         let client = &world.cluster.objects;
         let bundle = plan.ca_bundle.as_ref();
         let of_kind = |kind| bundle.filter(|bundle| bundle.kind == kind).map(|bundle| bundle.name.as_str());
-        let id = if let ClientIDFrom::Secret(id) = &plan.client_id { Some(id.name.as_str()) } else { None };
-        let seed = if let GrantPlan::RefreshToken(seed) = &plan.grant { Some(seed.name.as_str()) } else { None };
+        let id = if let Some(ClientIDFrom::Secret(id)) = &plan.client_id { Some(id.name.as_str()) } else { None };
+        let seed = plan.grant.secret().map(|(_, key)| key.name.as_str());
         let secret = plan.client_secret.as_ref().map(|secret| secret.name.as_str());
         // One Secret may hold all of them.
         let names: BTreeSet<&str> = [secret, id, seed, of_kind(CABundleKind::Secret)].into_iter().flatten().collect();
@@ -69,26 +69,98 @@ impl<'a> Found<'a> {
     }
 
     fn credentials(&self, plan: &Plan) -> Result<Credentials, Fault> {
-        let key = |reference: &KeyReference| Ok((self.key(reference)?, (reference.name.clone(), self.hosts(&reference.name))));
-        let secret: Option<(String, _)> = plan.client_secret.as_ref().map(key).transpose()?;
-        let (client_id, hosts_of_id) = match &plan.client_id {
-            ClientIDFrom::Literal(id) => (id.clone(), None),
-            ClientIDFrom::Secret(reference) => key(reference).map(|(id, hosts)| (id, Some(hosts)))?,
+        let hosts = |reference: &KeyReference| (reference.name.clone(), self.hosts(&reference.name));
+        let signs = matches!(plan.authentication, ClientAuthentication::PrivateKeyJWT { .. });
+        let client_secret = match &plan.client_secret {
+            Some(reference) if signs => Some(self.private_key(reference, None)?),
+            Some(_) if plan.authentication == ClientAuthentication::Tls => None,
+            Some(reference) => Some(Sensitive::new(self.key(reference)?)),
+            None => None,
         };
-        let seed = match &plan.grant {
-            GrantPlan::ClientCredentials => None,
-            GrantPlan::RefreshToken(reference) => Some(key(reference)),
+        let client_id = match &plan.client_id {
+            None => String::new(),
+            Some(ClientIDFrom::Literal(id)) => id.clone(),
+            Some(ClientIDFrom::Secret(reference)) => self.key(reference)?,
         };
         let ca_bundle = plan.ca_bundle.as_ref().map(|reference| self.ca_bundle(reference)).transpose()?;
-        let hosts_of_secret = secret.as_ref().map(|(_, hosts)| hosts.clone());
-        let hosts_of_seed = seed.as_ref().and_then(|seed| seed.as_ref().ok()).map(|(_, hosts)| hosts.clone());
-        let token_hosts: BTreeMap<_, _> = [hosts_of_secret, hosts_of_id, hosts_of_seed].into_iter().flatten().collect();
+        let identity = match &plan.client_secret {
+            Some(reference) if plan.authentication == ClientAuthentication::Tls => Some(self.identity(reference)?),
+            _ => None,
+        };
+        let seed = match &plan.grant {
+            GrantPlan::RefreshToken(reference) => Some(self.key(reference).map(Sensitive::new)),
+            _ => None,
+        };
+        let id_from = if let Some(ClientIDFrom::Secret(reference)) = &plan.client_id { Some(reference) } else { None };
+        let sources = [plan.client_secret.as_ref(), id_from, plan.grant.secret().map(|(_, reference)| reference)];
+        // A seed that is gone says nothing now; what it said is in the record.
+        let there = |reference: &&KeyReference| self.secret(&reference.name).is_ok();
+        let token_hosts: BTreeMap<_, _> = sources.into_iter().flatten().filter(there).map(hosts).collect();
         Ok(Credentials {
             client_id,
-            client_secret: secret.map(|(secret, _)| Sensitive::new(secret)),
-            seed: seed.map(|seed| seed.map(|(seed, _)| Sensitive::new(seed))),
+            client_secret,
+            identity,
+            grant: self.grant_secret(plan)?,
+            seed,
             ca_bundle,
             token_hosts: token_hosts.into_iter().collect(),
+        })
+    }
+
+    /// What a grant that spends nothing is made with.
+    fn grant_secret(&self, plan: &Plan) -> Result<Option<GrantSecret>, Fault> {
+        Ok(match &plan.grant {
+            GrantPlan::ClientCredentials | GrantPlan::RefreshToken(_) => None,
+            GrantPlan::JWTBearer(grant) => Some(GrantSecret::Key(self.private_key(&grant.key_ref, grant.algorithm)?)),
+            GrantPlan::GitHubApp(grant) => Some(GrantSecret::Key(self.private_key(&grant.key_ref, None)?)),
+            GrantPlan::TokenExchange(grant) => match &grant.subject_token.secret_ref {
+                Some(reference) => Some(GrantSecret::SubjectToken(Sensitive::new(self.key(reference)?))),
+                None => None,
+            },
+            GrantPlan::Password(reference) => {
+                let username = KeyReference { name: reference.name.clone(), key: "username".into() };
+                let (username, password) = (self.key(&username)?, Sensitive::new(self.key(reference)?));
+                Some(GrantSecret::Password { username, password })
+            }
+        })
+    }
+
+    /// One key of a Secret that holds a private key.
+    fn private_key(&self, reference: &KeyReference, algorithm: Option<JWTAlgorithm>) -> Result<Sensitive, Fault> {
+        let KeyReference { name, key } = reference;
+        let invalid = |why: &str| Fault::new(FaultKind::ReferenceInvalid, format!("Key {key} of Secret {name} {why}."));
+        let pem = self.text(reference)?;
+        SigningKey::read(&pem, algorithm).map_err(invalid)?;
+        Ok(pem)
+    }
+
+    /// A private key with its certificate, which stands beside it or in the key tls.crt.
+    fn identity(&self, reference: &KeyReference) -> Result<Sensitive, Fault> {
+        let KeyReference { name, key } = reference;
+        let pem = self.text(reference)?;
+        let chain = KeyReference { name: name.clone(), key: "tls.crt".into() };
+        let pem = match pem.expose().contains("BEGIN CERTIFICATE") {
+            true => pem,
+            false => Sensitive::new(format!("{}\n{}", self.text(&chain)?.expose(), pem.expose())),
+        };
+        let settings = TlsSettings { ca_bundle: None, identity: Some(pem.clone()) };
+        if !self.world.outbound.accepts(&settings) {
+            let message = format!(
+                "Key {key} of Secret {name} holds no private key as PEM whose certificate stands beside it or in the key tls.crt."
+            );
+            return Err(Fault::new(FaultKind::ReferenceInvalid, message));
+        }
+        Ok(pem)
+    }
+
+    /// One key of a Secret as it is.
+    fn text(&self, reference: &KeyReference) -> Result<Sensitive, Fault> {
+        let KeyReference { name, key } = reference;
+        let value = self.secret(name)?.data.as_ref().and_then(|data| data.get(key));
+        let ByteString(bytes) = value.ok_or_else(|| missing_key("Secret", name, key))?;
+        let text = std::str::from_utf8(bytes).map(Sensitive::new);
+        text.map_err(|_| {
+            Fault::new(FaultKind::ReferenceInvalid, format!("Key {key} of Secret {name} is no text; PEM is expected."))
         })
     }
 
@@ -133,7 +205,7 @@ impl<'a> Found<'a> {
             }
         };
         let bundle = bundle.ok_or_else(|| missing_key(kind, name, key))?;
-        if !self.world.outbound.accepts(&bundle) {
+        if !self.world.outbound.accepts(&TlsSettings { ca_bundle: Some(bundle.clone()), identity: None }) {
             let message = format!(
                 "Key {key} of {kind} {name} holds no PEM certificate that can be read; put the certificate of the CA there."
             );

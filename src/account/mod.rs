@@ -29,12 +29,14 @@ mod spend;
 mod state;
 mod state_secret;
 mod unknown;
+#[cfg(test)]
+mod wire_shapes;
 
-pub use credentials::{Credentials, Inputs, readable, references_digest};
+pub use credentials::{Credentials, GrantSecret, Inputs, readable, references_digest};
 pub use decide::{Next, decide};
 pub use notice::{Notice, notices};
 pub use outcome::Outcome;
-pub use plan::{ClientIDFrom, EndpointSource, GrantPlan, Plan, Refusal, token_secret_name};
+pub use plan::{ClientIDFrom, EndpointSource, GrantPlan, Plan, Policy, Refusal, token_secret_name};
 pub use publication::{Contents, Extra, Record, Template};
 pub use refresh::{Instance, Liveness, LoginSeen, Redemption, Settlement};
 pub use report::{grant, provider, report};

@@ -1,21 +1,14 @@
 //! What caches and memory tell of an account, before anybody is asked.
 
 use super::memory::Memory;
-use super::{Instance, LoginSeen, Plan, SecretMark, Seen, Stray, token_secret_name};
+use super::{Instance, LoginSeen, Plan, Policy, SecretMark, Seen, Stray, token_secret_name};
 use crate::api::OAuthAccount;
 use crate::world::marks::Marks;
 use crate::world::{World, entropy};
 use std::sync::Arc;
 
 /// The first look; `turn`: whether the account's turn at the provider's gate has come.
-pub fn observe(
-    account: Arc<OAuthAccount>,
-    world: &World,
-    marks: &Marks,
-    memory: &Memory,
-    token_hosts_required: bool,
-    turn: bool,
-) -> Seen {
+pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory: &Memory, policy: Policy, turn: bool) -> Seen {
     let metadata = &account.metadata;
     let (uid, version) = (metadata.uid.as_deref().unwrap_or_default(), metadata.resource_version.as_deref().unwrap_or_default());
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
@@ -23,14 +16,14 @@ pub fn observe(
     let mark = marks.of(uid, namespace, &name);
     let others = marks.others(uid, namespace, &name);
     Seen {
-        plan: Plan::of(&account),
+        plan: Plan::of(&account).and_then(|plan| plan.permitted(policy)),
         status: memory.newer_status(uid, version).or_else(|| account.status.clone()).unwrap_or_default(),
         mark: mark.map(|mark| SecretMark { resource_version: mark.resource_version.into_string() }),
         strays: others
             .into_iter()
             .map(|(name, mark)| Stray { name, uid: mark.uid.into(), resource_version: mark.resource_version.into() })
             .collect(),
-        token_hosts_required,
+        token_hosts_required: policy.token_hosts_required,
         instance: Instance {
             identity: world.identity.clone(),
             entropy: entropy::bytes(),
@@ -42,7 +35,8 @@ pub fn observe(
         heeded: false,
         token_secret: None,
         inputs: None,
-        endpoint: None,
+        endpoints: None,
+        subject_token: None,
         attempt: None,
         attempted: false,
         gone: memory.is_gone(uid),

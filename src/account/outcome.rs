@@ -6,10 +6,9 @@ use super::{
     Version,
 };
 use crate::api::{OAuthAccountStatus, Trigger};
-use crate::oauth::{Ending, Fault, FaultKind, Token, judge};
+use crate::oauth::{Ending, Endpoints, Fault, FaultKind, Sensitive, Token, judge};
 use jiff::Timestamp;
 use std::time::Duration;
-use url::Url;
 
 /// What came of a step.
 #[derive(Clone, Debug)]
@@ -20,8 +19,10 @@ pub enum Outcome {
     InputsRead(Inputs),
     /// The token Secret and the references were read.
     AllRead(TokenSecretView, Inputs),
-    /// The token endpoint was sought.
-    EndpointFound(Result<Url, Fault>),
+    /// The endpoints were sought.
+    EndpointsFound(Result<Endpoints, Fault>),
+    /// A token was made for a ServiceAccount, or not.
+    SubjectTokenMinted(Result<Sensitive, Fault>),
     /// An attempt ended without a request.
     Failed(AttemptOutcome),
     /// The operator's record of the login was read.
@@ -110,7 +111,8 @@ impl Seen {
             Outcome::TokenSecretRead(view) => self.token_secret = Some(view),
             Outcome::InputsRead(inputs) => self.inputs = Some(inputs),
             Outcome::AllRead(view, inputs) => (self.token_secret, self.inputs) = (Some(view), Some(inputs)),
-            Outcome::EndpointFound(endpoint) => self.endpoint = Some(endpoint),
+            Outcome::EndpointsFound(endpoints) => self.endpoints = Some(endpoints),
+            Outcome::SubjectTokenMinted(token) => self.subject_token = Some(token),
             Outcome::Failed(attempt) => {
                 self.attempted = true;
                 self.attempt = Some(attempt);
@@ -186,9 +188,10 @@ impl Seen {
 
     /// A refused refresh token must be what the record holds: it is looked at once more.
     fn redeemed(&mut self, redemption: Option<Redemption>) {
+        let dialect = self.plan.as_ref().map(|plan| plan.dialect.clone()).unwrap_or_default();
         let refused = |redemption: &Redemption| match &redemption.ending {
             Ending::Replied(reply) => {
-                let answer = judge(reply, &[], redemption.sent, redemption.finished);
+                let answer = judge(reply, &dialect, &[], redemption.sent, redemption.finished);
                 answer.is_err_and(|fault| fault.kind == FaultKind::InvalidGrant)
             }
             Ending::NotSent(_) | Ending::Lost(_) => false,

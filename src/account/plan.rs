@@ -1,25 +1,28 @@
 //! The spec as the operator understands it: parsed once, refused with a sentence where this version lacks the effect.
 
+use super::Credentials;
 use super::publication::Extra;
 use super::schedule::Schedule;
 use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use crate::api::{
-    AuthMethod, CABundleKind, CABundleReference, KeyReference, OAuthAccount, Probe, ProviderOverrides, Reason, RestartTarget,
-    RevocationPolicy, RotationMode, RotationOverrides, StatePolicy, UnknownOutcome,
+    AuthMethod, CABundleKind, CABundleReference, Client, GitHubApp, Grant, JWTBearer, KeyReference, OAuthAccount, Probe,
+    ProviderOverrides, Reason, RestartTarget, RevocationPolicy, RotationMode, RotationOverrides, ServiceAccountToken,
+    StatePolicy, TokenExchange, UnknownOutcome,
 };
-use crate::oauth::{ClientAuthentication, GrantRequest, Sensitive, TokenRequest, hex, host_and_port};
+use crate::oauth::{ClientAuthentication, Dialect, Endpoint, Endpoints, GrantRequest, TokenRequest, hex, host_and_port, knobs};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use url::Url;
 
-/// Where the token endpoint is learned.
+/// Where the endpoints are learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointSource {
-    /// By discovery from the issuer, spelled as the user spells it.
+    /// By discovery from the issuer, spelled as the user spells it; what is known otherwise goes before it.
     Issuer(String),
-    /// Written out.
-    Custom(Url),
+    /// Written out, by the user or the preset.
+    Known,
 }
 
 /// Where the client id is read.
@@ -38,6 +41,65 @@ pub enum GrantPlan {
     ClientCredentials,
     /// A refresh token, which asking may spend; where the first one is read.
     RefreshToken(KeyReference),
+    /// A signed assertion: asking spends nothing.
+    JWTBearer(Box<JWTBearer>),
+    /// Another token: asking spends nothing.
+    TokenExchange(Box<TokenExchange>),
+    /// An App's installation: asking spends nothing.
+    GitHubApp(Box<GitHubApp>),
+    /// A person's name and password: asking spends nothing.
+    Password(KeyReference),
+}
+
+impl GrantPlan {
+    fn of(grant: &Grant) -> Option<Self> {
+        let refresh_token = grant.refresh_token.as_ref().map(|grant| Self::RefreshToken(grant.secret_ref.clone()));
+        let password = || grant.password.as_ref().map(|grant| Self::Password(grant.secret_ref.clone()));
+        refresh_token
+            .or_else(|| grant.client_credentials.as_ref().map(|_| Self::ClientCredentials))
+            .or_else(|| grant.jwt_bearer.clone().map(Self::JWTBearer))
+            .or_else(|| grant.token_exchange.clone().map(Self::TokenExchange))
+            .or_else(|| grant.github_app.clone().map(Self::GitHubApp))
+            .or_else(password)
+    }
+
+    /// Its name, as status and metrics give it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "ClientCredentials",
+            Self::RefreshToken(_) => "RefreshToken",
+            Self::JWTBearer(_) => "JWTBearer",
+            Self::TokenExchange(_) => "TokenExchange",
+            Self::GitHubApp(_) => "GitHubApp",
+            Self::Password(_) => "Password",
+        }
+    }
+
+    /// The Secret that it reads, with the field that names it.
+    pub fn secret(&self) -> Option<(&'static str, &KeyReference)> {
+        match self {
+            Self::ClientCredentials => None,
+            Self::RefreshToken(seed) => Some(("spec.grant.refreshToken.secretRef", seed)),
+            Self::JWTBearer(grant) => Some(("spec.grant.jwtBearer.keyRef", &grant.key_ref)),
+            Self::TokenExchange(grant) => {
+                grant.subject_token.secret_ref.as_ref().map(|key| ("spec.grant.tokenExchange.subjectToken.secretRef", key))
+            }
+            Self::GitHubApp(grant) => Some(("spec.grant.githubApp.keyRef", &grant.key_ref)),
+            Self::Password(password) => Some(("spec.grant.password.secretRef", password)),
+        }
+    }
+
+    /// What of it another token would be asked for with; not where a first refresh token was read: another seed is another
+    /// refresh token, and not another request.
+    fn digested(&self) -> Value {
+        match self {
+            Self::ClientCredentials | Self::RefreshToken(_) => json!(self.name()),
+            Self::JWTBearer(grant) => json!({"jwtBearer": grant}),
+            Self::TokenExchange(grant) => json!({"tokenExchange": grant}),
+            Self::GitHubApp(grant) => json!({"githubApp": grant}),
+            Self::Password(password) => json!({"password": password}),
+        }
+    }
 }
 
 /// What a refresh does to the refresh token, and what to do when nobody knows whether it did.
@@ -52,14 +114,14 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// What the overrides say; else what is safe with any provider: it may rotate, with no grace, and a refresh leaves the
+    /// What the knobs say; else what is safe with any provider: it may rotate, with no grace, and a refresh leaves the
     /// old access token alone.
-    fn of(overrides: Option<&ProviderOverrides>) -> Self {
+    fn of(knobs: &ProviderOverrides) -> Self {
         let unsaid = RotationOverrides::default();
-        let said = overrides.and_then(|overrides| overrides.rotation.as_ref()).unwrap_or(&unsaid);
+        let said = knobs.rotation.as_ref().unwrap_or(&unsaid);
         let mode = said.mode.unwrap_or(RotationMode::Maybe);
         let grace = SignedDuration::from_secs(said.grace_seconds.unwrap_or(0).into());
-        let probed = said.kills_old_access_token == Some(true) && overrides.is_some_and(|overrides| overrides.probe.is_some());
+        let probed = said.kills_old_access_token == Some(true) && knobs.probe.is_some();
         let on_unknown = said.on_unknown.unwrap_or(match mode {
             RotationMode::Never => UnknownOutcome::Retry,
             _ if grace.is_positive() => UnknownOutcome::Grace,
@@ -95,16 +157,31 @@ impl Refusal {
     }
 }
 
+/// What the operator's configuration says of all accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether seed Secrets must carry the annotation `token-hosts`.
+    pub token_hosts_required: bool,
+    /// Whether the grant `password` is allowed.
+    pub password_grant: bool,
+}
+
 /// What an account asks the operator to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Where the token endpoint is learned.
+    /// Where the endpoints are learned.
     pub endpoint: EndpointSource,
+    /// What is known of them without being asked for.
+    pub known: Endpoints,
+    /// The preset, and what the account says in its place.
+    pub preset: Option<String>,
+    /// How the provider speaks.
+    pub dialect: Arc<Dialect>,
     /// Certificates trusted in place of the public ones.
     pub ca_bundle: Option<CABundleReference>,
-    /// Where the client id is read.
-    pub client_id: ClientIDFrom,
-    /// Where the client secret is read; a public client has none.
+    /// Where the client id is read; some grants need none.
+    pub client_id: Option<ClientIDFrom>,
+    /// Where the client secret is read, or the private key that stands for it; a public client has none.
     pub client_secret: Option<KeyReference>,
     /// How the client proves itself.
     pub authentication: ClientAuthentication,
@@ -138,8 +215,10 @@ pub struct Plan {
     pub suspended: bool,
     /// When a person last asked for a new token.
     pub requested: Option<Timestamp>,
-    /// What of the account is ignored, in a sentence.
+    /// What of the account is ignored, or not to be relied on, in a sentence.
     pub ignored: Option<String>,
+    /// What another token would be asked for with, beside what stands above.
+    spelled: Option<Value>,
 }
 
 impl Plan {
@@ -156,50 +235,50 @@ impl Plan {
         Self::supported(account).map_err(Refusal::Invalid)
     }
 
+    /// Whether the operator's configuration allows it.
+    ///
+    /// # Errors
+    /// For the password grant, which is refused unless it is allowed.
+    pub fn permitted(self, policy: Policy) -> Result<Self, Refusal> {
+        if matches!(self.grant, GrantPlan::Password(_)) && !policy.password_grant {
+            let message = "spec.grant.password is refused: it hands a person's password to a machine (RFC 9700 section 2.4 forbids it). Use another grant, or have whoever runs the operator allow it with --allow-password-grant.";
+            return Err(Refusal::Invalid(message.into()));
+        }
+        Ok(self)
+    }
+
     fn supported(account: &OAuthAccount) -> Result<Self, String> {
         let spec = &account.spec;
-        let endpoint = match (&spec.provider.issuer, &spec.provider.custom) {
-            (Some(issuer), _) => {
-                https(issuer).map_err(|why| format!("spec.provider.issuer is not usable: {why}."))?;
-                if let Some((before, _)) = issuer.split_once("/.well-known/") {
-                    return Err(format!("spec.provider.issuer must be the issuer, without /.well-known/: {before}."));
-                }
-                EndpointSource::Issuer(issuer.clone())
-            }
-            (None, Some(custom)) => EndpointSource::Custom(
-                https(&custom.token_url).map_err(|why| format!("spec.provider.custom.tokenURL is not usable: {why}."))?,
-            ),
-            (None, None) => return Err("spec.provider must set one of issuer and custom.".into()),
+        let provider = &spec.provider;
+        let knobs = knobs(provider)?;
+        let grant = GrantPlan::of(&spec.grant).ok_or("spec.grant must set one grant.")?;
+        let (endpoint, known) = endpoints(account, &knobs, &grant)?;
+        let dialect = Arc::new(Dialect::of(&knobs));
+        let client_id = match spec.client.as_ref().map(|client| (&client.id, &client.id_from)) {
+            Some((Some(id), _)) => Some(ClientIDFrom::Literal(id.clone())),
+            Some((None, Some(from))) => Some(ClientIDFrom::Secret(from.secret_key_ref.clone())),
+            Some((None, None)) | None => None,
         };
-        let client = spec.client.as_ref().ok_or("spec.client must be set for this grant.")?;
-        let client_id = match (&client.id, &client.id_from) {
-            (Some(id), _) => ClientIDFrom::Literal(id.clone()),
-            (None, Some(from)) => ClientIDFrom::Secret(from.secret_key_ref.clone()),
-            (None, None) => return Err("spec.client must set one of id and idFrom.".into()),
-        };
-        let grant = match &spec.grant.refresh_token {
-            Some(refresh_token) => GrantPlan::RefreshToken(refresh_token.secret_ref.clone()),
-            None => GrantPlan::ClientCredentials,
-        };
-        let client_secret = client.secret_ref.clone();
-        let authentication = match (client.auth_method, &client_secret) {
-            (None, None) if grant != GrantPlan::ClientCredentials => ClientAuthentication::None,
-            (Some(AuthMethod::None), None) => ClientAuthentication::None,
-            (Some(AuthMethod::None), Some(_)) => {
-                return Err("spec.client.secretRef has no use with authMethod None; remove one of the two.".into());
-            }
-            (_, None) => return Err("spec.client.secretRef must be set for this grant.".into()),
-            (Some(AuthMethod::ClientSecretPost), Some(_)) => ClientAuthentication::Post,
-            (_, Some(_)) => ClientAuthentication::Basic,
-        };
-        if spec.expected_subject.is_some() && grant == GrantPlan::ClientCredentials {
-            return Err(
-                "spec.expectedSubject speaks of a person's login, and grant.clientCredentials has none; remove it.".into()
-            );
+        let client_secret = spec.client.as_ref().and_then(|client| client.secret_ref.clone());
+        let authentication = authentication(spec.client.as_ref(), &dialect, &grant)?;
+        let needed = matches!(grant, GrantPlan::ClientCredentials | GrantPlan::RefreshToken(_))
+            || !matches!(authentication, ClientAuthentication::None | ClientAuthentication::Bearer);
+        if client_id.is_none() && needed {
+            return Err("spec.client must set one of id and idFrom for this grant and authMethod.".into());
         }
-        let overrides = spec.provider.overrides.as_deref();
-        let rotation = Rotation::of(overrides);
-        let probe = overrides.and_then(|overrides| overrides.probe.clone());
+        if let (GrantPlan::JWTBearer(grant), None) = (&grant, &client_id)
+            && grant.issuer.is_none()
+        {
+            return Err("spec.grant.jwtBearer.issuer must be set where there is no spec.client.id.".into());
+        }
+        if spec.expected_subject.is_some() && !matches!(grant, GrantPlan::RefreshToken(_)) {
+            return Err(format!(
+                "spec.expectedSubject speaks of a person's login, and grant {} has none; remove it.",
+                grant.name()
+            ));
+        }
+        let rotation = Rotation::of(&knobs);
+        let probe = knobs.probe.clone();
         if rotation.on_unknown == UnknownOutcome::Probe && probe.is_none() {
             return Err("spec.provider.overrides.rotation.onUnknown is Probe and needs spec.provider.overrides.probe.".into());
         }
@@ -213,11 +292,8 @@ impl Plan {
         let token_secret_name = token_secret_name(account);
         let read = [
             ("spec.client.secretRef", client_secret.as_ref().map(|reference| &reference.name)),
-            ("spec.client.idFrom", if let ClientIDFrom::Secret(id) = &client_id { Some(&id.name) } else { None }),
-            (
-                "spec.grant.refreshToken.secretRef",
-                if let GrantPlan::RefreshToken(seed) = &grant { Some(&seed.name) } else { None },
-            ),
+            ("spec.client.idFrom", if let Some(ClientIDFrom::Secret(id)) = &client_id { Some(&id.name) } else { None }),
+            (grant.secret().map_or("spec.grant", |(field, _)| field), grant.secret().map(|(_, key)| &key.name)),
             (
                 "spec.provider.caBundleRef",
                 spec.provider
@@ -233,8 +309,16 @@ impl Plan {
             ));
         }
         let (requested, ignored) = requested(account);
-        let extra = Extra::of(account)?;
+        let experimental =
+            provider.preset.as_deref().and_then(crate::oauth::preset).and_then(|preset| preset.experimental.as_ref());
+        let experimental = experimental.map(|why| format!("The preset is experimental: {why}"));
+        let ignored = [ignored, experimental].into_iter().flatten().reduce(|one, other| format!("{one} {other}"));
+        let extra = Extra::of(account, &dialect.response.extra, &knobs.api_hosts)?;
         Ok(Self {
+            preset: provider.preset.clone(),
+            spelled: spelled(account),
+            known,
+            dialect,
             endpoint,
             ca_bundle: spec.provider.ca_bundle_ref.clone(),
             client_id,
@@ -248,7 +332,7 @@ impl Plan {
             scopes: spec.scopes.clone(),
             audience: spec.audience.clone(),
             resources: spec.resources.clone(),
-            schedule: Schedule::of(spec.refresh.clone(), overrides),
+            schedule: Schedule::of(spec.refresh.clone(), Some(&knobs)),
             token_secret_name,
             extra,
             restart_targets: spec.restart_targets.clone(),
@@ -261,8 +345,9 @@ impl Plan {
 
     /// The gate that its passes wait at: the host that is asked first, by which the provider is known before it is asked.
     pub fn gate(&self) -> String {
+        let known = self.known.token(self.spends()).ok().map(host_and_port);
         match &self.endpoint {
-            EndpointSource::Custom(url) => host_and_port(url),
+            EndpointSource::Known => known.unwrap_or_default(),
             EndpointSource::Issuer(issuer) => Url::parse(issuer).map_or_else(|_| issuer.clone(), |url| host_and_port(&url)),
         }
     }
@@ -272,24 +357,27 @@ impl Plan {
         matches!(self.grant, GrantPlan::RefreshToken(_))
     }
 
+    /// The ServiceAccount whose token is exchanged.
+    pub fn service_account(&self) -> Option<&ServiceAccountToken> {
+        match &self.grant {
+            GrantPlan::TokenExchange(grant) => grant.subject_token.service_account_token.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The request that this plan makes of an endpoint with credentials.
-    pub fn request(
-        &self,
-        endpoint: Url,
-        client_id: String,
-        client_secret: Option<Sensitive>,
-        grant: GrantRequest,
-    ) -> TokenRequest {
+    pub fn request(&self, endpoint: Url, credentials: &Credentials, grant: GrantRequest) -> TokenRequest {
         TokenRequest {
             grant,
             endpoint,
-            client_id,
-            client_id_is_secret: matches!(self.client_id, ClientIDFrom::Secret(_)),
-            client_secret,
+            client_id: self.client_id.as_ref().map(|_| credentials.client_id.clone()),
+            client_id_is_secret: matches!(self.client_id, Some(ClientIDFrom::Secret(_))),
+            client_secret: credentials.client_secret.clone(),
             authentication: self.authentication.clone(),
             scopes: self.scopes.clone(),
             audience: self.audience.clone(),
             resources: self.resources.clone(),
+            dialect: self.dialect.clone(),
         }
     }
 
@@ -297,28 +385,166 @@ impl Plan {
     /// asked for, or was not asked for in the way that is to be relied on from now on.
     pub fn request_digest(&self) -> String {
         // Written out, so that neither a library nor a renamed variant changes it: every account would ask for a new token.
-        let provider = match &self.endpoint {
-            EndpointSource::Issuer(issuer) => json!({"issuer": issuer}),
-            EndpointSource::Custom(url) => json!({"tokenURL": url.as_str()}),
+        // By the name of the preset, not by what this version knows of it.
+        let provider = match (&self.preset, &self.endpoint, self.known.get(Endpoint::Token)) {
+            (Some(preset), ..) => json!({"preset": preset}),
+            (None, EndpointSource::Issuer(issuer), _) => json!({"issuer": issuer}),
+            (None, EndpointSource::Known, url) => json!({"tokenURL": url.map(Url::as_str)}),
         };
         let client = match &self.client_id {
-            ClientIDFrom::Literal(id) => json!({"id": id}),
-            ClientIDFrom::Secret(reference) => json!({"secret": reference.name, "key": reference.key}),
+            Some(ClientIDFrom::Literal(id)) => json!({"id": id}),
+            Some(ClientIDFrom::Secret(reference)) => json!({"secret": reference.name, "key": reference.key}),
+            None => Value::Null,
         };
         let method = match self.authentication {
             ClientAuthentication::Basic => "ClientSecretBasic",
             ClientAuthentication::Post => "ClientSecretPost",
+            ClientAuthentication::Bearer => "ClientSecretBearer",
+            ClientAuthentication::PrivateKeyJWT { .. } => "PrivateKeyJWT",
+            ClientAuthentication::SecretJWT => "ClientSecretJWT",
+            ClientAuthentication::Tls => "TLSClientAuth",
             ClientAuthentication::None => "None",
         };
-        let grant = match self.grant {
-            GrantPlan::ClientCredentials => "ClientCredentials",
-            // Not where the first one was read: another seed is another refresh token, and not another request.
-            GrantPlan::RefreshToken(_) => "RefreshToken",
-        };
         let proof = json!([method, self.client_secret, self.ca_bundle]);
-        let text = json!([provider, client, proof, grant, self.scopes, self.audience, self.resources]).to_string();
-        hex(&Sha256::digest(text.as_bytes())[..16])
+        let mut parts = json!([provider, client, proof, self.grant.digested(), self.scopes, self.audience, self.resources]);
+        if let (Some(spelled), Some(parts)) = (&self.spelled, parts.as_array_mut()) {
+            parts.push(spelled.clone());
+        }
+        hex(&Sha256::digest(parts.to_string().as_bytes())[..16])
     }
+}
+
+/// What the account says of the provider that changes what is asked for: not how replies are read or when is asked.
+fn spelled(account: &OAuthAccount) -> Option<Value> {
+    const INDIFFERENT: [&str; 11] = [
+        "rotation",
+        "refreshToken",
+        "refreshWindow",
+        "probe",
+        "apiHosts",
+        "errors",
+        "expiry",
+        "response",
+        "revocationURL",
+        "introspectionURL",
+        "accept",
+    ];
+    let provider = &account.spec.provider;
+    let mut overrides = json!(provider.overrides);
+    if let Some(object) = overrides.as_object_mut() {
+        object.retain(|name, _| !INDIFFERENT.contains(&name.as_str()));
+    }
+    let key_id = account.spec.client.as_ref().and_then(|client| client.key_id.as_ref());
+    let empty = |value: &Value| value.as_object().is_none_or(serde_json::Map::is_empty);
+    let plain = empty(&overrides) && provider.parameters.is_empty() && key_id.is_none();
+    (!plain).then(|| json!([provider.parameters, overrides, key_id]))
+}
+
+/// Where the endpoints are learned, and what is known of them.
+fn endpoints(
+    account: &OAuthAccount,
+    knobs: &ProviderOverrides,
+    grant: &GrantPlan,
+) -> Result<(EndpointSource, Endpoints), String> {
+    let provider = &account.spec.provider;
+    let custom = provider.custom.as_deref();
+    let own = provider.overrides.as_deref();
+    let place = |field: &str, own: bool| match (own, custom) {
+        (false, Some(_)) => format!("spec.provider.custom.{field}"),
+        _ => format!("spec.provider.overrides.{field}"),
+    };
+    let installation = match grant {
+        GrantPlan::GitHubApp(grant) => grant.installation_id.to_string(),
+        _ => String::new(),
+    };
+    let urls = [
+        (
+            Endpoint::Token,
+            &knobs.token_url,
+            custom.map(|custom| &custom.token_url),
+            own.is_some_and(|own| own.token_url.is_some()),
+        ),
+        (Endpoint::Refresh, &knobs.refresh_url, None, true),
+        (
+            Endpoint::Authorization,
+            &knobs.authorization_url,
+            custom.and_then(|custom| custom.authorization_url.as_ref()),
+            own.is_some_and(|own| own.authorization_url.is_some()),
+        ),
+        (
+            Endpoint::DeviceAuthorization,
+            &knobs.device_authorization_url,
+            custom.and_then(|custom| custom.device_authorization_url.as_ref()),
+            own.is_some_and(|own| own.device_authorization_url.is_some()),
+        ),
+        (
+            Endpoint::Revocation,
+            &knobs.revocation_url,
+            custom.and_then(|custom| custom.revocation_url.as_ref()),
+            own.is_some_and(|own| own.revocation_url.is_some()),
+        ),
+        (
+            Endpoint::Introspection,
+            &knobs.introspection_url,
+            custom.and_then(|custom| custom.introspection_url.as_ref()),
+            own.is_some_and(|own| own.introspection_url.is_some()),
+        ),
+        (Endpoint::Registration, &knobs.registration_url, None, true),
+        (Endpoint::PushedAuthorizationRequest, &knobs.pushed_authorization_request_url, None, true),
+    ];
+    let mut known = Endpoints::default();
+    for (endpoint, knob, custom, own) in urls {
+        let Some(text) = knob.as_ref().or(custom) else { continue };
+        let text = text.replace("{installationID}", &installation);
+        let url = https(&text).map_err(|why| format!("{} is not usable: {why}.", place(endpoint.field(), own)))?;
+        known = known.with(endpoint, url);
+    }
+    // An issuer in the overrides of a preset replaces what the preset knows of the endpoints.
+    let overridden = own.and_then(|own| own.issuer.as_ref()).map(|issuer| ("spec.provider.overrides.issuer", issuer));
+    let issuer = overridden.or(provider.issuer.as_ref().map(|issuer| ("spec.provider.issuer", issuer)));
+    if let Some((field, issuer)) = issuer {
+        https(issuer).map_err(|why| format!("{field} is not usable: {why}."))?;
+        if let Some((before, _)) = issuer.split_once("/.well-known/") {
+            return Err(format!("{field} must be the issuer, without /.well-known/: {before}."));
+        }
+        return Ok((EndpointSource::Issuer(issuer.clone()), known));
+    }
+    if known.get(Endpoint::Token).is_none() {
+        return Err(
+            "spec.provider names no token endpoint: set spec.provider.overrides.tokenURL or spec.provider.overrides.issuer."
+                .into(),
+        );
+    }
+    Ok((EndpointSource::Known, known))
+}
+
+/// How the client proves itself: as the account says, else as the provider is known to want it.
+fn authentication(client: Option<&Client>, dialect: &Dialect, grant: &GrantPlan) -> Result<ClientAuthentication, String> {
+    let chosen = client.and_then(|client| client.auth_method);
+    let secret = client.is_some_and(|client| client.secret_ref.is_some());
+    let key_id = client.and_then(|client| client.key_id.clone());
+    if key_id.is_some() && chosen.or(dialect.method) != Some(AuthMethod::PrivateKeyJWT) {
+        return Err("spec.client.keyID has a use with authMethod PrivateKeyJWT only; remove it.".into());
+    }
+    let asserts = matches!(grant, GrantPlan::JWTBearer(_) | GrantPlan::GitHubApp(_));
+    Ok(match (chosen.or(dialect.method), secret) {
+        // Its assertion stands in the header, and nothing else says who asks.
+        _ if matches!(grant, GrantPlan::GitHubApp(_)) => ClientAuthentication::None,
+        (Some(AuthMethod::ClientSecretBearer), _) if asserts => ClientAuthentication::Bearer,
+        (Some(AuthMethod::None), true) => {
+            return Err("spec.client.secretRef has no use with authMethod None; remove one of the two.".into());
+        }
+        (Some(AuthMethod::None), false) => ClientAuthentication::None,
+        // A public client of a provider that also has others.
+        (_, false) if chosen.is_none() && *grant != GrantPlan::ClientCredentials => ClientAuthentication::None,
+        (_, false) => return Err("spec.client.secretRef must be set for this grant and authMethod.".into()),
+        (Some(AuthMethod::ClientSecretPost), true) => ClientAuthentication::Post,
+        (Some(AuthMethod::ClientSecretBearer), true) => ClientAuthentication::Bearer,
+        (Some(AuthMethod::PrivateKeyJWT), true) => ClientAuthentication::PrivateKeyJWT { key_id },
+        (Some(AuthMethod::ClientSecretJWT), true) => ClientAuthentication::SecretJWT,
+        (Some(AuthMethod::TLSClientAuth), true) => ClientAuthentication::Tls,
+        (Some(AuthMethod::ClientSecretBasic) | None, true) => ClientAuthentication::Basic,
+    })
 }
 
 /// The annotation by which a person asks for a new token; whole seconds, as its echo in status. A value that is no moment
@@ -359,25 +585,13 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
     let provider = &spec.provider;
     let grant = &spec.grant;
     let custom = provider.custom.as_ref();
-    let client = spec.client.as_ref();
-    let method = client.and_then(|client| client.auth_method);
     [
-        (provider.preset.is_some(), "spec.provider.preset"),
-        (!provider.parameters.is_empty(), "spec.provider.parameters"),
         (custom.is_some_and(|c| c.authorization_url.is_some()), "spec.provider.custom.authorizationURL"),
         (custom.is_some_and(|c| c.device_authorization_url.is_some()), "spec.provider.custom.deviceAuthorizationURL"),
         (custom.is_some_and(|c| c.revocation_url.is_some()), "spec.provider.custom.revocationURL"),
         (custom.is_some_and(|c| c.introspection_url.is_some()), "spec.provider.custom.introspectionURL"),
         (grant.authorization_code.is_some(), "spec.grant.authorizationCode"),
         (grant.device_code.is_some(), "spec.grant.deviceCode"),
-        (grant.jwt_bearer.is_some(), "spec.grant.jwtBearer"),
-        (grant.token_exchange.is_some(), "spec.grant.tokenExchange"),
-        (grant.github_app.is_some(), "spec.grant.githubApp"),
-        (grant.password.is_some(), "spec.grant.password"),
-        (method == Some(AuthMethod::ClientSecretBearer), "spec.client.authMethod ClientSecretBearer"),
-        (method == Some(AuthMethod::PrivateKeyJWT), "spec.client.authMethod PrivateKeyJWT"),
-        (method == Some(AuthMethod::ClientSecretJWT), "spec.client.authMethod ClientSecretJWT"),
-        (method == Some(AuthMethod::TLSClientAuth), "spec.client.authMethod TLSClientAuth"),
         (spec.par.is_some(), "spec.par"),
         (spec.dpop.is_some(), "spec.dpop"),
         (spec.health_check.is_some(), "spec.healthCheck"),
@@ -390,27 +604,20 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
 
 /// The same of a provider's knobs.
 fn unsupported_override(overrides: &ProviderOverrides) -> Option<&'static str> {
+    let parameters = overrides.parameters.clone().unwrap_or_default();
     let absolute = overrides.refresh_token.as_ref().is_some_and(|lifetimes| lifetimes.absolute_seconds.is_some());
     [
-        (overrides.issuer.is_some(), "spec.provider.overrides.issuer"),
         (overrides.authorization_url.is_some(), "spec.provider.overrides.authorizationURL"),
-        (overrides.token_url.is_some(), "spec.provider.overrides.tokenURL"),
-        (overrides.refresh_url.is_some(), "spec.provider.overrides.refreshURL"),
         (overrides.device_authorization_url.is_some(), "spec.provider.overrides.deviceAuthorizationURL"),
         (overrides.revocation_url.is_some(), "spec.provider.overrides.revocationURL"),
         (overrides.introspection_url.is_some(), "spec.provider.overrides.introspectionURL"),
-        (overrides.client_auth.is_some(), "spec.provider.overrides.clientAuth"),
-        (overrides.body.is_some(), "spec.provider.overrides.body"),
-        (overrides.field_case.is_some(), "spec.provider.overrides.case"),
-        (overrides.accept.is_some(), "spec.provider.overrides.accept"),
-        (overrides.parameters.is_some(), "spec.provider.overrides.parameters"),
-        (overrides.scope_delimiter.is_some(), "spec.provider.overrides.scopeDelimiter"),
-        (overrides.response.is_some(), "spec.provider.overrides.response"),
-        (overrides.expiry.is_some(), "spec.provider.overrides.expiry"),
-        (overrides.errors.is_some(), "spec.provider.overrides.errors"),
+        (overrides.registration_url.is_some(), "spec.provider.overrides.registrationURL"),
+        (overrides.pushed_authorization_request_url.is_some(), "spec.provider.overrides.pushedAuthorizationRequestURL"),
+        (!parameters.authorize.is_empty(), "spec.provider.overrides.parameters.authorize"),
+        (!parameters.device.is_empty(), "spec.provider.overrides.parameters.device"),
+        (!parameters.registration.is_empty(), "spec.provider.overrides.parameters.registration"),
         (absolute, "spec.provider.overrides.refreshToken.absoluteSeconds"),
         (overrides.registration.is_some(), "spec.provider.overrides.registration"),
-        (!overrides.api_hosts.is_empty(), "spec.provider.overrides.apiHosts"),
     ]
     .into_iter()
     .find_map(|(set, field)| set.then_some(field))

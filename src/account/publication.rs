@@ -78,26 +78,33 @@ impl Template {
     }
 }
 
-/// Keys of the token Secret that the user's templates make.
+/// Keys of the token Secret beside the token: what the user's templates make, and where the token may go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extra(BTreeMap<String, expression::Template>);
+pub struct Extra {
+    templates: BTreeMap<String, expression::Template>,
+    allowed_hosts: Vec<String>,
+}
 
 impl Extra {
     /// Understands the templates, and tries them with a token that is none: what cannot be made of any token is said before
-    /// one is asked for.
+    /// one is asked for. `fields` are those of the provider's reply that are kept beside the token, `hosts` those that the
+    /// provider's tokens are meant for, where the account does not say.
     ///
     /// # Errors
     /// A sentence that names the key.
-    pub fn of(account: &OAuthAccount) -> Result<Self, String> {
+    pub fn of(account: &OAuthAccount, fields: &[String], hosts: &[String]) -> Result<Self, String> {
         let at = |key: &str, why: String| format!("spec.tokenSecret.data[{key}] cannot be used: {why}.");
         let parse = |(key, text): (&String, &String)| match expression::Template::parse(text) {
             Ok(template) => Ok((key.clone(), template)),
             Err(error) => Err(at(key, error.to_string())),
         };
-        let extra = Self(account.spec.token_secret.data.iter().map(parse).collect::<Result<_, _>>()?);
+        let templates = account.spec.token_secret.data.iter().map(parse).collect::<Result<_, _>>()?;
+        let own = &account.spec.allowed_hosts;
+        let extra = Self { templates, allowed_hosts: if own.is_empty() { hosts.to_vec() } else { own.clone() } };
         let scopes = if account.spec.scopes.is_empty() { vec!["scope".to_owned()] } else { account.spec.scopes.clone() };
         let docker = ".dockerconfigjson";
-        let trial = variables(account, "token", "Bearer", "2026-01-01T00:00:00Z", &scopes, 1);
+        let reply = fields.iter().map(|field| (field.clone(), "value".to_owned())).collect();
+        let trial = variables(account, "token", "Bearer", "2026-01-01T00:00:00Z", &scopes, 1, &reply);
         match extra.render(&trial) {
             // The API server would refuse it.
             Ok(made) if account.spec.token_secret.type_ == SecretType::DockerConfigJSON && !is_object(made.get(docker)) => {
@@ -113,7 +120,7 @@ impl Extra {
             Ok(text) => Ok((key.clone(), Sensitive::new(text))),
             Err(error) => Err((key.clone(), error.to_string())),
         };
-        self.0.iter().map(one).collect()
+        self.templates.iter().map(one).collect()
     }
 }
 
@@ -129,6 +136,7 @@ fn variables(
     expires_at: &str,
     scopes: &[String],
     generation: i64,
+    reply: &BTreeMap<String, String>,
 ) -> Variables {
     let text = |text: &str| Field::Text(text.to_owned());
     let token = vec![
@@ -138,6 +146,7 @@ fn variables(
         ("scope", Field::Text(scopes.join(" "))),
         ("scopes", Field::List(scopes.to_vec())),
         ("generation", Field::Number(generation)),
+        ("reply", Field::Map(reply.clone())),
     ];
     let metadata = &account.metadata;
     let account = vec![
@@ -173,6 +182,7 @@ impl Record {
             fingerprint: token.access_token.fingerprint(),
             refresh_time: token.refresh_at.map(Time),
             earliest_refresh_time: token.earliest_refresh_at.map(Time),
+            reply: token.extra.clone(),
         };
         Self { access_token: token.access_token.clone(), public, request_digest: plan.request_digest() }
     }
@@ -191,11 +201,12 @@ impl Record {
         let public = &self.public;
         let expires_at = public.expiration_time.0.to_string();
         let (token, type_) = (self.access_token.expose(), &public.token_type);
-        let variables = variables(account, token, type_, &expires_at, &public.scopes, public.generation);
+        let variables = variables(account, token, type_, &expires_at, &public.scopes, public.generation, &public.reply);
         let rendered = extra.render(&variables).map_err(|(key, why)| {
             let message = format!("The token cannot be published: spec.tokenSecret.data[{key}] cannot be made of it: {why}.");
             Fault::new(FaultKind::TemplateFailed, message)
         })?;
+        contents.data.insert(v::ALLOWED_HOSTS_KEY.to_owned(), Sensitive::new(extra.allowed_hosts.join("\n")));
         contents.data.extend(rendered);
         Ok(contents)
     }
@@ -224,6 +235,9 @@ impl Record {
         annotations.insert(v::ISSUED_ANNOTATION.into(), self.public.issued_time.0.to_string());
         annotations.insert(v::EXPIRY_SOURCE_ANNOTATION.into(), format!("{:?}", self.public.expiry_source));
         annotations.insert(v::REQUEST_DIGEST_ANNOTATION.into(), self.request_digest.clone());
+        if !self.public.reply.is_empty() {
+            annotations.insert(v::REPLY_ANNOTATION.into(), serde_json::to_string(&self.public.reply).unwrap_or_default());
+        }
         if let Some(hints) = hints(&self.public) {
             annotations.insert(v::REFRESH_HINTS_ANNOTATION.into(), hints);
         }
@@ -255,12 +269,15 @@ impl Record {
                 fingerprint,
                 refresh_time: hint(note(v::REFRESH_HINTS_ANNOTATION), 0),
                 earliest_refresh_time: hint(note(v::REFRESH_HINTS_ANNOTATION), 1),
+                reply: note(v::REPLY_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
             },
         };
         // What status could not tell is not believed: nothing would ever be said again.
         let within = public.token_type.len() <= 64
             && public.scopes.len() <= 256
             && public.scopes.iter().all(|scope| scope.len() <= 1024)
+            && public.reply.len() <= 16
+            && public.reply.iter().all(|(name, value)| name.len() <= 256 && value.len() <= 1024)
             && (0..=9_007_199_254_740_991).contains(&public.generation);
         if !within {
             return None;

@@ -216,7 +216,7 @@ pub fn attempt(
         return fail(fault);
     }
     let Some(credential) = &state.credential else { return fail(dead(seed)) };
-    let ca_bundle = credentials.ca_bundle.clone();
+    let tls = credentials.tls();
     if let Some(doubt) = credential.doubt.filter(|_| trigger != Trigger::Requested) {
         match (resolve(&plan.rotation, doubt, seen.standing(), now), &seen.login.probed, &plan.probe, seen.record()) {
             // The operator ended before it could say so.
@@ -226,7 +226,7 @@ pub fn attempt(
             (Resolution::Wait(_), ..) => return None,
             (Resolution::Probe, None, Some(probe), Some(record)) => {
                 let (probe, access_token) = (probe.clone(), record.access_token.clone());
-                return Some(Next::Probe { probe, access_token, ca_bundle });
+                return Some(Next::Probe { probe, access_token, tls });
             }
             (Resolution::Probe, Some(Liveness::Unclear(fault)), ..) => {
                 let words = format!("The probe does not tell whether the access token lives: {}", fault.message);
@@ -251,13 +251,8 @@ pub fn attempt(
     let (Some(began), Some(intent)) = (seen.login.armed, ours) else {
         return Some(arm(seen, view, state, trigger, now));
     };
-    let request = plan.request(
-        endpoint.clone(),
-        credentials.client_id.clone(),
-        credentials.client_secret.clone(),
-        GrantRequest::RefreshToken(credential.refresh_token.clone()),
-    );
-    Some(Next::Spend { request, ca_bundle, intent: intent.clone(), armed: state, began })
+    let request = plan.request(endpoint.clone(), credentials, GrantRequest::RefreshToken(credential.refresh_token.clone()));
+    Some(Next::Spend { request, tls, intent: intent.clone(), armed: state, began })
 }
 
 fn arm(seen: &Seen, view: &StateView, state: State, trigger: Trigger, now: Timestamp) -> Next {

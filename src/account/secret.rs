@@ -400,7 +400,7 @@ mod tests {
         assert!(matches!(seen, TokenSecretView::Ours { held: Held { unalterable: true, .. }, record: None, .. }), "{seen:?}");
         let (before, after) = (of(&json!({"data": {"header": "x", "kept": "y"}})), of(&json!({"data": {"kept": "y"}})));
         let published = |account: &OAuthAccount| {
-            let extra = crate::account::Extra::of(account).unwrap();
+            let extra = crate::account::Extra::of(account, &[], &[]).unwrap();
             record(1, 3600).published(account, &extra).unwrap()
         };
         let (there, wanted) = (published(&before), published(&after));

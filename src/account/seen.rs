@@ -4,10 +4,9 @@ use super::refresh::{Instance, LoginSeen};
 use super::schedule::renewal;
 use super::{Contents, Inputs, Plan, Record, Refusal, Restarted};
 use crate::api::{Attempt, AttemptResult, OAuthAccount, OAuthAccountStatus, TokenStatus, Trigger};
-use crate::oauth::{Fault, FaultKind};
+use crate::oauth::{Endpoints, Fault, FaultKind, Sensitive};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
-use url::Url;
 
 /// What the watch of Secrets says of the token Secret, without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +101,10 @@ pub struct Seen {
     pub token_secret: Option<TokenSecretView>,
     /// The references, read live.
     pub inputs: Option<Inputs>,
-    /// The token endpoint.
-    pub endpoint: Option<Result<Url, Fault>>,
+    /// Where the provider is asked what.
+    pub endpoints: Option<Result<Endpoints, Fault>>,
+    /// The token of a ServiceAccount that is to be exchanged.
+    pub subject_token: Option<Result<Sensitive, Fault>>,
     /// The attempt that status does not tell of yet.
     pub attempt: Option<AttemptOutcome>,
     /// Whether an attempt was made in this pass: there is one at most.
@@ -319,6 +320,7 @@ pub mod tests {
             refresh_at: None,
             earliest_refresh_at: None,
             subject: None,
+            extra: std::collections::BTreeMap::new(),
         };
         Record::issued(&token, &Plan::of(&account(&json!({}))).unwrap(), generation, start())
     }
@@ -338,7 +340,8 @@ pub mod tests {
             heeded: false,
             token_secret: None,
             inputs: None,
-            endpoint: None,
+            endpoints: None,
+            subject_token: None,
             attempt: None,
             attempted: false,
             gone: false,

@@ -24,12 +24,12 @@ pub fn settle(state: State, redemption: &Redemption, plan: &Plan, seen: &Seen) -
 }
 
 fn judged(state: State, reply: &Reply, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Result<Record, Fault>) {
-    let answer = judge(reply, &redemption.secrets, redemption.sent, redemption.finished);
+    let answer = judge(reply, &plan.dialect, &redemption.secrets, redemption.sent, redemption.finished);
     let (from_reply, displaced) = (
         state.credential.as_ref().is_some_and(|held| held.source == Source::Reply && held.doubt.is_none()),
         state.displaced.is_some(),
     );
-    match (answer, successor(reply)) {
+    match (answer, successor(reply, &plan.dialect)) {
         (Ok(token), _) => issued(state, token, redemption, plan, seen),
         // What is wrong with the rest of the reply does not make its refresh token any less the only one.
         (Err(fault), Some(successor)) => (state.spent(Some(successor), None), Err(fault)),

@@ -4,7 +4,7 @@ use super::act::Hands;
 use super::refresh::{Liveness, Redemption, Settlement};
 use super::{Intent, Outcome, Seen, State, StateView, Version, state_manifest, state_secret_name, state_view};
 use crate::api::{Probe, Trigger};
-use crate::oauth::{Ending, Fault, FaultKind, Reply, Sensitive, TokenRequest};
+use crate::oauth::{Ending, Fault, FaultKind, Reply, Sensitive, TlsSettings, TokenRequest};
 use crate::world::logins::LoginEntry;
 use crate::world::secrets::Written;
 use crate::world::{ApiError, World, clock, secrets, token_endpoint};
@@ -99,9 +99,9 @@ pub fn find_duplicate(digests: &[String], seen: &Seen, hands: &Hands<'_>) -> Out
 }
 
 /// Asks a resource server whether the published token lives.
-pub async fn probe(probe: &Probe, access_token: &Sensitive, ca_bundle: Option<&[u8]>, hands: &Hands<'_>) -> Outcome {
+pub async fn probe(probe: &Probe, access_token: &Sensitive, tls: &TlsSettings, hands: &Hands<'_>) -> Outcome {
     let outbound = &hands.world.outbound;
-    let answer = token_endpoint::probe(outbound, &probe.method, &probe.url, access_token.expose(), ca_bundle).await;
+    let answer = token_endpoint::probe(outbound, &probe.method, &probe.url, access_token.expose(), tls).await;
     Outcome::Probed(match answer {
         Ok(200..=299) => Liveness::Alive,
         Ok(401) => Liveness::Dead,
@@ -138,7 +138,7 @@ pub async fn arm(state: State, over: Option<&Version>, seen: &Seen, hands: &Hand
 /// REDEEM.
 pub async fn spend(
     request: &TokenRequest,
-    ca_bundle: Option<&[u8]>,
+    tls: &TlsSettings,
     intent: Intent,
     armed: State,
     began: Duration,
@@ -148,7 +148,7 @@ pub async fn spend(
     let permit = hands.turn.as_ref();
     // From here on nobody may take it for surely not posted.
     hands.memory.posting(seen.uid());
-    let exchange = token_endpoint::spend(hands.world, request, ca_bundle, permit, began, hands.may_ask).await;
+    let exchange = token_endpoint::spend(hands.world, request, tls, permit, began, hands.may_ask).await;
     if matches!(exchange.result, Ending::NotSent(_)) {
         hands.memory.arming(seen.uid(), &intent.id);
     }

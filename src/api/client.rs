@@ -47,7 +47,12 @@ pub struct Client {
     /// How the client authenticates. Absent: the preset's method, or ClientSecretBasic where there is no preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_method: Option<AuthMethod>,
-    /// Client secret, private key or certificate, by what `authMethod` needs.
+    /// Header `kid` of assertions, with authMethod PrivateKeyJWT.
+    #[serde(rename = "keyID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub key_id: Option<String>,
+    /// Client secret, private key or certificate, by what `authMethod` needs: with PrivateKeyJWT a private key as PEM, with
+    /// TLSClientAuth a private key as PEM, whose certificate stands in the same key or in the key tls.crt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyReference>,
 }

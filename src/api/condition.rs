@@ -102,6 +102,10 @@ pub enum Reason {
     WrongSubject,
     /// A workload that was to be restarted was not.
     RestartFailed,
+    /// A person is to consent, and can do so now.
+    AuthorizationPending,
+    /// Nobody has consented in time.
+    AuthorizationExpired,
 }
 
 impl Reason {
@@ -129,6 +133,8 @@ impl Reason {
             Self::StateRolledBack => "StateRolledBack",
             Self::WrongSubject => "WrongSubject",
             Self::RestartFailed => "RestartFailed",
+            Self::AuthorizationPending => "AuthorizationPending",
+            Self::AuthorizationExpired => "AuthorizationExpired",
         }
     }
 }

@@ -40,9 +40,8 @@ pub struct AuthorizationCode {
 pub struct DeviceCode {}
 
 /// Signature algorithm of a JWT (RFC 7518, RFC 8037).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum JWTAlgorithm {
-    #[default]
     RS256,
     ES256,
     EdDSA,
@@ -70,9 +69,9 @@ pub struct JWTBearer {
     #[serde(rename = "keyID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub key_id: Option<String>,
-    /// Signature algorithm.
-    #[serde(default)]
-    pub algorithm: JWTAlgorithm,
+    /// Signature algorithm. Absent: what the key is made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<JWTAlgorithm>,
     /// Lifetime of the assertion in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 86400))]

@@ -86,11 +86,20 @@ pub struct ParameterOverrides {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub authorize: BTreeMap<String, String>,
+    /// Parameters added to the device authorization request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
+    pub device: BTreeMap<String, String>,
+    /// Parameters added to the registration of the client.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
+    pub registration: BTreeMap<String, String>,
     /// Parameters added to the first token request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub token: BTreeMap<String, String>,
-    /// Parameters added to a refresh.
+    /// Parameters added to a refresh. In a JSON body a value that is JSON itself is sent as such: a number, a list, an
+    /// object. An empty value takes a parameter away.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub refresh: BTreeMap<String, String>,
@@ -124,6 +133,14 @@ pub struct ResponseOverrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub scope: Option<String>,
+    /// Characters that separate the granted scopes, beside blanks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4))]
+    pub scope_delimiter: Option<String>,
+    /// Type of the token, whatever the reply calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[!-~]+$"))]
+    pub token_type: Option<String>,
     /// Paths of public fields that are kept beside the token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
@@ -168,6 +185,10 @@ pub struct ErrorOverrides {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 256)), extend("x-kubernetes-list-type" = "set"))]
     pub code_paths: Vec<String>,
+    /// Codes of the provider's own, with the code of RFC 6749 or its family that they stand for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "minLength": 1, "maxLength": 128}))]
+    pub codes: BTreeMap<String, String>,
     /// Codes that mean: this grant is dead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
@@ -299,6 +320,14 @@ pub struct ProviderOverrides {
     #[serde(rename = "introspectionURL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = HTTPS_URL))]
     pub introspection_url: Option<String>,
+    /// Registration endpoint (RFC 7591 §3).
+    #[serde(rename = "registrationURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = HTTPS_URL))]
+    pub registration_url: Option<String>,
+    /// Pushed authorization request endpoint (RFC 9126 §2).
+    #[serde(rename = "pushedAuthorizationRequestURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = HTTPS_URL))]
+    pub pushed_authorization_request_url: Option<String>,
     /// Client authentication as the provider wants it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_auth: Option<ClientAuthOverrides>,

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where a token's expiry was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +48,10 @@ pub struct TokenStatus {
     /// Before when the provider does not wish it to be refreshed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub earliest_refresh_time: Option<Time>,
+    /// Public fields of the provider's reply, such as the address of its API.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
+    pub reply: BTreeMap<String, String>,
 }
 
 /// Restarts of `spec.restartTargets`.

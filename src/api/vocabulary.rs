@@ -38,6 +38,10 @@ pub const EXPIRY_SOURCE_ANNOTATION: &str = "oauth-operator.dev/expiry-source";
 /// Annotation on a token Secret: when the provider wishes the token to be refreshed, and before when not, RFC 3339; `-`
 /// where it does not say. Absent where it says neither.
 pub const REFRESH_HINTS_ANNOTATION: &str = "oauth-operator.dev/refresh-hints";
+/// Public fields of the provider's reply, as a JSON object.
+pub const REPLY_ANNOTATION: &str = "oauth-operator.dev/reply";
+/// Audiences, separated by commas, that tokens of a ServiceAccount may be made for, so that accounts can exchange them.
+pub const TOKEN_AUDIENCES_ANNOTATION: &str = "oauth-operator.dev/token-audiences";
 /// Annotation on a token Secret: digest of what was asked for (provider, client, grant, scopes), so that a changed
 /// spec obtains another token.
 pub const REQUEST_DIGEST_ANNOTATION: &str = "oauth-operator.dev/request-digest";

@@ -1,7 +1,7 @@
 //! When a token expires: always known, never believed blindly.
 
 use super::{Fault, FaultKind};
-use crate::api::ExpirySource;
+use crate::api::{ExpiryOverrides, ExpirySource, ExpiryUnit};
 use base64::Engine;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -29,17 +29,27 @@ pub struct Expiry {
 impl Expiry {
     /// Reads the expiry of a reply to a request that was sent at `sent`: the lifetime runs from the moment of issue,
     /// which is not before it. The claim `exp` of a JWT shortens what the field says, for resource servers go by it.
+    /// `field` is the reply's, read as `knobs` say.
     ///
     /// # Errors
     /// [`FaultKind::Malformed`] for a field that is no number, or an expiry that is over, or nearly, when the reply comes.
-    pub fn of(expires_in: Option<&Value>, access_token: &str, sent: Timestamp, now: Timestamp) -> Result<Self, Fault> {
-        let field = expires_in.filter(|value| !value.is_null()).map(|value| moment(value, sent)).transpose()?;
-        let claim = jwt_expiry(access_token);
+    pub fn of(
+        field: Option<&Value>,
+        access_token: &str,
+        knobs: &ExpiryOverrides,
+        sent: Timestamp,
+        now: Timestamp,
+    ) -> Result<Self, Fault> {
+        let believed = |source: ExpirySource| knobs.source.is_none_or(|only| only == source);
+        let field = field.filter(|value| !value.is_null() && believed(ExpirySource::Field));
+        let field = field.map(|value| in_unit(value, knobs.unit, sent)).transpose()?;
+        let claim = jwt_expiry(access_token).filter(|_| knobs.source != Some(ExpirySource::Default));
+        let default = knobs.default_seconds.map_or(DEFAULT_LIFETIME, |seconds| SignedDuration::from_secs(seconds.into()));
         let (at, source) = match (field, claim) {
             (Some(field), Some(claim)) if claim < field => (claim, ExpirySource::JWT),
             (Some(field), _) => (field, ExpirySource::Field),
             (None, Some(claim)) => (claim, ExpirySource::JWT),
-            (None, None) => (sent + DEFAULT_LIFETIME, ExpirySource::Default),
+            (None, None) => (sent + default, ExpirySource::Default),
         };
         if at <= now {
             let ago = now.duration_since(at).as_secs();
@@ -66,6 +76,28 @@ pub(super) fn lifetime(value: &Value) -> Option<SignedDuration> {
 
 fn number(value: &Value) -> Option<f64> {
     value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok())).filter(|n: &f64| n.is_finite())
+}
+
+/// A value in the unit that the provider is known to use; without one as [`moment`] reads it.
+fn in_unit(value: &Value, unit: Option<ExpiryUnit>, sent: Timestamp) -> Result<Timestamp, Fault> {
+    let unreadable =
+        || Fault::new(FaultKind::Malformed, "The provider's reply has an expiry that is not in the unit expected of it.");
+    #[expect(clippy::cast_possible_truncation, reason = "fractions are dropped on purpose")]
+    let whole = || number(value).map(|number| number as i64).ok_or_else(unreadable);
+    match unit {
+        None => value.as_str().and_then(|text| text.parse().ok()).map_or_else(|| moment(value, sent), Ok),
+        Some(ExpiryUnit::Seconds) => moment(value, sent),
+        Some(ExpiryUnit::Milliseconds) => {
+            let milliseconds = whole()?;
+            if milliseconds <= 0 {
+                return moment(value, sent);
+            }
+            sent.checked_add(SignedDuration::from_millis(milliseconds)).map_err(|_| unreadable())
+        }
+        Some(ExpiryUnit::EpochSeconds) => Timestamp::from_second(whole()?).map_err(|_| unreadable()),
+        Some(ExpiryUnit::EpochMilliseconds) => Timestamp::from_millisecond(whole()?).map_err(|_| unreadable()),
+        Some(ExpiryUnit::ISO8601) => value.as_str().and_then(|text| text.parse().ok()).ok_or_else(unreadable),
+    }
 }
 
 /// A lifetime in seconds, also as a string or with a fraction; above thirty years an epoch, above 10^11 in milliseconds.
@@ -98,7 +130,7 @@ fn jwt_expiry(access_token: &str) -> Option<Timestamp> {
 }
 
 /// The claims of what looks like a signed JWT (RFC 7519 §3), its signature unseen.
-pub(super) fn claims(token: &str) -> Option<Value> {
+pub(crate) fn claims(token: &str) -> Option<Value> {
     let mut parts = token.split('.');
     let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return None;
@@ -122,7 +154,7 @@ mod tests {
     }
 
     fn expiry(expires_in: &Value, token: &str) -> Result<(i64, ExpirySource), FaultKind> {
-        let read = Expiry::of(Some(expires_in), token, now(), now());
+        let read = Expiry::of(Some(expires_in), token, &ExpiryOverrides::default(), now(), now());
         read.map(|expiry| (expiry.at.duration_since(now()).as_secs(), expiry.source)).map_err(|fault| fault.kind)
     }
 
@@ -144,7 +176,9 @@ mod tests {
 
     #[test]
     fn what_is_over_and_what_is_nearly_over_are_told_apart() {
-        let words = |epoch: i64| Expiry::of(Some(&json!(epoch)), "opaque", now(), now()).unwrap_err().message;
+        let words = |epoch: i64| {
+            Expiry::of(Some(&json!(epoch)), "opaque", &ExpiryOverrides::default(), now(), now()).unwrap_err().message
+        };
         assert!(words(now().as_second() - 90).contains("already expired 90 s ago"));
         assert!(words(now().as_second() + 2).contains("lives for 2 s only"));
     }
@@ -169,5 +203,39 @@ mod tests {
     fn without_any_word_it_is_an_hour() {
         assert_eq!(expiry(&Value::Null, "opaque"), Ok((3600, ExpirySource::Default)));
         assert_eq!(expiry(&Value::Null, "not.a.jwt"), Ok((3600, ExpirySource::Default)));
+    }
+
+    #[test]
+    fn a_known_unit_is_believed_and_nothing_else() {
+        let unit = |unit, value: &Value| {
+            let knobs = ExpiryOverrides { unit: Some(unit), ..ExpiryOverrides::default() };
+            Expiry::of(Some(value), "opaque", &knobs, now(), now()).map(|expiry| expiry.at.duration_since(now()).as_secs()).ok()
+        };
+        let epoch = now().as_second() + 900;
+        assert_eq!(unit(ExpiryUnit::Milliseconds, &json!(900_000)), Some(900));
+        assert_eq!(unit(ExpiryUnit::EpochSeconds, &json!(epoch.to_string())), Some(900));
+        assert_eq!(unit(ExpiryUnit::EpochMilliseconds, &json!(epoch * 1000)), Some(900));
+        assert_eq!(unit(ExpiryUnit::ISO8601, &json!("2026-01-01T01:15:00+01:00")), Some(900));
+        for (wrong, value) in [
+            (ExpiryUnit::EpochSeconds, json!(3600)),
+            (ExpiryUnit::ISO8601, json!(3600)),
+            (ExpiryUnit::Milliseconds, json!(-5)),
+            (ExpiryUnit::Milliseconds, json!("soon")),
+        ] {
+            assert_eq!(unit(wrong, &value), None, "{wrong:?} {value}");
+        }
+    }
+
+    #[test]
+    fn a_preset_may_say_where_to_look_and_what_to_assume() {
+        let knobs = |source, default_seconds| ExpiryOverrides { source, default_seconds, unit: None };
+        let read = |value: &Value, token: &str, knobs: &ExpiryOverrides| {
+            let expiry = Expiry::of(Some(value), token, knobs, now(), now()).unwrap();
+            (expiry.at.duration_since(now()).as_secs(), expiry.source)
+        };
+        let token = jwt(&json!({"exp": now().as_second() + 600}));
+        assert_eq!(read(&json!(60), &token, &knobs(Some(ExpirySource::JWT), None)), (600, ExpirySource::JWT));
+        assert_eq!(read(&json!(60), &token, &knobs(Some(ExpirySource::Default), Some(7200))), (7200, ExpirySource::Default));
+        assert_eq!(read(&Value::Null, "opaque", &knobs(None, Some(7200))), (7200, ExpirySource::Default));
     }
 }

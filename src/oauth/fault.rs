@@ -17,8 +17,14 @@ pub enum FaultKind {
     Misconfigured,
     /// `invalid_request`: a few retries first, for some servers say so of a lost race.
     InvalidRequest,
-    /// HTTP 429, `slow_down`.
+    /// HTTP 429.
     RateLimited,
+    /// `authorization_pending` (RFC 8628 §3.5): nobody has entered the code yet.
+    AuthorizationPending,
+    /// `slow_down` (RFC 8628 §3.5).
+    SlowDown,
+    /// `expired_token` (RFC 8628 §3.5): nobody has entered the code in time.
+    DeviceCodeExpired,
     /// HTTP 503, 408, 425, `temporarily_unavailable`: it does not keep up.
     Unavailable,
     /// Any other HTTP 5xx, `server_error`.
@@ -88,7 +94,9 @@ impl FaultKind {
             Self::WrongSubject => Reason::WrongSubject,
             Self::HeldUp => Reason::Pending,
             Self::NotAllowed => Reason::Authorization,
-            Self::RateLimited => Reason::RateLimited,
+            Self::RateLimited | Self::SlowDown => Reason::RateLimited,
+            Self::AuthorizationPending => Reason::AuthorizationPending,
+            Self::DeviceCodeExpired => Reason::AuthorizationExpired,
             Self::InvalidRequest | Self::Unavailable | Self::ServerError | Self::Malformed => Reason::ProviderError,
             Self::NameNotResolved | Self::NotConnected | Self::Tls | Self::TimedOut => Reason::Network,
             Self::Misconfigured
@@ -110,6 +118,7 @@ impl FaultKind {
             self,
             Self::InvalidClient
                 | Self::InvalidGrant
+                | Self::DeviceCodeExpired
                 | Self::NotAllowed
                 | Self::Misconfigured
                 | Self::AddressRefused
@@ -152,7 +161,7 @@ impl FaultKind {
             Self::InvalidClient => "invalid_client",
             Self::InvalidGrant | Self::RedeemedElsewhere | Self::SeedRefused => "invalid_grant",
             Self::OutcomeUnknown => "unknown",
-            Self::RateLimited => "rate_limited",
+            Self::RateLimited | Self::SlowDown => "rate_limited",
             Self::Unavailable | Self::ServerError => "server_error",
             Self::TimedOut => "timeout",
             Self::Tls => "tls",

@@ -1,19 +1,29 @@
 //! WHAT THE PROTOCOL SAYS: requests, replies, lifetimes and error classes of RFC 6749 and its family. Pure: bytes in,
 //! judgements out; no socket and no clock.
 
+mod assertion;
+mod dialect;
 mod discovery;
 mod expiry;
 mod fault;
 mod outbound;
+mod preset;
 mod sensitive;
 mod token_reply;
 mod token_request;
 
-pub use discovery::{Metadata, metadata_urls, read_metadata};
+pub use assertion::SigningKey;
+#[cfg(test)]
+pub(crate) use assertion::tests as assertion_tests;
+pub use dialect::Dialect;
+pub use discovery::{Endpoint, Endpoints, metadata_urls, read_metadata};
+#[cfg(feature = "operator")]
+pub(crate) use expiry::claims;
 pub use expiry::{Expiry, LONGEST_LIFETIME};
 pub use fault::{Fault, FaultKind, retry_after};
-pub use outbound::{OutboundPolicy, REFUSED, host_and_port};
+pub use outbound::{OutboundPolicy, REFUSED, TlsSettings, host_and_port};
+pub use preset::{Preset, knobs, names as preset_names, preset};
 pub(crate) use sensitive::hex;
 pub use sensitive::{Sensitive, exposed};
 pub use token_reply::{Ending, Reply, Token, judge, successor};
-pub use token_request::{ClientAuthentication, GrantRequest, TokenRequest};
+pub use token_request::{Assertion, ClientAuthentication, GrantRequest, Moment, TokenRequest};

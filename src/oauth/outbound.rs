@@ -1,6 +1,7 @@
 //! Which addresses the operator may talk to: global unicast ones, and what its configuration adds. Tenants choose the
 //! URLs, so that without this rule any of them could reach the cluster's inside through the operator (SSRF).
 
+use super::Sensitive;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use url::Url;
@@ -34,6 +35,15 @@ const NOT_GLOBAL_V6: [&str; 4] = [
     "2002::/16",     // 6to4: carries an IPv4 address, RFC 3056
     "3fff::/20",     // documentation, RFC 9637
 ];
+
+/// Whom we trust at the other end of a connection, and who we are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// PEM certificates trusted in place of the public ones.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// Our certificate and its private key, PEM (RFC 8705).
+    pub identity: Option<Sensitive>,
+}
 
 /// Where requests may go.
 #[derive(Clone, Debug, Default)]

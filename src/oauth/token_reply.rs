@@ -1,10 +1,12 @@
 //! What a token endpoint answers, judged.
 
+use super::dialect::{Dialect, at};
 use super::expiry::{claims, lifetime, moment};
 use super::{Expiry, Fault, FaultKind, Sensitive, retry_after};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A reply as it came over the wire, its size already bounded by the shell.
@@ -14,6 +16,9 @@ pub struct Reply {
     pub status: u16,
     /// Header `Retry-After`.
     pub retry_after: Option<String>,
+    /// Header `DPoP-Nonce` (RFC 9449 §8).
+    #[serde(default)]
+    pub dpop_nonce: Option<String>,
     /// Body.
     pub body: Vec<u8>,
 }
@@ -57,24 +62,36 @@ pub struct Token {
     /// Whose login it is: the claim `sub` of the ID token (OpenID Connect Core §12.2), which came from the token endpoint
     /// over TLS and needs no other proof (§3.1.3.7).
     pub subject: Option<String>,
+    /// Public fields of the reply that the provider's users need beside the token, by their paths.
+    pub extra: BTreeMap<String, String>,
 }
+
+/// Fields of a reply that are kept beside the token, and bytes of each, at most.
+const MOST_EXTRA: usize = 1024;
+/// Names under which providers put an error's description.
+const DESCRIPTIONS: [&str; 6] = ["error_description", "errorDescription", "error_message", "msg", "message", "detail"];
 
 /// Judges a reply to a request sent at `sent`. `secrets` are masked in whatever words of the provider's are passed on.
 ///
 /// # Errors
 /// The class of the failure, with a sentence.
-pub fn judge(reply: &Reply, secrets: &[Sensitive], sent: Timestamp, now: Timestamp) -> Result<Token, Fault> {
-    let body: Option<Map<String, Value>> = serde_json::from_slice(&reply.body).ok();
-    let error = body.as_ref().and_then(|body| body.get("error")).and_then(Value::as_str);
+pub fn judge(reply: &Reply, dialect: &Dialect, secrets: &[Sensitive], sent: Timestamp, now: Timestamp) -> Result<Token, Fault> {
+    let body = object(reply);
+    let error = dialect.error_code(body.as_ref().unwrap_or(&Value::Null), reply.status);
     if (200..300).contains(&reply.status) && error.is_none() {
-        return issued(body.as_ref(), reply, secrets, sent, now);
+        return issued(body.as_ref(), reply, dialect, secrets, sent, now);
     }
     // A server that is overloaded or broken says so by its status, whatever stands in its body.
     let by_status = matches!(reply.status, 429 | 500..=599);
-    let kind = error.filter(|_| !by_status).map_or_else(|| kind_of_status(reply.status), |code| kind_of_code(code, reply.status));
-    let words = error.map(|code| {
-        let description = body.as_ref().and_then(|body| body.get("error_description")).and_then(Value::as_str);
-        quoted(code, description, secrets)
+    let kind = match error.as_deref().filter(|_| !by_status) {
+        Some(code) if dialect.errors.terminal.iter().any(|known| known == code) => FaultKind::InvalidGrant,
+        Some(code) if dialect.errors.transient.iter().any(|known| known == code) => FaultKind::Unavailable,
+        Some(code) => kind_of_code(code, reply.status),
+        None => kind_of_status(reply.status),
+    };
+    let words = error.as_deref().map(|code| {
+        let description = |name: &&str| body.as_ref()?.get(*name)?.as_str();
+        quoted(code, DESCRIPTIONS.iter().find_map(description), secrets)
     });
     let mut fault = Fault::new(kind, sentence(kind, reply.status, words.as_deref()));
     fault.retry_after = reply.retry_after.as_deref().and_then(|value| retry_after(value, now));
@@ -83,11 +100,16 @@ pub fn judge(reply: &Reply, secrets: &[Sensitive], sent: Timestamp, now: Timesta
 
 /// The refresh token in a reply that grants anything, whatever else is wrong with it: the one that was sent is spent,
 /// and this one is all that is left of the login.
-pub fn successor(reply: &Reply) -> Option<Sensitive> {
-    let body: Map<String, Value> = serde_json::from_slice(&reply.body).ok()?;
-    let granted = (200..300).contains(&reply.status) && body.get("error").is_none_or(Value::is_null);
-    let token = body.get("refresh_token").and_then(Value::as_str).filter(|token| granted && is_vschar(token))?;
+pub fn successor(reply: &Reply, dialect: &Dialect) -> Option<Sensitive> {
+    let body = object(reply)?;
+    let granted = (200..300).contains(&reply.status) && dialect.error_code(&body, reply.status).is_none();
+    let token = dialect.field(dialect.root(&body), dialect.response.refresh_token.as_ref(), "refresh_token");
+    let token = token.and_then(Value::as_str).filter(|token| granted && is_vschar(token))?;
     Some(Sensitive::new(token))
+}
+
+fn object(reply: &Reply) -> Option<Value> {
+    serde_json::from_slice(&reply.body).ok().filter(Value::is_object)
 }
 
 /// 1*VSCHAR (RFC 6749 appendix A): anything else would break the request or header that it is sent in.
@@ -96,8 +118,9 @@ fn is_vschar(text: &str) -> bool {
 }
 
 fn issued(
-    body: Option<&Map<String, Value>>,
+    body: Option<&Value>,
     reply: &Reply,
+    dialect: &Dialect,
     secrets: &[Sensitive],
     sent: Timestamp,
     now: Timestamp,
@@ -107,16 +130,19 @@ fn issued(
     let Some(body) = body else {
         return Err(malformed(if reply.body.is_empty() { "an empty body" } else { "a body that is no JSON object" }));
     };
-    let text = |key: &str| body.get(key).and_then(Value::as_str);
-    let access_token = text("access_token").filter(|token| !token.is_empty()).ok_or_else(|| malformed("no access_token"))?;
+    let (root, paths) = (dialect.root(body), &dialect.response);
+    let field = |path: Option<&String>, usual: &str| dialect.field(root, path, usual);
+    let text = |usual: &str| field(None, usual).and_then(Value::as_str);
+    let access_token = field(paths.access_token.as_ref(), "access_token").and_then(Value::as_str);
+    let access_token = access_token.filter(|token| !token.is_empty()).ok_or_else(|| malformed("no access_token"))?;
     if !is_vschar(access_token) {
         return Err(malformed("an access_token that holds control or non-ASCII characters"));
     }
-    let token_type = text("token_type").unwrap_or("Bearer");
+    let token_type = paths.token_type.as_deref().or(text("token_type")).unwrap_or("Bearer");
     if token_type.len() > 64 || !token_type.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(malformed("a token_type that is no name"));
     }
-    let scopes = text("scope").map(|scope| scope.split_ascii_whitespace().map(str::to_owned).collect());
+    let scopes = field(paths.scope.as_ref(), "scope").and_then(|scope| self::scopes(scope, paths.scope_delimiter.as_deref()));
     if scopes.as_ref().is_some_and(|scopes: &Vec<String>| scopes.len() > 256 || scopes.iter().any(|scope| scope.len() > 1024)) {
         return Err(malformed("a scope that is beyond measure"));
     }
@@ -125,24 +151,60 @@ fn issued(
     if told.into_iter().any(|text| masked(text, secrets) != text) {
         return Err(malformed("our own credentials in a field that is no place for them"));
     }
-    if text("refresh_token").is_some_and(|token| !token.is_empty() && !is_vschar(token)) {
+    let refresh_token = field(paths.refresh_token.as_ref(), "refresh_token").and_then(Value::as_str);
+    if refresh_token.is_some_and(|token| !token.is_empty() && !is_vschar(token)) {
         return Err(malformed("a refresh_token that holds control or non-ASCII characters"));
     }
-    let expiry = Expiry::of(body.get("expires_in"), access_token, sent, now)?;
-    let in_seconds = |key: &str| body.get(key).and_then(lifetime).and_then(|life| sent.checked_add(life).ok());
+    let extra = extra(root, body, &paths.extra);
+    if extra.values().any(|text| masked(text, secrets) != *text) {
+        return Err(malformed("our own credentials in a field that is no place for them"));
+    }
+    let end = match &paths.expires_at {
+        Some(path) => at(root, path),
+        None => field(paths.expires_in.as_ref(), "expires_in"),
+    };
+    let expiry = Expiry::of(end, access_token, &dialect.expiry, sent, now)?;
+    let in_seconds = |usual: &str| field(None, usual).and_then(lifetime).and_then(|life| sent.checked_add(life).ok());
     let subject = text("id_token").and_then(claims).and_then(|claims| claims.get("sub")?.as_str().map(str::to_owned));
     Ok(Token {
         access_token: Sensitive::new(access_token),
         token_type: token_type.to_owned(),
         scopes,
         expiry,
-        refresh_token: successor(reply),
+        refresh_token: successor(reply, dialect),
         // Zero means without end (Keycloak's offline tokens).
         refresh_token_expires: in_seconds("refresh_token_expires_in").or_else(|| in_seconds("refresh_expires_in")),
         refresh_at: in_seconds("refresh_in").map(whole_second),
-        earliest_refresh_at: body.get("earliest_refresh_at").and_then(|value| instant(value, sent)).map(whole_second),
+        earliest_refresh_at: field(None, "earliest_refresh_at").and_then(|value| instant(value, sent)).map(whole_second),
         subject: subject.filter(|subject| subject.len() <= 512),
+        extra,
     })
+}
+
+/// Scopes as text or as a list of texts.
+fn scopes(value: &Value, delimiter: Option<&str>) -> Option<Vec<String>> {
+    match value {
+        // A provider without scopes (GitHub Apps) says nothing of them by this.
+        Value::String(text) if text.trim().is_empty() => None,
+        Value::String(text) => {
+            let parts = text.split(|c: char| c.is_ascii_whitespace() || delimiter.is_some_and(|delimiter| delimiter.contains(c)));
+            Some(parts.filter(|part| !part.is_empty()).map(str::to_owned).collect())
+        }
+        Value::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+        _ => None,
+    }
+}
+
+/// Fields that the provider's users need, as text; what is none, or beyond measure, is left out.
+fn extra(root: &Value, body: &Value, paths: &[String]) -> BTreeMap<String, String> {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    };
+    let fit = |text: &String| text.len() <= MOST_EXTRA && !text.chars().any(char::is_control);
+    let found = |path: &String| Some((path.clone(), at(root, path).or_else(|| at(body, path)).and_then(text).filter(fit)?));
+    paths.iter().filter_map(found).collect()
 }
 
 /// A moment as an epoch or in RFC 3339.
@@ -155,15 +217,17 @@ fn whole_second(moment: Timestamp) -> Timestamp {
     Timestamp::from_second(moment.as_second()).unwrap_or(moment)
 }
 
-/// RFC 6749 §5.2, RFC 8707 §2, RFC 8628 §3.5.
+/// RFC 6749 §5.2, RFC 8707 §2, RFC 8628 §3.5, RFC 9449 §5 and §8.
 fn kind_of_code(code: &str, status: u16) -> FaultKind {
     match code {
         "invalid_client" => FaultKind::InvalidClient,
         "invalid_grant" => FaultKind::InvalidGrant,
         "invalid_scope" | "access_denied" => FaultKind::NotAllowed,
         "unauthorized_client" | "unsupported_grant_type" | "invalid_target" => FaultKind::Misconfigured,
-        "invalid_request" => FaultKind::InvalidRequest,
-        "slow_down" => FaultKind::RateLimited,
+        "invalid_request" | "invalid_dpop_proof" | "use_dpop_nonce" => FaultKind::InvalidRequest,
+        "authorization_pending" => FaultKind::AuthorizationPending,
+        "slow_down" => FaultKind::SlowDown,
+        "expired_token" => FaultKind::DeviceCodeExpired,
         "temporarily_unavailable" => FaultKind::Unavailable,
         "server_error" => FaultKind::ServerError,
         _ => kind_of_status(status),
@@ -229,8 +293,8 @@ mod tests {
     }
 
     fn judged(status: u16, body: &str) -> Result<Token, Fault> {
-        let reply = Reply { status, retry_after: None, body: body.as_bytes().to_vec() };
-        judge(&reply, &[Sensitive::new("hunter22")], now(), now())
+        let reply = Reply { status, retry_after: None, dpop_nonce: None, body: body.as_bytes().to_vec() };
+        judge(&reply, &Dialect::default(), &[Sensitive::new("hunter22")], now(), now())
     }
 
     #[test]
@@ -262,7 +326,9 @@ mod tests {
 
     #[test]
     fn a_successor_is_found_whatever_else_is_wrong() {
-        let found = |status, body: &str| successor(&Reply { status, retry_after: None, body: body.as_bytes().to_vec() });
+        let found = |status, body: &str| {
+            successor(&Reply { status, retry_after: None, dpop_nonce: None, body: body.as_bytes().to_vec() }, &Dialect::default())
+        };
         let r2 = Some(Sensitive::new("r2"));
         assert_eq!(found(200, r#"{"refresh_token":"r2"}"#), r2, "no access token");
         assert_eq!(found(200, r#"{"access_token":"a","expires_in":-1,"refresh_token":"r2"}"#), r2, "a token that is over");
@@ -332,8 +398,8 @@ mod tests {
 
     #[test]
     fn retry_after_is_kept() {
-        let reply = Reply { status: 429, retry_after: Some("30".into()), body: vec![] };
-        let fault = judge(&reply, &[], now(), now()).unwrap_err();
+        let reply = Reply { status: 429, retry_after: Some("30".into()), dpop_nonce: None, body: vec![] };
+        let fault = judge(&reply, &Dialect::default(), &[], now(), now()).unwrap_err();
         assert_eq!(fault.retry_after.map(|wait| wait.as_secs()), Some(30));
     }
 }

@@ -5,7 +5,7 @@ use super::leadership::Leadership;
 use super::watches::Scope;
 use crate::account::act::{Hands, act, say};
 use crate::account::observe::observe;
-use crate::account::{Next, Outcome, ReplyInHand, Seen, decide, fraction, report};
+use crate::account::{Next, Outcome, Policy, ReplyInHand, Seen, decide, fraction, report};
 use crate::api::{OAuthAccount, OAuthAccountStatus};
 use crate::telemetry::metrics::ACCOUNT_CONTROLLER;
 use crate::world::gate::Permit;
@@ -37,8 +37,8 @@ pub struct Controller {
     pub scope: Arc<Scope>,
     /// Whether we lead.
     pub leadership: Leadership,
-    /// Whether seed Secrets must name their hosts.
-    pub token_hosts_required: bool,
+    /// What the configuration says of all accounts.
+    pub policy: Policy,
     /// Set when no new work is to be taken.
     pub stop: CancellationToken,
     /// Passes under way, which nothing cancels.
@@ -170,7 +170,7 @@ async fn await_turn(account: &Arc<OAuthAccount>, controller: &Controller, id: &s
     let telling = async {
         let Scope { marks, memory, .. } = &*controller.scope;
         let hands = Hands { world: &controller.world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn: None };
-        let seen = observe(account.clone(), &controller.world, marks, memory, controller.token_hosts_required, false);
+        let seen = observe(account.clone(), &controller.world, marks, memory, controller.policy, false);
         tell(&seen, &hands).await;
     };
     tokio::join!(turn, telling.boxed()).0
@@ -182,7 +182,7 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
     let world = &controller.world;
     let hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn };
     let has_turn = hands.turn.is_some();
-    let mut seen = observe(account, world, marks, memory, controller.token_hosts_required, has_turn);
+    let mut seen = observe(account, world, marks, memory, controller.policy, has_turn);
     let mut in_hand: Option<ReplyInHand<'_>> = None;
     let mut pause = Duration::from_millis(100);
     let mut turns = 0;

@@ -7,6 +7,7 @@ use super::server::{Board, serve};
 use super::settings::Settings;
 use super::sweep;
 use super::watches::{self, Scope};
+use crate::account::Policy;
 use crate::api::OAuthAccount;
 use crate::oauth::OutboundPolicy;
 use crate::telemetry::metrics::Metrics;
@@ -81,7 +82,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
             world: world.clone(),
             scope: scope.clone(),
             leadership: leadership.clone(),
-            token_hosts_required: settings.require_token_hosts,
+            policy: Policy { token_hosts_required: settings.require_token_hosts, password_grant: settings.allow_password_grant },
             stop: work.clone(),
             passes: passes.clone(),
         };

@@ -42,6 +42,10 @@ pub struct Settings {
     #[arg(long, env = "OAUTH_OPERATOR_REQUIRE_TOKEN_HOSTS", value_parser = FalseyValueParser::new())]
     pub require_token_hosts: bool,
 
+    /// Allow the grant password, which hands people's passwords to the operator. RFC 9700 section 2.4 says: do not.
+    #[arg(long, env = "OAUTH_OPERATOR_ALLOW_PASSWORD_GRANT", value_parser = FalseyValueParser::new())]
+    pub allow_password_grant: bool,
+
     /// Address of probes and metrics.
     #[arg(long, env = "OAUTH_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

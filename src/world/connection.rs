@@ -1,8 +1,8 @@
 //! One connection to a provider for one request. What may be spent only once must not ride on a connection that was kept:
 //! here it is known when it stands, and so when the first byte leaves.
 
-use super::outbound::{Outbound, fault, oversized};
-use crate::oauth::{Fault, FaultKind, OutboundPolicy, REFUSED, Reply};
+use super::outbound::{Outbound, fault, oversized, text};
+use crate::oauth::{Fault, FaultKind, OutboundPolicy, REFUSED, Reply, TlsSettings};
 use http::HeaderValue;
 use http::header::{HOST, USER_AGENT};
 use http_body_util::{BodyExt, Full};
@@ -38,10 +38,10 @@ impl Connection {
     ///
     /// # Errors
     /// A fault that says what stands in the way. Nothing was sent.
-    pub async fn open(outbound: &Outbound, url: &Url, ca_bundle: Option<&[u8]>) -> Result<Self, Fault> {
+    pub async fn open(outbound: &Outbound, url: &Url, tls: &TlsSettings) -> Result<Self, Fault> {
         let place = crate::oauth::host_and_port(url);
         outbound.admits(url, &place)?;
-        let tls = outbound.tls(ca_bundle)?;
+        let tls = outbound.tls(tls)?;
         let opened = tokio::time::timeout(CONNECT, async {
             let stream = dial(outbound.policy(), url, &place).await?;
             stream.set_nodelay(true).map_err(|error| fault(&error, &place))?;
@@ -75,7 +75,7 @@ impl Connection {
         let request = http::Request::from_parts(head, Full::new(Bytes::from(body)));
         let answer = self.sender.send_request(request).await.map_err(|error| fault(&error, &self.place))?;
         let status = answer.status().as_u16();
-        let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (retry_after, dpop_nonce) = (text(answer.headers(), "retry-after"), text(answer.headers(), "dpop-nonce"));
         let mut incoming = answer.into_body();
         let mut body = vec![];
         while let Some(frame) = incoming.frame().await {
@@ -85,7 +85,7 @@ impl Connection {
             }
             body.extend_from_slice(&data);
         }
-        Ok(Reply { status, retry_after, body })
+        Ok(Reply { status, retry_after, dpop_nonce, body })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::clock;
 use super::outbound::Outbound;
-use crate::oauth::{Fault, FaultKind, metadata_urls, read_metadata};
+use crate::oauth::{Endpoints, Fault, FaultKind, TlsSettings, metadata_urls, read_metadata};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ struct Entry {
 #[derive(Clone)]
 struct Found {
     at: Timestamp,
-    endpoint: Result<Url, Fault>,
+    endpoints: Result<Endpoints, Fault>,
 }
 
 /// What issuers say of themselves.
@@ -41,17 +41,17 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// The token endpoint of an issuer. Accounts that ask at once share one request, and its failure.
+    /// The endpoints of an issuer. Accounts that ask at once share one request, and its failure.
     ///
     /// # Errors
     /// Why there is no document, or none that can be used.
-    pub async fn token_endpoint(&self, outbound: &Outbound, issuer: &str, ca_bundle: Option<&[u8]>) -> Result<Url, Fault> {
+    pub async fn endpoints(&self, outbound: &Outbound, issuer: &str, ca_bundle: Option<&[u8]>) -> Result<Endpoints, Fault> {
         let cell = self.cell((issuer.to_owned(), ca_bundle.map(|bundle| Sha256::digest(bundle).into())));
         let found = cell.get_or_init(|| async {
-            let endpoint = fetch(outbound, issuer, ca_bundle).await;
-            Found { at: clock::now(), endpoint }
+            let endpoints = fetch(outbound, issuer, ca_bundle).await;
+            Found { at: clock::now(), endpoints }
         });
-        found.await.endpoint.clone()
+        found.await.endpoints.clone()
     }
 
     fn cell(&self, key: Key) -> Arc<OnceCell<Found>> {
@@ -62,7 +62,7 @@ impl Discovery {
         if entries.len() >= KEPT {
             entries.clear();
         }
-        let failed = |found: &Found| found.endpoint.is_err() && now.duration_since(found.at) >= FAILURE_KEPT_FOR;
+        let failed = |found: &Found| found.endpoints.is_err() && now.duration_since(found.at) >= FAILURE_KEPT_FOR;
         let entry = entries.entry(key).or_insert_with(|| Entry { since: now, found: Arc::default() });
         if now.duration_since(entry.since) >= KEPT_FOR || entry.found.get().is_some_and(failed) {
             *entry = Entry { since: now, found: Arc::default() };
@@ -71,15 +71,16 @@ impl Discovery {
     }
 }
 
-async fn fetch(outbound: &Outbound, issuer: &str, ca_bundle: Option<&[u8]>) -> Result<Url, Fault> {
+async fn fetch(outbound: &Outbound, issuer: &str, ca_bundle: Option<&[u8]>) -> Result<Endpoints, Fault> {
+    let tls = TlsSettings { ca_bundle: ca_bundle.map(<[u8]>::to_vec), identity: None };
     let url = Url::parse(issuer).map_err(|_| Fault::new(FaultKind::Misconfigured, "spec.provider.issuer is not a URL."))?;
     let mut status = 0;
     for address in metadata_urls(&url) {
         let request = http::Request::get(address.as_str()).header("accept", "application/json").body(vec![]);
         let request = request.map_err(|_| Fault::new(FaultKind::Misconfigured, "spec.provider.issuer is not a URL."))?;
-        let reply = outbound.send(request, ca_bundle, MOST).await?;
+        let reply = outbound.send(request, &tls, MOST).await?;
         if reply.status == 200 {
-            return read_metadata(issuer, &reply.body).map(|metadata| metadata.token_endpoint);
+            return read_metadata(issuer, &reply.body);
         }
         status = reply.status;
     }

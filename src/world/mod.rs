@@ -19,6 +19,7 @@ pub mod marks;
 pub mod outbound;
 pub mod recent;
 pub mod secrets;
+pub mod service_accounts;
 pub mod statuses;
 pub mod token_endpoint;
 pub mod workloads;

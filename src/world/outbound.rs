@@ -1,6 +1,6 @@
 //! Requests to providers: https, to permitted addresses, without redirects and proxies, bounded in time and size.
 
-use crate::oauth::{Fault, FaultKind, OutboundPolicy, Reply};
+use crate::oauth::{Fault, FaultKind, OutboundPolicy, Reply, TlsSettings};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -8,8 +8,8 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
@@ -26,11 +26,11 @@ const KEPT_CLIENTS: usize = 128;
 /// Sends requests to providers.
 pub struct Outbound {
     policy: Arc<OutboundPolicy>,
-    /// By digest of the CA bundle; `None` for the public certificates.
+    /// By digest of the TLS settings; `None` for the public certificates.
     clients: Mutex<HashMap<Option<[u8; 32]>, Clients>>,
 }
 
-/// What was made for one CA bundle.
+/// What was made for one set of TLS settings.
 #[derive(Clone)]
 struct Clients {
     /// Keeps connections.
@@ -49,17 +49,17 @@ impl Outbound {
     ///
     /// # Errors
     /// A fault that says what kept the answer away, or that there was too much of it.
-    pub async fn send(&self, request: http::Request<Vec<u8>>, ca_bundle: Option<&[u8]>, most: usize) -> Result<Reply, Fault> {
+    pub async fn send(&self, request: http::Request<Vec<u8>>, tls: &TlsSettings, most: usize) -> Result<Reply, Fault> {
         let place = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let url = Url::parse(&request.uri().to_string())
             .map_err(|_| Fault::new(FaultKind::Misconfigured, "The provider's endpoint is not a URL."))?;
         self.admits(&url, &place)?;
-        let client = self.clients(ca_bundle)?.pooled;
+        let client = self.clients(tls)?.pooled;
         let request = reqwest::Request::try_from(request)
             .map_err(|_| Fault::new(FaultKind::Misconfigured, format!("The request to {place} could not be composed.")))?;
         let mut answer = client.execute(request).await.map_err(|error| fault(&error, &place))?;
         let status = answer.status().as_u16();
-        let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (retry_after, dpop_nonce) = (text(answer.headers(), "retry-after"), text(answer.headers(), "dpop-nonce"));
         let mut body = vec![];
         while let Some(chunk) = answer.chunk().await.map_err(|error| fault(&error, &place))? {
             if body.len() + chunk.len() > most {
@@ -67,12 +67,12 @@ impl Outbound {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Reply { status, retry_after, body })
+        Ok(Reply { status, retry_after, dpop_nonce, body })
     }
 
-    /// Whether a CA bundle can be used.
-    pub fn accepts(&self, ca_bundle: &[u8]) -> bool {
-        self.clients(Some(ca_bundle)).is_ok()
+    /// Whether a CA bundle, or a certificate of our own, can be used.
+    pub fn accepts(&self, tls: &TlsSettings) -> bool {
+        self.clients(tls).is_ok()
     }
 
     /// Whether a URL may be asked at all.
@@ -88,20 +88,21 @@ impl Outbound {
         &self.policy
     }
 
-    /// TLS that trusts this bundle alone, or the public certificates.
-    pub(super) fn tls(&self, ca_bundle: Option<&[u8]>) -> Result<Arc<ClientConfig>, Fault> {
-        Ok(self.clients(ca_bundle)?.tls)
+    /// TLS with these settings.
+    pub(super) fn tls(&self, tls: &TlsSettings) -> Result<Arc<ClientConfig>, Fault> {
+        Ok(self.clients(tls)?.tls)
     }
 
-    fn clients(&self, ca_bundle: Option<&[u8]>) -> Result<Clients, Fault> {
-        let key = ca_bundle.map(|bundle| Sha256::digest(bundle).into());
+    fn clients(&self, settings: &TlsSettings) -> Result<Clients, Fault> {
+        let key = digest(settings);
         // The map stays whole whatever its holder did.
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = Clients { pooled: self.build(ca_bundle)?, tls: Arc::new(tls(ca_bundle)?) };
-        // Tenants choose the bundles: what is kept for them must have an end.
+        let config = tls(settings)?;
+        let client = Clients { pooled: self.build(config.clone())?, tls: Arc::new(config) };
+        // Tenants choose the settings: what is kept for them must have an end.
         if clients.len() >= KEPT_CLIENTS {
             clients.retain(|bundle, _| bundle.is_none());
         }
@@ -109,8 +110,9 @@ impl Outbound {
         Ok(client)
     }
 
-    fn build(&self, ca_bundle: Option<&[u8]>) -> Result<reqwest::Client, Fault> {
-        let mut builder = reqwest::Client::builder()
+    fn build(&self, tls: ClientConfig) -> Result<reqwest::Client, Fault> {
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             .https_only(true)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -121,18 +123,27 @@ impl Outbound {
             .pool_max_idle_per_host(64)
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(USER_AGENT);
-        if let Some(bundle) = ca_bundle {
-            let certificates = reqwest::Certificate::from_pem_bundle(bundle).map_err(|_| unusable())?;
-            if certificates.is_empty() {
-                return Err(unusable());
-            }
-            builder = builder.tls_certs_only(certificates);
-        }
         builder.build().map_err(|error| {
-            let kind = if ca_bundle.is_some() { FaultKind::ReferenceInvalid } else { FaultKind::Tls };
-            Fault::new(kind, format!("No TLS client can be made of these certificates: {}.", innermost(&error)))
+            Fault::new(FaultKind::Tls, format!("No TLS client can be made of these certificates: {}.", innermost(&error)))
         })
     }
+}
+
+/// What tells one set of TLS settings from another; none for the public certificates alone.
+fn digest(settings: &TlsSettings) -> Option<[u8; 32]> {
+    let TlsSettings { ca_bundle, identity } = settings;
+    if ca_bundle.is_none() && identity.is_none() {
+        return None;
+    }
+    let part = |bytes: &[u8]| <[u8; 32]>::from(Sha256::digest(bytes));
+    let identity = identity.as_ref().map(|identity| part(identity.expose().as_bytes())).unwrap_or_default();
+    let bundle = ca_bundle.as_ref().map(|bundle| part(bundle)).unwrap_or_default();
+    Some(Sha256::new().chain_update(bundle).chain_update(identity).finalize().into())
+}
+
+/// A header as text.
+pub(super) fn text(headers: &http::HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 /// Resolves names to permitted addresses only, so that the address that was judged is the address that is dialled,
@@ -171,21 +182,31 @@ fn unusable() -> Fault {
     Fault::new(FaultKind::ReferenceInvalid, "The CA bundle holds no PEM certificate that can be read.")
 }
 
-fn tls(ca_bundle: Option<&[u8]>) -> Result<ClientConfig, Fault> {
+fn tls(settings: &TlsSettings) -> Result<ClientConfig, Fault> {
     use rustls_platform_verifier::BuilderVerifierExt;
-    let Some(bundle) = ca_bundle else {
-        let untrusting =
-            |error: rustls::Error| Fault::new(FaultKind::Tls, format!("No public certificates are at hand: {error}."));
-        return Ok(ClientConfig::builder().with_platform_verifier().map_err(untrusting)?.with_no_client_auth());
+    let trusting = match &settings.ca_bundle {
+        None => {
+            let untrusting =
+                |error: rustls::Error| Fault::new(FaultKind::Tls, format!("No public certificates are at hand: {error}."));
+            ClientConfig::builder().with_platform_verifier().map_err(untrusting)?
+        }
+        Some(bundle) => {
+            let mut trusted = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(bundle) {
+                trusted.add(certificate.map_err(|_| unusable())?).map_err(|_| unusable())?;
+            }
+            if trusted.is_empty() {
+                return Err(unusable());
+            }
+            ClientConfig::builder().with_root_certificates(trusted)
+        }
     };
-    let mut trusted = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(bundle) {
-        trusted.add(certificate.map_err(|_| unusable())?).map_err(|_| unusable())?;
-    }
-    if trusted.is_empty() {
-        return Err(unusable());
-    }
-    Ok(ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth())
+    let Some(identity) = &settings.identity else { return Ok(trusting.with_no_client_auth()) };
+    let pem = identity.expose().as_bytes();
+    let useless = || Fault::new(FaultKind::ReferenceInvalid, "The client's certificate and its private key do not go together.");
+    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|_| useless())?;
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| useless())?;
+    trusting.with_client_auth_cert(chain, key).map_err(|_| useless())
 }
 
 /// There is more of an answer than anybody needs.

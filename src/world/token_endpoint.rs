@@ -1,10 +1,11 @@
 //! Token endpoints.
 
 use super::connection::Connection;
+use super::entropy;
 use super::gate::{Bearing, Gates, Permit};
 use super::outbound::Outbound;
 use super::{ApiError, World, clock};
-use crate::oauth::{Ending, Fault, FaultKind, Token, TokenRequest, host_and_port, judge};
+use crate::oauth::{Ending, Fault, FaultKind, Moment, TlsSettings, Token, TokenRequest, hex, host_and_port, judge};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 use url::Url;
@@ -55,11 +56,11 @@ pub fn heed(gates: &Gates, endpoint: &Url, client_id: &str) -> Result<(), Fault>
 pub async fn redeem(
     world: &World,
     request: &TokenRequest,
-    ca_bundle: Option<&[u8]>,
+    tls: &TlsSettings,
     permit: Option<&Permit>,
 ) -> Exchange<Result<Token, Fault>> {
     let sent = clock::now();
-    let result = ask(&world.outbound, request, ca_bundle, sent).await;
+    let result = ask(&world.outbound, request, tls, sent).await;
     let finished = clock::now();
     learn(&world.gates, request, permit, result.as_ref().err(), finished);
     Exchange { sent, finished, result }
@@ -70,17 +71,17 @@ pub async fn redeem(
 pub async fn spend(
     world: &World,
     request: &TokenRequest,
-    ca_bundle: Option<&[u8]>,
+    tls: &TlsSettings,
     permit: Option<&Permit>,
     began: Duration,
     still: impl Fn() -> bool,
 ) -> Exchange<Ending> {
     let sent = clock::now();
-    let result = post(&world.outbound, request, ca_bundle, began, still).await;
+    let result = post(&world.outbound, request, tls, began, still).await;
     let finished = clock::now();
     let judged = match &result {
         Ending::NotSent(fault) | Ending::Lost(fault) => Some(fault.clone()),
-        Ending::Replied(reply) => judge(reply, &[], sent, finished).err(),
+        Ending::Replied(reply) => judge(reply, &request.dialect, &[], sent, finished).err(),
     };
     learn(&world.gates, request, permit, judged.as_ref(), finished);
     Exchange { sent, finished, result }
@@ -89,16 +90,16 @@ pub async fn spend(
 async fn post(
     outbound: &Outbound,
     request: &TokenRequest,
-    ca_bundle: Option<&[u8]>,
+    tls: &TlsSettings,
     began: Duration,
     still: impl Fn() -> bool,
 ) -> Ending {
-    let composed = match request.compose() {
+    let composed = match request.compose(&moment()) {
         Ok(composed) => composed,
-        Err(why) => return Ending::NotSent(Fault::new(FaultKind::Misconfigured, format!("No request could be made: {why}."))),
+        Err(fault) => return Ending::NotSent(fault),
     };
     let deadline = tokio::time::Instant::now() + EXCHANGE;
-    let connection = match Connection::open(outbound, &request.endpoint, ca_bundle).await {
+    let connection = match Connection::open(outbound, &request.endpoint, tls).await {
         Ok(connection) => connection,
         Err(fault) => return Ending::NotSent(fault),
     };
@@ -124,7 +125,7 @@ async fn post(
 fn learn(gates: &Gates, request: &TokenRequest, permit: Option<&Permit>, fault: Option<&Fault>, now: Timestamp) {
     if let Some(Fault { kind: FaultKind::RateLimited, retry_after, .. }) = fault {
         let until = now + retry_after.unwrap_or(LEAST_PATIENCE);
-        gates.cool(&host_and_port(&request.endpoint), &request.client_id, until, now);
+        gates.cool(&host_and_port(&request.endpoint), request.client_id.as_deref().unwrap_or_default(), until, now);
     }
     if let Some(permit) = permit {
         permit.learn(match fault.map(|fault| fault.kind) {
@@ -135,25 +136,22 @@ fn learn(gates: &Gates, request: &TokenRequest, permit: Option<&Permit>, fault: 
     }
 }
 
-async fn ask(outbound: &Outbound, request: &TokenRequest, ca_bundle: Option<&[u8]>, sent: Timestamp) -> Result<Token, Fault> {
-    let composed =
-        request.compose().map_err(|why| Fault::new(FaultKind::Misconfigured, format!("No request could be made: {why}.")))?;
-    let reply = outbound.send(composed, ca_bundle, MOST).await?;
-    judge(&reply, &request.secrets(), sent, clock::now())
+async fn ask(outbound: &Outbound, request: &TokenRequest, tls: &TlsSettings, sent: Timestamp) -> Result<Token, Fault> {
+    let reply = outbound.send(request.compose(&moment())?, tls, MOST).await?;
+    judge(&reply, &request.dialect, &request.secrets(), sent, clock::now())
 }
 
 /// Asks a resource server with an access token: the HTTP status of its answer.
 ///
 /// # Errors
 /// A fault that says what kept the answer away.
-pub async fn probe(
-    outbound: &Outbound,
-    method: &str,
-    url: &str,
-    access_token: &str,
-    ca_bundle: Option<&[u8]>,
-) -> Result<u16, Fault> {
+pub async fn probe(outbound: &Outbound, method: &str, url: &str, access_token: &str, tls: &TlsSettings) -> Result<u16, Fault> {
     let request = http::Request::builder().method(method).uri(url).header("authorization", format!("Bearer {access_token}"));
     let request = request.body(vec![]).map_err(|_| Fault::new(FaultKind::Misconfigured, "The probe could not be composed."))?;
-    Ok(outbound.send(request, ca_bundle, MOST).await?.status)
+    Ok(outbound.send(request, tls, MOST).await?.status)
+}
+
+/// Now, and what no other request has.
+fn moment() -> Moment {
+    Moment { now: clock::now(), id: hex(&entropy::bytes::<16>()) }
 }

@@ -2,54 +2,51 @@
 // their tokens, so that each test has its own; requests at the token endpoint are counted per client. Refresh tokens rotate
 // unless the client says otherwise, and one that comes twice ends its whole login, as the provider does by itself.
 //
-//   GET /testbed/login?client_id=…&subject=…  logs a person in without a browser: {"refresh_token": …}
-//   GET /testbed/token-requests?client_id=…   {"issued": n, "refused": n}
-//   GET /testbed/redemptions?client_id=…      [{"digest": first hex digits of a refresh token's SHA-256, "status": n}, …]
+//   GET /testbed/login?client_id=…&subject=…   logs a person in without a browser: {"refresh_token": …}
+//   GET /testbed/device?user_code=…&subject=…  the same for a device's code, which &deny=1 denies: {"approved": …}
+//   GET /testbed/token-requests?client_id=…    {"issued": n, "refused": n}
+//   GET /testbed/redemptions?client_id=…       [{"digest": first hex digits of a refresh token's SHA-256, "status": n}, …]
+//   GET /testbed/revocations?client_id=…       [{"digest": of any token, "token_type_hint": if given, "status": n}, …]
+//   GET /testbed/resource                      {"sub", "client_id", "scope"} of the access token it is asked with, or 401
 //
-//   node server.mjs '{"certificate": FILE, "key": FILE, "registrationToken": TEXT, "port": 0}'
+//   node server.mjs '{"certificate": FILE, "key": FILE, "registrationToken": TEXT, "port": 0, "clientCA": FILE}'
 //
-// Prints {"issuer": URL} in a line when it listens.
+// Prints {"issuer": URL} in a line when it listens. Certificates by clientCA are good for tls_client_auth; it may be absent.
+//
+// Metadata of clients beyond the standards':
+//
+//   accessTokenTtl    seconds that access tokens live: 3600
+//   alwaysRefreshes   refresh tokens without the scope offline_access: false
+//   assertionIssuer   iss of the client's JWT assertions (RFC 7523 §2.1), verified with its jwks: its client_id
+//   deviceCodeTtl     seconds that device codes live: 600
+//   deviceInterval    seconds between polls, told to the device, and slow_down for one that comes sooner: neither
+//   dpopNonce         DPoP proofs need the provider's nonce: false
+//   passwords         {"user": "password", …} of the password grant: none
+//   rotates           refresh tokens are used once: true
+//   subjectJwks, subjectJwksUri, subjectIssuer, subjectAudience
+//                     who signs the subject tokens of a token exchange, and what they say: the audience is this provider
+//   subjectReusable   subject tokens may come again and live longer than an hour, as service account tokens do: false
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import Provider from 'oidc-provider';
+import { configuration } from './configuration.mjs';
+import { registerGrants } from './grants.mjs';
+import { interactions } from './interactions.mjs';
+import { resource } from './resource.mjs';
 
 const settings = JSON.parse(process.argv[2]);
 const tokenRequests = new Map();
 const redemptions = new Map();
+const revocations = new Map();
+const polls = new Map();
 
-const configuration = (issuer) => ({
-  features: {
-    clientCredentials: { enabled: true },
-    devInteractions: { enabled: false },
-    introspection: { enabled: true },
-    registration: { enabled: true, initialAccessToken: settings.registrationToken },
-    resourceIndicators: {
-      enabled: true,
-      getResourceServerInfo: (_ctx, resource, client) => ({
-        scope: 'read write admin',
-        audience: resource,
-        accessTokenTTL: client.accessTokenTtl ?? 3600,
-        accessTokenFormat: 'jwt',
-      }),
-    },
-  },
-  scopes: ['openid', 'offline_access', 'read', 'write', 'admin'],
-  extraClientMetadata: { properties: ['accessTokenTtl', 'rotates'] },
-  findAccount: (_ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
-  rotateRefreshToken: (ctx) => ctx.oidc.client.rotates ?? true,
-  ttl: {
-    AccessToken: (_ctx, _token, client) => client.accessTokenTtl ?? 3600,
-    ClientCredentials: (_ctx, _token, client) => client.accessTokenTtl ?? 3600,
-    Grant: 86400,
-    IdToken: 3600,
-    RefreshToken: 86400,
-  },
-});
+const digestOf = (token) => createHash('sha256').update(token).digest('hex').slice(0, 8);
+const append = (lists, id, entry) => lists.set(id, [...(lists.get(id) ?? []), entry]);
 
 // What follows a person's consent, without the person.
-const login = async (provider, clientId, accountId) => {
+const login = async (provider, { client_id: clientId, subject: accountId }) => {
   const client = await provider.Client.find(clientId);
   const scope = 'openid offline_access read';
   const grant = new provider.Grant({ clientId, accountId });
@@ -59,36 +56,79 @@ const login = async (provider, clientId, accountId) => {
   return { refresh_token: await token.save() };
 };
 
-const server = createServer({ cert: readFileSync(settings.certificate), key: readFileSync(settings.key) });
+// What follows a person's answer at the device page, without the person.
+const answerDevice = async (provider, { user_code: userCode, subject: accountId, deny }) => {
+  const code = await provider.DeviceCode.findByUserCode(userCode.replace(/\W/g, '').toUpperCase());
+  if (!code) return { error: 'there is no such living code' };
+  if (deny) {
+    Object.assign(code, { error: 'access_denied', errorDescription: 'The person cancelled' });
+  } else {
+    const { scope = '', resource: resources = [] } = code.params;
+    const grant = new provider.Grant({ clientId: code.clientId, accountId });
+    grant.addOIDCScope(scope);
+    for (const one of [resources].flat()) grant.addResourceScope(one, scope);
+    Object.assign(code, { accountId, claims: {}, grantId: await grant.save(), resource: code.params.resource, scope });
+  }
+  await code.save();
+  return { approved: !deny };
+};
+
+// RFC 8628 §3.5, which the provider leaves out: one that polls too soon is told to slow down, by five seconds more.
+const pace = (ctx, client) => {
+  const { device_code: code } = ctx.oidc.params;
+  const { last = -Infinity, interval = client.deviceInterval * 1000 } = polls.get(code) ?? {};
+  const now = performance.now();
+  // Timers of the device are not to the millisecond.
+  const early = now - last < interval - 100;
+  polls.set(code, { last: now, interval: early ? interval + 5000 : interval });
+  if (early) ctx.body = { error: 'slow_down', error_description: 'the device polls too quickly' };
+};
+
+const record = (ctx) => {
+  const client = ctx.oidc?.client;
+  const id = client?.clientId ?? 'unknown';
+  const params = ctx.oidc?.params ?? {};
+  if (ctx.path === '/token') {
+    const count = tokenRequests.get(id) ?? { issued: 0, refused: 0 };
+    count[ctx.status === 200 ? 'issued' : 'refused'] += 1;
+    tokenRequests.set(id, count);
+    if (params.refresh_token) append(redemptions, id, { digest: digestOf(params.refresh_token), status: ctx.status });
+    if (client?.deviceInterval && ctx.body?.error === 'authorization_pending') pace(ctx, client);
+  } else if (ctx.path === '/token/revocation' && params.token) {
+    const { token, token_type_hint } = params;
+    append(revocations, id, { digest: digestOf(token), token_type_hint, status: ctx.status });
+  } else if (ctx.path === '/device/auth' && client?.deviceInterval && ctx.status === 200) {
+    ctx.body.interval = client.deviceInterval;
+  }
+};
+
+const server = createServer({
+  cert: readFileSync(settings.certificate),
+  key: readFileSync(settings.key),
+  ca: settings.clientCA && readFileSync(settings.clientCA),
+  // Asked of everyone and believed of no one here: what a certificate is worth depends on the client that shows it.
+  requestCert: true,
+  rejectUnauthorized: false,
+});
 server.listen(settings.port ?? 0, '127.0.0.1', () => {
   const issuer = `https://127.0.0.1:${server.address().port}`;
-  const provider = new Provider(issuer, configuration(issuer));
+  const provider = new Provider(issuer, configuration(settings));
+  registerGrants(provider);
+  const testbed = new Map([
+    ['/testbed/login', async (ctx) => (ctx.body = await login(provider, ctx.query))],
+    ['/testbed/device', async (ctx) => (ctx.body = await answerDevice(provider, ctx.query))],
+    ['/testbed/token-requests', (ctx) => (ctx.body = tokenRequests.get(ctx.query.client_id) ?? { issued: 0, refused: 0 })],
+    ['/testbed/redemptions', (ctx) => (ctx.body = redemptions.get(ctx.query.client_id) ?? [])],
+    ['/testbed/revocations', (ctx) => (ctx.body = revocations.get(ctx.query.client_id) ?? [])],
+    ['/testbed/resource', resource(provider)],
+  ]);
   provider.use(async (ctx, next) => {
-    if (ctx.path === '/testbed/token-requests') {
-      ctx.body = tokenRequests.get(ctx.query.client_id) ?? { issued: 0, refused: 0 };
-      return;
-    }
-    if (ctx.path === '/testbed/redemptions') {
-      ctx.body = redemptions.get(ctx.query.client_id) ?? [];
-      return;
-    }
-    if (ctx.path === '/testbed/login') {
-      ctx.body = await login(provider, ctx.query.client_id, ctx.query.subject);
-      return;
-    }
+    const answer = testbed.get(ctx.path);
+    if (answer) return answer(ctx);
     await next();
-    if (ctx.path === '/token' && ctx.method === 'POST') {
-      const id = ctx.oidc?.client?.clientId ?? 'unknown';
-      const count = tokenRequests.get(id) ?? { issued: 0, refused: 0 };
-      count[ctx.status === 200 ? 'issued' : 'refused'] += 1;
-      tokenRequests.set(id, count);
-      const spent = ctx.oidc?.params?.refresh_token;
-      if (spent) {
-        const digest = createHash('sha256').update(spent).digest('hex').slice(0, 8);
-        redemptions.set(id, [...(redemptions.get(id) ?? []), { digest, status: ctx.status }]);
-      }
-    }
+    if (ctx.method === 'POST') record(ctx);
   });
+  provider.use(interactions(provider));
   server.on('request', provider.callback());
   console.log(JSON.stringify({ issuer }));
 });

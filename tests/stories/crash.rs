@@ -279,7 +279,7 @@ async fn a_leader_paused_between_arming_and_posting_posts_nothing_when_it_wakes(
     let held = scene.hold(Step::Arm, Point::Reply);
     scene.refresh()?;
     held.hit(SOON).await?;
-    scene.operator.process.signal(Signal::STOP);
+    scene.operator.process.pause();
     held.release();
     second.process.until("leading", Duration::from_secs(20), async || second.leads().await).await?;
     // Its successor waits for the intent to run out, and then calls the outcome unknown.

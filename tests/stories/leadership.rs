@@ -61,7 +61,7 @@ async fn a_leader_that_was_paused_ends_instead_of_working_on() -> Result<()> {
     let first = story.operator("operator-1").await?;
     first.process.until("leading", Duration::from_secs(10), async || first.leads().await).await?;
     let second = story.operator("operator-2").await?;
-    first.process.signal(Signal::STOP);
+    first.process.pause();
     second.process.until("leading", Duration::from_secs(16), async || second.leads().await).await?;
     story.account("one", &issuer(provider), &client, &json!({}))?;
     story.until_ready("one").await?;

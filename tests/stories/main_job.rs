@@ -251,7 +251,7 @@ async fn a_provider_that_hangs_holds_up_nobody_else_and_its_return_is_enough() -
     story.account("published", &provider, &short, &json!({}))?;
     story.until_ready("published").await?;
 
-    hanging.process().signal(rustix::process::Signal::STOP);
+    hanging.process().pause();
     for number in 0..5 {
         story.account(&format!("waiting-{number}"), &provider, &short, &json!({}))?;
     }

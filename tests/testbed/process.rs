@@ -84,6 +84,21 @@ impl Process {
         kill_process(pid, signal).expect("our own child takes our signals");
     }
 
+    /// Stops it, and waits until none of its threads runs any more: a signal that was sent is none that was taken.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+        let stopped = |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.id()));
+        loop {
+            let threads = std::fs::read_dir(&tasks).expect("it lives");
+            let mut stats = threads.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+            if stats.all(stopped) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// How it ended, if it did.
     pub fn ended(&self) -> Option<ExitStatus> {
         self.child().try_wait().expect("our own child can be waited for")

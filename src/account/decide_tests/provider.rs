@@ -74,7 +74,7 @@ impl Provider {
         match self.fate {
             Fate::NotConnected => return Ending::NotSent(broken()),
             Fate::RequestLost => return Ending::Lost(broken()),
-            Fate::Status(status) => return Ending::Replied(Reply { status, retry_after: None, body: vec![] }),
+            Fate::Status(status) => return Ending::Replied(Reply { status, retry_after: None, dpop_nonce: None, body: vec![] }),
             Fate::Answered | Fate::ReplyLost => {}
         }
         let reply = self.answer(refresh_token);
@@ -90,7 +90,7 @@ impl Provider {
                 self.reused += 1;
             }
             let body = json!({"error": "invalid_grant", "error_description": "unknown or spent"}).to_string();
-            return Reply { status: 400, retry_after: None, body: body.into_bytes() };
+            return Reply { status: 400, retry_after: None, dpop_nonce: None, body: body.into_bytes() };
         }
         let access_token = format!("access-{}", self.seen.len());
         let mut body = json!({"access_token": access_token, "token_type": "Bearer", "expires_in": self.lifetime});
@@ -104,6 +104,6 @@ impl Provider {
                 value => body[key] = value.clone(),
             }
         }
-        Reply { status: 200, retry_after: None, body: body.to_string().into_bytes() }
+        Reply { status: 200, retry_after: None, dpop_nonce: None, body: body.to_string().into_bytes() }
     }
 }

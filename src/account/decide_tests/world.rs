@@ -7,9 +7,9 @@ use crate::account::{
     Seen, State, StateView, Stray, TokenSecretView, Version, decide, notices,
 };
 use crate::api::{ConditionType, ExpirySource, OAuthAccount, OAuthAccountStatus, Trigger};
-use crate::oauth::{Ending, Expiry, Fault, FaultKind, GrantRequest, Reply, Sensitive, Token};
+use crate::oauth::{Ending, Endpoint, Endpoints, Expiry, Fault, FaultKind, GrantRequest, Reply, Sensitive, Token};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 /// More turns than any pass may take.
@@ -59,6 +59,8 @@ pub struct World {
     /// Whether replies are journalled.
     pub journals: bool,
     pub duplicate: Option<String>,
+    /// The token of a ServiceAccount, or why there is none.
+    pub minted: Result<Sensitive, Fault>,
     /// What the resource server says of the published token.
     pub probe: Liveness,
     pub probes: u64,
@@ -106,6 +108,7 @@ impl World {
             latency: 0,
             seed_version: 1,
             seed: Ok(()),
+            minted: Ok(Sensitive::new("minted")),
             token_hosts: None,
             refresh_token: Ok("r1".into()),
             login: Provider::new(),
@@ -280,6 +283,8 @@ impl World {
             credentials: self.seed.clone().map(|()| Credentials {
                 client_id: "app".into(),
                 client_secret: Some(Sensitive::new("secret")),
+                identity: None,
+                grant: None,
                 seed: Some(self.refresh_token.clone().map(Sensitive::new)),
                 ca_bundle: None,
                 token_hosts: vec![("app".into(), self.token_hosts.clone())],
@@ -292,7 +297,10 @@ impl World {
             Next::ReadTokenSecret(_) => Outcome::TokenSecretRead(self.token_secret()),
             Next::ReadInputs(_) => Outcome::InputsRead(self.inputs()),
             Next::ReadAll(_) => Outcome::AllRead(self.token_secret(), self.inputs()),
-            Next::FindEndpoint { .. } => Outcome::EndpointFound(Ok("https://login.example.com/token".parse().unwrap())),
+            Next::FindEndpoint { .. } => Outcome::EndpointsFound(Ok(
+                Endpoints::default().with(Endpoint::Token, "https://login.example.com/token".parse().unwrap())
+            )),
+            Next::MintSubjectToken(_) => Outcome::SubjectTokenMinted(self.minted.clone()),
             Next::Fail { trigger, fault } => Outcome::Failed(AttemptOutcome {
                 trigger,
                 started: self.now,
@@ -390,6 +398,7 @@ impl World {
                     refresh_at: None,
                     earliest_refresh_at: None,
                     subject: None,
+                    extra: BTreeMap::new(),
                 });
                 Outcome::Redeemed { trigger, sent, finished: self.now, result }
             }
@@ -459,6 +468,7 @@ pub fn name(next: &Next) -> &'static str {
         Next::ReadInputs(_) => "read inputs",
         Next::ReadAll(_) => "read all",
         Next::FindEndpoint { .. } => "find endpoint",
+        Next::MintSubjectToken(_) => "mint subject token",
         Next::Fail { .. } => "fail",
         Next::ReadState => "read state",
         Next::ReadJournal { .. } => "read journal",
