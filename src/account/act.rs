@@ -3,7 +3,7 @@
 use super::memory::Memory;
 use super::{
     AttemptOutcome, Contents, EndpointSource, Held, Next, Outcome, Record, Restarted, Seen, Settlement, Template,
-    TokenSecretView, annotation, inputs, is_controlled, manifest, notices, patch, spend, view,
+    TokenSecretView, annotation, consent_steps, inputs, is_controlled, manifest, notices, patch, spend, view,
 };
 use crate::api::{OAuthAccountStatus, RestartTarget, Trigger};
 use crate::oauth::{Endpoint, Fault, FaultKind, TlsSettings, TokenRequest};
@@ -58,6 +58,15 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
                 discovered.map(|discovered| plan.known.or(discovered))
             }
         })),
+        Next::Register { request, tls } => Ok(consent_steps::register(&request, &tls, hands).await),
+        Next::Record { state, over } => spend::record(state, over.as_ref(), seen, hands).await,
+        Next::BeginDevice { request, tls } => Ok(consent_steps::begin_device(&request, &tls, hands).await),
+        Next::ShowCode(device) => consent_steps::show_code(&device, seen, hands).await,
+        Next::Poll { request, tls, armed, interval } => {
+            Ok(consent_steps::poll(&request, &tls, armed, interval, seen, hands).await)
+        }
+        Next::ReadDeposit => consent_steps::read_deposit(seen, hands).await,
+        Next::ForgetDeposit(version) => consent_steps::forget_deposit(&version, seen, hands).await,
         Next::MintSubjectToken(wanted) => {
             let minted = service_accounts::token(&world.cluster.objects, namespace, &wanted.name, &wanted.audience).await?;
             Ok(Outcome::SubjectTokenMinted(minted))

@@ -1,11 +1,11 @@
 //! What to do next, as a function of what was seen and of `now`.
 
 use super::{
-    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, refresh, report, restart,
-    token_secret_name,
+    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, consent, refresh, report,
+    restart, token_secret_name,
 };
 use crate::api::{OAuthAccountStatus, Probe, RestartTarget, ServiceAccountToken, Trigger};
-use crate::oauth::{Fault, FaultKind, Reply, Sensitive, TlsSettings, TokenRequest};
+use crate::oauth::{DeviceAuthorization, Fault, FaultKind, Reply, Sensitive, TlsSettings, TokenRequest};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 use url::Url;
@@ -24,6 +24,44 @@ pub enum Next {
     ReadAll(Plan),
     /// Have a token made for a ServiceAccount, to be exchanged.
     MintSubjectToken(ServiceAccountToken),
+    /// Have the provider register a client for us.
+    Register {
+        /// What is sent.
+        request: TokenRequest,
+        /// Whom to trust, and who we are.
+        tls: TlsSettings,
+    },
+    /// Write the record of a login that begins.
+    Record {
+        /// What is written.
+        state: State,
+        /// What it replaces.
+        over: Option<Version>,
+    },
+    /// Ask for a code that a person enters on another device.
+    BeginDevice {
+        /// What is sent.
+        request: TokenRequest,
+        /// Whom to trust, and who we are.
+        tls: TlsSettings,
+    },
+    /// Show the code to those who may read the token.
+    ShowCode(DeviceAuthorization),
+    /// Ask whether somebody has entered the code: that spends it once somebody has.
+    Poll {
+        /// What is sent.
+        request: TokenRequest,
+        /// Whom to trust, and who we are.
+        tls: TlsSettings,
+        /// The state that the code stands in.
+        armed: State,
+        /// Seconds between two polls, as the provider said at first.
+        interval: i64,
+    },
+    /// Read what the consent pages have left.
+    ReadDeposit,
+    /// Delete what the consent pages have left.
+    ForgetDeposit(Version),
     /// Find the endpoints.
     FindEndpoint {
         /// What to ask.
@@ -181,6 +219,9 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
     if let Some(step) = attempt(seen, plan, view, now) {
         return step;
     }
+    if let Some(version) = consent::used_up(seen, now) {
+        return Next::ForgetDeposit(version);
+    }
     match (seen.strays.first(), seen.record()) {
         (Some(stray), Some(_)) => Next::Prune(stray.clone()),
         // First it is said which token the workloads are to have.
@@ -204,7 +245,7 @@ fn attempt_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
     let status = &seen.status;
     let due = status.token.is_none() || status.next_refresh_time.as_ref().is_some_and(|next| next.0 <= now);
     let may = !plan.suspended && !seen.waits(now) && !seen.asked_for_patience(now) && !report::conflicted(status);
-    may && seen.unpublished.is_none() && (due || seen.requested().is_some())
+    (may || seen.deposited) && seen.unpublished.is_none() && (due || seen.requested().is_some() || seen.deposited)
 }
 
 /// Whether nothing was ever tried.
@@ -230,8 +271,14 @@ fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
         || (seen.requested().is_some() && !plan.suspended)
         || restart_is_due(seen, plan, now)
         || report::conflicted(status)
+        || seen.deposited
     {
         return Quiet::No;
+    }
+    // Nothing but a person's consent changes it.
+    let awaited = status.authorization.as_ref().is_some_and(|awaited| awaited.expiration_time.is_none());
+    if awaited && status.failed_attempts == 0 && plan.is_interactive() {
+        return Quiet::Yes;
     }
     if seen.waits(now) {
         return match &seen.inputs {
@@ -307,14 +354,14 @@ fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> 
         Some(Ok(endpoints)) => endpoints,
         Some(Err(fault)) => return fail(fault),
     };
-    let endpoint = match endpoints.token(plan.spends()) {
+    if plan.spends() {
+        return refresh::attempt(seen, plan, trigger, credentials, endpoints, now);
+    }
+    let endpoint = match endpoints.token(false) {
         Ok(endpoint) => endpoint,
         Err(fault) => return fail(&fault),
     };
-    if plan.spends() {
-        return refresh::attempt(seen, plan, trigger, credentials, endpoint, now);
-    }
-    if let Err(fault) = credentials.permit(&[], endpoint, seen.token_hosts_required) {
+    if let Err(fault) = credentials.permit(&[], endpoint, seen.policy.token_hosts_required) {
         return fail(&fault);
     }
     if !seen.heeded {
@@ -338,6 +385,9 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
     if plan.suspended {
         return None;
     }
+    if seen.deposited && plan.is_interactive() && !consent::is_settled(seen) {
+        return Some(Trigger::Consented);
+    }
     match seen.record() {
         None => Some(Trigger::Missing),
         Some(record) if record.request_digest != plan.request_digest() => Some(Trigger::SpecChanged),
@@ -350,6 +400,9 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
 
 /// What lets the attempt be made now; `None` while it has to wait after a failure that nothing has changed since.
 fn trigger(seen: &Seen, cause: Trigger, now: Timestamp) -> Option<Trigger> {
+    if cause == Trigger::Consented {
+        return Some(cause);
+    }
     let requested = seen.requested().is_some();
     if !requested && seen.asked_for_patience(now) {
         return None;
@@ -381,6 +434,8 @@ fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
         paused,
         seen.plan.as_ref().ok().and_then(|plan| refresh::waits_until(seen, plan, now)),
         seen.plan.as_ref().ok().and_then(|plan| restart::due(seen, plan)),
+        consent::next_poll(seen),
+        status.authorization.as_ref().and_then(|awaited| awaited.expiration_time.as_ref()).map(|end| end.0),
     ];
     let next = moments.into_iter().flatten().filter(|moment| *moment > now).min();
     // A token that was due when it came: the next pass asks again, and not at once.

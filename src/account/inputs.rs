@@ -110,7 +110,10 @@ impl<'a> Found<'a> {
     /// What a grant that spends nothing is made with.
     fn grant_secret(&self, plan: &Plan) -> Result<Option<GrantSecret>, Fault> {
         Ok(match &plan.grant {
-            GrantPlan::ClientCredentials | GrantPlan::RefreshToken(_) => None,
+            GrantPlan::ClientCredentials
+            | GrantPlan::RefreshToken(_)
+            | GrantPlan::AuthorizationCode(_)
+            | GrantPlan::DeviceCode => None,
             GrantPlan::JWTBearer(grant) => Some(GrantSecret::Key(self.private_key(&grant.key_ref, grant.algorithm)?)),
             GrantPlan::GitHubApp(grant) => Some(GrantSecret::Key(self.private_key(&grant.key_ref, None)?)),
             GrantPlan::TokenExchange(grant) => match &grant.subject_token.secret_ref {

@@ -1,6 +1,6 @@
 //! What one pass over an account must hand to the next. Nothing of it is needed for safety: a restart forgets it.
 
-use super::Record;
+use super::{Polled, Record};
 use crate::api::OAuthAccountStatus;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,8 @@ struct Entries {
     unpublished: HashMap<String, Record>,
     /// Intents that were written and that nothing was done about.
     unposted: HashMap<String, String>,
+    /// When devices are polled next.
+    polled: HashMap<String, Polled>,
     gone: HashSet<String>,
 }
 
@@ -71,6 +73,16 @@ impl Memory {
         self.lock().unposted.get(uid).cloned()
     }
 
+    /// A device was polled.
+    pub fn poll(&self, uid: &str, polled: Polled) {
+        self.lock().polled.insert(uid.to_owned(), polled);
+    }
+
+    /// When a device is polled next.
+    pub fn polled(&self, uid: &str) -> Option<Polled> {
+        self.lock().polled.get(uid).copied()
+    }
+
     /// The API server says that the account is gone, before the watch does.
     pub fn gone(&self, uid: &str) {
         let mut entries = self.lock();
@@ -96,6 +108,7 @@ impl Memory {
         entries.said.retain(|uid, _| there.contains(uid));
         entries.unpublished.retain(|uid, _| there.contains(uid));
         entries.unposted.retain(|uid, _| there.contains(uid));
+        entries.polled.retain(|uid, _| there.contains(uid));
         entries.gone.retain(|uid| there.contains(uid));
     }
 
@@ -110,6 +123,7 @@ impl Entries {
         self.said.remove(uid);
         self.unpublished.remove(uid);
         self.unposted.remove(uid);
+        self.polled.remove(uid);
     }
 }
 

@@ -4,6 +4,10 @@
 #[cfg(feature = "operator")]
 pub mod act;
 mod backoff;
+pub mod consent;
+mod consent_secret;
+#[cfg(feature = "operator")]
+mod consent_steps;
 mod credentials;
 mod decide;
 #[cfg(feature = "operator")]
@@ -32,6 +36,8 @@ mod unknown;
 #[cfg(test)]
 mod wire_shapes;
 
+pub use consent::{Deposit, Polled};
+pub use consent_secret::{Consent, Phase, consent_manifest, consent_of, consent_secret_name, deposit, version_of};
 pub use credentials::{Credentials, GrantSecret, Inputs, readable, references_digest};
 pub use decide::{Next, decide};
 pub use notice::{Notice, notices};
@@ -46,5 +52,5 @@ pub use secret::{is_controlled, manifest, patch, view};
 pub use seen::{AttemptOutcome, Held, SecretMark, Seen, Stray, TokenSecretView};
 #[cfg(feature = "operator")]
 pub use spend::ReplyInHand;
-pub use state::{INTENT_LIFETIME, Intent, State};
+pub use state::{Account, CredentialKind, DeviceSession, INTENT_LIFETIME, Intent, State};
 pub use state_secret::{StateView, Version, state_manifest, state_secret_name, state_view};

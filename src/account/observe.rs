@@ -8,7 +8,7 @@ use crate::world::{World, entropy};
 use std::sync::Arc;
 
 /// The first look; `turn`: whether the account's turn at the provider's gate has come.
-pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory: &Memory, policy: Policy, turn: bool) -> Seen {
+pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory: &Memory, policy: &Policy, turn: bool) -> Seen {
     let metadata = &account.metadata;
     let (uid, version) = (metadata.uid.as_deref().unwrap_or_default(), metadata.resource_version.as_deref().unwrap_or_default());
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
@@ -23,7 +23,9 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
             .into_iter()
             .map(|(name, mark)| Stray { name, uid: mark.uid.into(), resource_version: mark.resource_version.into() })
             .collect(),
-        token_hosts_required: policy.token_hosts_required,
+        policy: policy.clone(),
+        deposited: world.consents.has_deposit(namespace, account.metadata.name.as_deref().unwrap_or_default()),
+        polled: memory.polled(uid),
         instance: Instance {
             identity: world.identity.clone(),
             entropy: entropy::bytes(),

@@ -1,12 +1,13 @@
 //! What came of a step, and how it changes what has been seen.
 
+use super::consent::{Deposit, Polled};
 use super::refresh::{Liveness, Redemption, Settlement};
 use super::{
     AttemptOutcome, Contents, Held, Inputs, Record, Restarted, SecretMark, Seen, State, StateView, Stray, TokenSecretView,
     Version,
 };
 use crate::api::{OAuthAccountStatus, Trigger};
-use crate::oauth::{Ending, Endpoints, Fault, FaultKind, Sensitive, Token, judge};
+use crate::oauth::{DeviceAuthorization, Ending, Endpoints, Fault, FaultKind, RegisteredClient, Sensitive, Token, judge};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -21,6 +22,25 @@ pub enum Outcome {
     AllRead(TokenSecretView, Inputs),
     /// The endpoints were sought.
     EndpointsFound(Result<Endpoints, Fault>),
+    /// The provider has registered a client for us, or not.
+    Registered(Result<RegisteredClient, Fault>),
+    /// The record of a login that begins was written.
+    Recorded {
+        /// As which version.
+        version: Version,
+        /// What was written.
+        state: State,
+    },
+    /// The provider gave a code for a person to enter, or not.
+    DeviceBegun(Result<DeviceAuthorization, Fault>),
+    /// The code is shown.
+    CodeShown,
+    /// A device was polled, and nobody has entered the code yet; when it is polled next.
+    Polled(Polled),
+    /// What the consent pages have left was read.
+    DepositRead(Option<Deposit>),
+    /// What the consent pages had left is gone.
+    DepositForgotten,
     /// A token was made for a ServiceAccount, or not.
     SubjectTokenMinted(Result<Sensitive, Fault>),
     /// An attempt ended without a request.
@@ -112,6 +132,13 @@ impl Seen {
             Outcome::InputsRead(inputs) => self.inputs = Some(inputs),
             Outcome::AllRead(view, inputs) => (self.token_secret, self.inputs) = (Some(view), Some(inputs)),
             Outcome::EndpointsFound(endpoints) => self.endpoints = Some(endpoints),
+            Outcome::Registered(client) => self.login.registered = Some(client),
+            Outcome::Recorded { version, state } => self.login.state = Some(StateView::Stored { version, state }),
+            Outcome::DeviceBegun(device) => self.login.device = Some(device),
+            Outcome::CodeShown => self.login.code_shown = true,
+            Outcome::Polled(polled) => self.polled = Some(polled),
+            Outcome::DepositRead(deposit) => self.login.deposit = Some(deposit),
+            Outcome::DepositForgotten => (self.deposited, self.login.deposit) = (false, Some(None)),
             Outcome::SubjectTokenMinted(token) => self.subject_token = Some(token),
             Outcome::Failed(attempt) => {
                 self.attempted = true;

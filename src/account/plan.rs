@@ -1,11 +1,11 @@
 //! The spec as the operator understands it: parsed once, refused with a sentence where this version lacks the effect.
 
-use super::Credentials;
 use super::publication::Extra;
 use super::schedule::Schedule;
+use super::{Credentials, Seen};
 use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use crate::api::{
-    AuthMethod, CABundleKind, CABundleReference, Client, GitHubApp, Grant, JWTBearer, KeyReference, OAuthAccount, Probe,
+    AuthMethod, CABundleKind, CABundleReference, Client, GitHubApp, Grant, JWTBearer, KeyReference, OAuthAccount, Pkce, Probe,
     ProviderOverrides, Reason, RestartTarget, RevocationPolicy, RotationMode, RotationOverrides, ServiceAccountToken,
     StatePolicy, TokenExchange, UnknownOutcome,
 };
@@ -41,6 +41,10 @@ pub enum GrantPlan {
     ClientCredentials,
     /// A refresh token, which asking may spend; where the first one is read.
     RefreshToken(KeyReference),
+    /// A person's consent in a browser, which gives a refresh token; how its code is challenged.
+    AuthorizationCode(Pkce),
+    /// A person's consent on another device, which gives a refresh token.
+    DeviceCode,
     /// A signed assertion: asking spends nothing.
     JWTBearer(Box<JWTBearer>),
     /// Another token: asking spends nothing.
@@ -57,6 +61,8 @@ impl GrantPlan {
         let password = || grant.password.as_ref().map(|grant| Self::Password(grant.secret_ref.clone()));
         refresh_token
             .or_else(|| grant.client_credentials.as_ref().map(|_| Self::ClientCredentials))
+            .or_else(|| grant.authorization_code.as_ref().map(|grant| Self::AuthorizationCode(grant.pkce)))
+            .or_else(|| grant.device_code.as_ref().map(|_| Self::DeviceCode))
             .or_else(|| grant.jwt_bearer.clone().map(Self::JWTBearer))
             .or_else(|| grant.token_exchange.clone().map(Self::TokenExchange))
             .or_else(|| grant.github_app.clone().map(Self::GitHubApp))
@@ -68,6 +74,8 @@ impl GrantPlan {
         match self {
             Self::ClientCredentials => "ClientCredentials",
             Self::RefreshToken(_) => "RefreshToken",
+            Self::AuthorizationCode(_) => "AuthorizationCode",
+            Self::DeviceCode => "DeviceCode",
             Self::JWTBearer(_) => "JWTBearer",
             Self::TokenExchange(_) => "TokenExchange",
             Self::GitHubApp(_) => "GitHubApp",
@@ -78,7 +86,7 @@ impl GrantPlan {
     /// The Secret that it reads, with the field that names it.
     pub fn secret(&self) -> Option<(&'static str, &KeyReference)> {
         match self {
-            Self::ClientCredentials => None,
+            Self::ClientCredentials | Self::AuthorizationCode(_) | Self::DeviceCode => None,
             Self::RefreshToken(seed) => Some(("spec.grant.refreshToken.secretRef", seed)),
             Self::JWTBearer(grant) => Some(("spec.grant.jwtBearer.keyRef", &grant.key_ref)),
             Self::TokenExchange(grant) => {
@@ -93,7 +101,7 @@ impl GrantPlan {
     /// refresh token, and not another request.
     fn digested(&self) -> Value {
         match self {
-            Self::ClientCredentials | Self::RefreshToken(_) => json!(self.name()),
+            Self::ClientCredentials | Self::RefreshToken(_) | Self::AuthorizationCode(_) | Self::DeviceCode => json!(self.name()),
             Self::JWTBearer(grant) => json!({"jwtBearer": grant}),
             Self::TokenExchange(grant) => json!({"tokenExchange": grant}),
             Self::GitHubApp(grant) => json!({"githubApp": grant}),
@@ -158,12 +166,28 @@ impl Refusal {
 }
 
 /// What the operator's configuration says of all accounts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
+    /// Where the consent pages are, as people reach them; none where there are none.
+    pub consent_url: Option<Arc<str>>,
     /// Whether seed Secrets must carry the annotation `token-hosts`.
     pub token_hosts_required: bool,
     /// Whether the grant `password` is allowed.
     pub password_grant: bool,
+}
+
+impl Policy {
+    /// Where codes are sent to.
+    pub fn callback(&self) -> Option<String> {
+        self.consent_url.as_ref().map(|base| format!("{}/callback", base.trim_end_matches('/')))
+    }
+
+    /// The consent page of an account.
+    pub fn page(&self, account: &OAuthAccount) -> Option<String> {
+        let metadata = &account.metadata;
+        let (namespace, name) = (metadata.namespace.as_deref()?, metadata.name.as_deref()?);
+        self.consent_url.as_ref().map(|base| format!("{}/consent/{namespace}/{name}", base.trim_end_matches('/')))
+    }
 }
 
 /// What an account asks the operator to do.
@@ -207,6 +231,13 @@ pub struct Plan {
     pub token_secret_name: String,
     /// Further keys of it.
     pub extra: Extra,
+    /// Whether the provider registers the client for us.
+    pub registers: bool,
+    /// How long a registration lives where the provider does not say.
+    pub registration_lifetime: Option<SignedDuration>,
+    scope_list: Option<String>,
+    /// Whether authorization requests are pushed; none: as the provider wants it.
+    pub par: Option<bool>,
     /// Workloads to restart when the token changes.
     pub restart_targets: Vec<RestartTarget>,
     /// Least time between two restarts.
@@ -239,7 +270,11 @@ impl Plan {
     ///
     /// # Errors
     /// For the password grant, which is refused unless it is allowed.
-    pub fn permitted(self, policy: Policy) -> Result<Self, Refusal> {
+    pub fn permitted(self, policy: &Policy) -> Result<Self, Refusal> {
+        if matches!(self.grant, GrantPlan::AuthorizationCode(_)) && policy.consent_url.is_none() {
+            let message = "spec.grant.authorizationCode needs the operator's consent pages, which are off; have whoever runs the operator set --consent-url, or use another grant.";
+            return Err(Refusal::Invalid(message.into()));
+        }
         if matches!(self.grant, GrantPlan::Password(_)) && !policy.password_grant {
             let message = "spec.grant.password is refused: it hands a person's password to a machine (RFC 9700 section 2.4 forbids it). Use another grant, or have whoever runs the operator allow it with --allow-password-grant.";
             return Err(Refusal::Invalid(message.into()));
@@ -260,9 +295,18 @@ impl Plan {
             Some((None, None)) | None => None,
         };
         let client_secret = spec.client.as_ref().and_then(|client| client.secret_ref.clone());
-        let authentication = authentication(spec.client.as_ref(), &dialect, &grant)?;
-        let needed = matches!(grant, GrantPlan::ClientCredentials | GrantPlan::RefreshToken(_))
+        let registration = knobs.registration.clone().unwrap_or_default();
+        // A client that the account names needs no registration.
+        let registers = registration.dynamic == Some(true) && client_id.is_none();
+        if registers && !matches!(grant, GrantPlan::AuthorizationCode(_) | GrantPlan::DeviceCode) {
+            return Err(format!("Grant {} needs a client that you have registered: set spec.client.id.", grant.name()));
+        }
+        let authentication = authentication(spec.client.as_ref(), &dialect, &grant, registers)?;
+        let logs_in = matches!(grant, GrantPlan::AuthorizationCode(_) | GrantPlan::DeviceCode);
+        let needed = logs_in
+            || matches!(grant, GrantPlan::ClientCredentials | GrantPlan::RefreshToken(_))
             || !matches!(authentication, ClientAuthentication::None | ClientAuthentication::Bearer);
+        let needed = needed && !registers;
         if client_id.is_none() && needed {
             return Err("spec.client must set one of id and idFrom for this grant and authMethod.".into());
         }
@@ -271,7 +315,7 @@ impl Plan {
         {
             return Err("spec.grant.jwtBearer.issuer must be set where there is no spec.client.id.".into());
         }
-        if spec.expected_subject.is_some() && !matches!(grant, GrantPlan::RefreshToken(_)) {
+        if spec.expected_subject.is_some() && !logs_in && !matches!(grant, GrantPlan::RefreshToken(_)) {
             return Err(format!(
                 "spec.expectedSubject speaks of a person's login, and grant {} has none; remove it.",
                 grant.name()
@@ -315,6 +359,10 @@ impl Plan {
         let ignored = [ignored, experimental].into_iter().flatten().reduce(|one, other| format!("{one} {other}"));
         let extra = Extra::of(account, &dialect.response.extra, &knobs.api_hosts)?;
         Ok(Self {
+            par: spec.par,
+            registers,
+            registration_lifetime: registration.lifetime_seconds.map(|seconds| SignedDuration::from_secs(seconds.into())),
+            scope_list: registration.scope_list,
             preset: provider.preset.clone(),
             spelled: spelled(account),
             known,
@@ -354,7 +402,23 @@ impl Plan {
 
     /// Whether asking for a token may spend what entitles us to it.
     pub fn spends(&self) -> bool {
-        matches!(self.grant, GrantPlan::RefreshToken(_))
+        matches!(self.grant, GrantPlan::RefreshToken(_)) || self.is_interactive()
+    }
+
+    /// Whether a person's consent begins it.
+    pub fn is_interactive(&self) -> bool {
+        matches!(self.grant, GrantPlan::AuthorizationCode(_) | GrantPlan::DeviceCode)
+    }
+
+    /// What a client is registered with (RFC 7591 §2).
+    pub fn registration(&self, seen: &Seen) -> GrantRequest {
+        let metadata = &seen.account.metadata;
+        let (namespace, name) = (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+        GrantRequest::Registration {
+            name: format!("oauth-operator {namespace}/{name}"),
+            scope_list: self.scope_list.clone(),
+            redirect_uris: seen.policy.callback().filter(|_| self.grant != GrantPlan::DeviceCode).into_iter().collect(),
+        }
     }
 
     /// The ServiceAccount whose token is exchanged.
@@ -519,9 +583,15 @@ fn endpoints(
 }
 
 /// How the client proves itself: as the account says, else as the provider is known to want it.
-fn authentication(client: Option<&Client>, dialect: &Dialect, grant: &GrantPlan) -> Result<ClientAuthentication, String> {
+fn authentication(
+    client: Option<&Client>,
+    dialect: &Dialect,
+    grant: &GrantPlan,
+    registers: bool,
+) -> Result<ClientAuthentication, String> {
     let chosen = client.and_then(|client| client.auth_method);
-    let secret = client.is_some_and(|client| client.secret_ref.is_some());
+    // A registration brings the secret.
+    let secret = registers || client.is_some_and(|client| client.secret_ref.is_some());
     let key_id = client.and_then(|client| client.key_id.clone());
     if key_id.is_some() && chosen.or(dialect.method) != Some(AuthMethod::PrivateKeyJWT) {
         return Err("spec.client.keyID has a use with authMethod PrivateKeyJWT only; remove it.".into());
@@ -583,16 +653,10 @@ fn https(text: &str) -> Result<Url, String> {
 fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
     let spec = &account.spec;
     let provider = &spec.provider;
-    let grant = &spec.grant;
     let custom = provider.custom.as_ref();
     [
-        (custom.is_some_and(|c| c.authorization_url.is_some()), "spec.provider.custom.authorizationURL"),
-        (custom.is_some_and(|c| c.device_authorization_url.is_some()), "spec.provider.custom.deviceAuthorizationURL"),
         (custom.is_some_and(|c| c.revocation_url.is_some()), "spec.provider.custom.revocationURL"),
         (custom.is_some_and(|c| c.introspection_url.is_some()), "spec.provider.custom.introspectionURL"),
-        (grant.authorization_code.is_some(), "spec.grant.authorizationCode"),
-        (grant.device_code.is_some(), "spec.grant.deviceCode"),
-        (spec.par.is_some(), "spec.par"),
         (spec.dpop.is_some(), "spec.dpop"),
         (spec.health_check.is_some(), "spec.healthCheck"),
         (spec.revocation_policy != RevocationPolicy::Never, "spec.revocationPolicy other than Never"),
@@ -604,20 +668,11 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
 
 /// The same of a provider's knobs.
 fn unsupported_override(overrides: &ProviderOverrides) -> Option<&'static str> {
-    let parameters = overrides.parameters.clone().unwrap_or_default();
     let absolute = overrides.refresh_token.as_ref().is_some_and(|lifetimes| lifetimes.absolute_seconds.is_some());
     [
-        (overrides.authorization_url.is_some(), "spec.provider.overrides.authorizationURL"),
-        (overrides.device_authorization_url.is_some(), "spec.provider.overrides.deviceAuthorizationURL"),
         (overrides.revocation_url.is_some(), "spec.provider.overrides.revocationURL"),
         (overrides.introspection_url.is_some(), "spec.provider.overrides.introspectionURL"),
-        (overrides.registration_url.is_some(), "spec.provider.overrides.registrationURL"),
-        (overrides.pushed_authorization_request_url.is_some(), "spec.provider.overrides.pushedAuthorizationRequestURL"),
-        (!parameters.authorize.is_empty(), "spec.provider.overrides.parameters.authorize"),
-        (!parameters.device.is_empty(), "spec.provider.overrides.parameters.device"),
-        (!parameters.registration.is_empty(), "spec.provider.overrides.parameters.registration"),
         (absolute, "spec.provider.overrides.refreshToken.absoluteSeconds"),
-        (overrides.registration.is_some(), "spec.provider.overrides.registration"),
     ]
     .into_iter()
     .find_map(|(set, field)| set.then_some(field))

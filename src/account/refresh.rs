@@ -4,19 +4,19 @@
 //! ARM writes the intent by compare-and-swap; REDEEM posts once; JOURNAL seals the reply where the process's end does not
 //! reach it; JUDGE says what it means; KEEP writes that down; PUBLISH follows from what is kept.
 
-use super::login_faults::{dead, duplicate, gone, login_changed, rolled_back, unknown};
-use super::settle::settle;
-use super::state::{self, INTENT_LIFETIME, Intent, Login, Source, State};
+use super::consent::{self, Candidate, Deposit};
+use super::login_faults::{again, dead, duplicate, gone, login_changed, rolled_back, unknown};
+use super::settle::{lost, settle};
+use super::state::{self, Credential, CredentialKind, INTENT_LIFETIME, Intent, Login, Source, State};
 use super::state_secret::{StateView, Version, state_secret_name};
 use super::unknown::{Resolution, resolve};
 use super::{AttemptOutcome, Credentials, GrantPlan, Next, Plan, Record, Seen};
-use crate::api::{KeyReference, RotationMode, Trigger};
-use crate::oauth::{Ending, Fault, FaultKind, GrantRequest, Sensitive, hex};
+use crate::api::{RotationMode, Trigger};
+use crate::oauth::{DeviceAuthorization, Ending, Endpoints, Fault, FaultKind, GrantRequest, RegisteredClient, Sensitive, hex};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::time::Duration;
-use url::Url;
 
 /// Who decides, and what is its own in this pass.
 #[derive(Clone)]
@@ -106,12 +106,29 @@ pub struct LoginSeen {
     pub redemption: Option<Redemption>,
     /// Whether the published token lives.
     pub probed: Option<Liveness>,
+    /// The client that the provider has registered for us in this pass, or why it has not.
+    pub registered: Option<Result<RegisteredClient, Fault>>,
+    /// The code that the provider gave for a person to enter, or why it did not.
+    pub device: Option<Result<DeviceAuthorization, Fault>>,
+    /// Whether it is shown to those who may read the token.
+    pub code_shown: bool,
+    /// What the consent pages have left, if they have.
+    pub deposit: Option<Option<Deposit>>,
 }
 
 impl LoginSeen {
     /// Whether a reply of the provider's is not durable yet.
     pub fn has_reply(&self) -> bool {
         self.redemption.as_ref().is_some_and(|redemption| matches!(redemption.ending, Ending::Replied(_)))
+    }
+
+    /// Which record it is that is there.
+    pub fn version(&self) -> Option<Version> {
+        match &self.state {
+            Some(StateView::Stored { version, .. }) => Some(version.clone()),
+            Some(StateView::Unreadable { version, .. }) => version.clone(),
+            Some(StateView::Absent) | None => None,
+        }
     }
 
     /// The record, where it was read and says something.
@@ -146,11 +163,12 @@ pub fn unfinished(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Next> {
     if !seen.login.journal_read {
         return Some(Next::ReadJournal { intent: intent.clone(), armed: state.clone() });
     }
-    let fault = unknown("The operator ended, or lost its way, in the middle of a refresh.");
-    let attempt =
-        AttemptOutcome { trigger: intent.trigger, started: intent.started, finished: now, fault: Some(fault), issued: false };
+    let ended = Fault::new(FaultKind::NotConnected, "The operator ended, or lost its way, in the middle of a refresh.");
+    let (settled, result) = lost(state.clone(), &ended, plan, seen);
+    let fault = result.err();
+    let attempt = AttemptOutcome { trigger: intent.trigger, started: intent.started, finished: now, fault, issued: false };
     let settlement = Settlement { attempt, record: None };
-    Some(Next::Keep { state: state.clone().doubted(), over: Some(version.clone()), settlement })
+    Some(Next::Keep { state: settled, over: Some(version.clone()), settlement })
 }
 
 /// Until when an intent keeps us from acting: while its holder may still be at work. One of our own that is not of this
@@ -182,7 +200,7 @@ pub fn doubted_until(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Timesta
     }
 }
 
-/// Whether no refresh token is left: without another seed there is nothing to try.
+/// Whether nothing is left: without another seed or consent there is nothing to try.
 pub fn is_over(seen: &Seen) -> bool {
     seen.login.stored().is_some_and(|(_, state)| state.credential.is_none())
 }
@@ -198,24 +216,46 @@ pub fn attempt(
     plan: &Plan,
     trigger: Trigger,
     credentials: &Credentials,
-    endpoint: &Url,
+    endpoints: &Endpoints,
     now: Timestamp,
 ) -> Option<Next> {
-    let GrantPlan::RefreshToken(seed) = &plan.grant else { return None };
     let view = seen.login.state.as_ref()?;
     if seen.login.stored().and_then(|(_, state)| binding_until(seen, state.intent.as_ref()?, now)).is_some() {
         return None;
     }
     let fail = |fault: Fault| Some(Next::Fail { trigger, fault });
-    let login = Login::of(endpoint, &credentials.client_id);
-    let (state, imported) = match candidate(seen, plan, credentials, &login, view, seed) {
+    let again = again(seen, plan);
+    let credentials = match consent::client(seen, plan, credentials, endpoints, trigger, now) {
+        Ok(credentials) => credentials,
+        Err(step) => return Some(*step),
+    };
+    let credentials = &*credentials;
+    let origin = match endpoints.token(false) {
+        Ok(endpoint) => endpoint,
+        Err(fault) => return fail(fault),
+    };
+    let login = Login::of(origin, &credentials.client_id);
+    let candidate = match &plan.grant {
+        GrantPlan::RefreshToken(_) => candidate(seen, plan, credentials, &login, view, &again),
+        _ => match consent::candidate(seen, plan, &login, credentials, endpoints, now) {
+            Ok(Candidate::Held(state, imported)) => Ok((*state, imported)),
+            Ok(Candidate::Step(step)) => return Some(*step),
+            Ok(Candidate::Wait) => return None,
+            Err(fault) => Err(fault),
+        },
+    };
+    let (state, imported) = match candidate {
         Ok(candidate) => candidate,
         Err(fault) => return fail(fault),
     };
-    if let Err(fault) = credentials.permit(&state.token_hosts, endpoint, seen.token_hosts_required) {
+    let Some(credential) = &state.credential else { return fail(dead(&again)) };
+    let endpoint = match endpoints.token(credential.is_refresh_token()) {
+        Ok(endpoint) => endpoint,
+        Err(fault) => return fail(fault),
+    };
+    if let Err(fault) = credentials.permit(&state.token_hosts, endpoint, seen.policy.token_hosts_required) {
         return fail(fault);
     }
-    let Some(credential) = &state.credential else { return fail(dead(seed)) };
     let tls = credentials.tls();
     if let Some(doubt) = credential.doubt.filter(|_| trigger != Trigger::Requested) {
         match (resolve(&plan.rotation, doubt, seen.standing(), now), &seen.login.probed, &plan.probe, seen.record()) {
@@ -236,10 +276,11 @@ pub fn attempt(
             (Resolution::Post | Resolution::Probe, ..) => {}
         }
     }
-    if imported {
+    // A code is nobody else's.
+    if imported && credential.is_refresh_token() {
         match &seen.login.duplicate {
             None => return Some(Next::FindDuplicate { digests: vec![credential.refresh_token.digest()] }),
-            Some(Some(other)) => return fail(duplicate(seed, other)),
+            Some(Some(other)) => return fail(duplicate(&plan.grant, other)),
             Some(None) => {}
         }
     }
@@ -251,7 +292,15 @@ pub fn attempt(
     let (Some(began), Some(intent)) = (seen.login.armed, ours) else {
         return Some(arm(seen, view, state, trigger, now));
     };
-    let request = plan.request(endpoint.clone(), credentials, GrantRequest::RefreshToken(credential.refresh_token.clone()));
+    let secret = credential.refresh_token.clone();
+    let grant = match &credential.kind {
+        CredentialKind::RefreshToken => GrantRequest::RefreshToken(secret),
+        CredentialKind::DeviceCode(_) => GrantRequest::DeviceCode(secret),
+        CredentialKind::AuthorizationCode { redirect_uri, verifier } => {
+            GrantRequest::AuthorizationCode { code: secret, redirect_uri: redirect_uri.clone(), verifier: verifier.clone() }
+        }
+    };
+    let request = plan.request(endpoint.clone(), credentials, grant);
     Some(Next::Spend { request, tls, intent: intent.clone(), armed: state, began })
 }
 
@@ -280,7 +329,7 @@ fn candidate(
     credentials: &Credentials,
     login: &Login,
     view: &StateView,
-    seed: &KeyReference,
+    again: &str,
 ) -> Result<(State, bool), Fault> {
     let read = credentials.seed.as_ref().ok_or_else(|| Fault::new(FaultKind::ReferenceMissing, "No seed was read."))?;
     let mirrored = |mut state: State| {
@@ -292,14 +341,15 @@ fn candidate(
     };
     let import = |token: &Sensitive, prior: Option<&State>| {
         let account = account(seen);
-        let state = State::imported(account, login.clone(), token, seen.generation_of_token(), prior);
-        if state.is_dead(token) { Err(dead(seed)) } else { Ok((mirrored(state), true)) }
+        let seed = Credential::seed(token, CredentialKind::RefreshToken);
+        let state = State::imported(account, login.clone(), seed, seen.generation_of_token(), prior);
+        if state.is_dead(token) { Err(dead(again)) } else { Ok((mirrored(state), true)) }
     };
     let state = match view {
         StateView::Unreadable { fault, .. } => return Err(fault.clone()),
         StateView::Absent => {
             let token = read.as_ref().map_err(Clone::clone)?;
-            return if record_is_lost(seen, plan, token) { Err(gone(&record_name(seen), seed)) } else { import(token, None) };
+            return if record_is_lost(seen, plan, token) { Err(gone(&record_name(seen), again)) } else { import(token, None) };
         }
         StateView::Stored { state, .. } => state,
     };
@@ -309,14 +359,14 @@ fn candidate(
         _ if state.intent.as_ref().is_some_and(|intent| intent.id == seen.instance.intent_id()) => Ok((state.clone(), false)),
         // One that is spent or was refused, put there again, does not stand in the way of the login that lives.
         Ok(token) if state.is_dead(token) && adopted && state.login == *login && state.credential.is_some() => {
-            if is_rolled_back(seen, plan, state) { Err(rolled_back(seed)) } else { Ok((mirrored(state.clone()), false)) }
+            if is_rolled_back(seen, plan, state) { Err(rolled_back(again)) } else { Ok((mirrored(state.clone()), false)) }
         }
         Ok(token) if token.digest() != state.seed_digest => import(token, Some(state)),
-        _ if is_rolled_back(seen, plan, state) => Err(rolled_back(seed)),
+        _ if is_rolled_back(seen, plan, state) => Err(rolled_back(again)),
         Ok(token) if state.login != *login => {
             // The seed itself, never replaced by a reply, may go where its owner now sends it.
             let unused = state.credential.as_ref().is_none_or(|credential| credential.source == Source::Seed);
-            if unused { import(token, Some(state)) } else { Err(login_changed(state, login, seed)) }
+            if unused { import(token, Some(state)) } else { Err(login_changed(state, login, &plan.grant)) }
         }
         Err(fault) if !adopted || state.login != *login || state.credential.is_none() => Err(fault.clone()),
         // The same seed entitles an account of the same name to what its predecessor left.
@@ -330,7 +380,8 @@ fn record_name(seen: &Seen) -> String {
     state_secret_name(&account.namespace, &account.name)
 }
 
-fn account(seen: &Seen) -> state::Account {
+/// The account that a record is of.
+pub fn account(seen: &Seen) -> state::Account {
     let metadata = &seen.account.metadata;
     state::Account {
         namespace: metadata.namespace.clone().unwrap_or_default(),
@@ -340,7 +391,7 @@ fn account(seen: &Seen) -> state::Account {
 }
 
 /// Whether status tells of a refresh token that came after this state.
-fn is_rolled_back(seen: &Seen, plan: &Plan, state: &State) -> bool {
+pub fn is_rolled_back(seen: &Seen, plan: &Plan, state: &State) -> bool {
     let newer = seen.status.token.as_ref().is_some_and(|token| token.generation > state.generation);
     let told = seen.status.login.as_ref().and_then(|login| login.refresh_token_fingerprint.as_ref());
     let held = state.credential.as_ref().map(|credential| credential.refresh_token.fingerprint());

@@ -2,7 +2,7 @@
 
 use super::backoff::next_attempt;
 use super::plan::token_secret_name;
-use super::{Plan, Refusal, Seen, TokenSecretView, refresh, restart};
+use super::{Plan, Refusal, Seen, TokenSecretView, consent, refresh, restart};
 use crate::api::{
     Attempt, AttemptResult, ConditionType, CreationPolicy, LoginStatus, OAuthAccountStatus, Reason, TokenStatus, Trigger,
 };
@@ -56,7 +56,13 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
         Ok(plan) => restart::told(seen, plan),
         Err(_) => old.restart.clone(),
     };
+    status.authorization = seen.plan.as_ref().ok().and_then(|plan| consent::authorization(seen, plan, now));
     count(&mut status, seen, now);
+    // A code that a person can enter now: whatever failed before is over, and their request is answered.
+    if status.authorization.as_ref().is_some_and(|awaited| awaited.expiration_time.is_some()) && seen.attempt.is_none() {
+        forgive(&mut status);
+        status.last_handled_refresh_time = seen.requested().map(Time).or(status.last_handled_refresh_time);
+    }
     let failure = failure(&status, seen);
     status.conditions = conditions(&status, seen, failure.as_ref(), now);
     status
@@ -67,11 +73,15 @@ fn login(seen: &Seen) -> (Option<LoginStatus>, Option<Time>) {
     let old = &seen.status;
     match (&seen.plan, seen.login.stored()) {
         (Ok(plan), _) if !plan.spends() => (None, None),
+        // Nobody has logged in yet.
+        (_, Some((_, state))) if state.generation == 0 && old.login.is_none() && state.seed_digest.is_empty() => (None, None),
         // An old record says nothing of the refresh token that took its place.
         (_, Some((_, state))) if state.generation >= old.token.as_ref().map_or(0, |token| token.generation) => {
             let held = state.credential.as_ref();
             let told = LoginStatus {
-                refresh_token_fingerprint: held.map(|credential| credential.refresh_token.fingerprint()),
+                refresh_token_fingerprint: held
+                    .filter(|credential| credential.is_refresh_token())
+                    .map(|credential| credential.refresh_token.fingerprint()),
                 seed_fingerprint: state.seed_digest.chars().take(8).collect(),
             };
             (Some(told), held.and_then(|credential| credential.expires).map(|end| Time(floor(end))))
@@ -244,7 +254,7 @@ fn special(kind: FaultKind, seen: &Seen) -> Option<ConditionType> {
         return None;
     }
     match kind {
-        FaultKind::InvalidGrant | FaultKind::RedeemedElsewhere | FaultKind::WrongSubject => {
+        FaultKind::InvalidGrant | FaultKind::RedeemedElsewhere | FaultKind::WrongSubject | FaultKind::DeviceCodeExpired => {
             Some(ConditionType::ReauthorizationRequired)
         }
         FaultKind::OutcomeUnknown => Some(ConditionType::RefreshOutcomeUnknown),
@@ -301,6 +311,10 @@ fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, no
                 Reason::Suspended,
                 "There is no token, and spec.suspend keeps the operator from asking for one.".into(),
             ),
+            None if status.authorization.is_some() => {
+                let words = status.authorization.as_ref().map(|awaited| consent::awaited(awaited, seen)).unwrap_or_default();
+                told("False", Reason::AuthorizationPending, words)
+            }
             None if status.token.is_some() => {
                 let again = seen.pause_for_vandals().filter(|until| *until > now);
                 let again =

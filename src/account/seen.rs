@@ -2,7 +2,7 @@
 
 use super::refresh::{Instance, LoginSeen};
 use super::schedule::renewal;
-use super::{Contents, Inputs, Plan, Record, Refusal, Restarted};
+use super::{Contents, Inputs, Plan, Policy, Polled, Record, Refusal, Restarted};
 use crate::api::{Attempt, AttemptResult, OAuthAccount, OAuthAccountStatus, TokenStatus, Trigger};
 use crate::oauth::{Endpoints, Fault, FaultKind, Sensitive};
 use jiff::{SignedDuration, Timestamp};
@@ -87,8 +87,12 @@ pub struct Seen {
     pub mark: Option<SecretMark>,
     /// Secrets this account owns beside the one it publishes in now.
     pub strays: Vec<Stray>,
-    /// Whether seed Secrets must carry the annotation `token-hosts`.
-    pub token_hosts_required: bool,
+    /// What the operator's configuration says of all accounts.
+    pub policy: Policy,
+    /// Whether the consent pages have left something.
+    pub deposited: bool,
+    /// When a device is polled next.
+    pub polled: Option<Polled>,
     /// Who decides.
     pub instance: Instance,
     /// The login, where a refresh token is held.
@@ -333,7 +337,9 @@ pub mod tests {
             account: Arc::new(account),
             mark: None,
             strays: vec![],
-            token_hosts_required: false,
+            policy: Policy::default(),
+            deposited: false,
+            polled: None,
             instance: Instance { identity: "operator-1".into(), entropy: [7; 32], unposted: None, unsteady_until: None },
             login: LoginSeen::default(),
             turn: false,

@@ -1,8 +1,8 @@
 //! JUDGE: what the end of a POST means for the record of a login.
 
-use super::login_faults::{redeemed_elsewhere, seed_refused, unknown};
+use super::login_faults::{again, login_over, redeemed_elsewhere, seed_refused, unknown};
 use super::refresh::{Redemption, Settlement};
-use super::state::{Source, State};
+use super::state::{Credential, Source, State};
 use super::{AttemptOutcome, Plan, Record, Seen};
 use crate::oauth::{Ending, Fault, FaultKind, Reply, Token, judge, successor};
 
@@ -10,7 +10,7 @@ use crate::oauth::{Ending, Fault, FaultKind, Reply, Token, judge, successor};
 pub fn settle(state: State, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Settlement) {
     let (state, result) = match &redemption.ending {
         Ending::NotSent(fault) => (state.unspent(), Err(fault.clone())),
-        Ending::Lost(fault) => (state.doubted(), Err(unknown(&fault.message))),
+        Ending::Lost(fault) => lost(state, fault, plan, seen),
         Ending::Replied(reply) => judged(state, reply, redemption, plan, seen),
     };
     let (record, fault) = match result {
@@ -23,8 +23,22 @@ pub fn settle(state: State, redemption: &Redemption, plan: &Plan, seen: &Seen) -
     (state, Settlement { attempt, record })
 }
 
+/// No answer came. Sent again, a code would end what came of it (RFC 6749 §4.1.2): it is given up.
+pub fn lost(state: State, fault: &Fault, plan: &Plan, seen: &Seen) -> (State, Result<Record, Fault>) {
+    if state.credential.as_ref().is_none_or(Credential::is_refresh_token) {
+        return (state.doubted(), Err(unknown(&fault.message)));
+    }
+    let given_up = Fault::new(FaultKind::InvalidGrant, format!("{} A code works once, and is not sent again.", fault.message));
+    let fault = match state.displaced {
+        Some(_) => seed_refused(&given_up, &plan.grant),
+        None => login_over(&given_up, &again(seen, plan)),
+    };
+    (state.rejected(), Err(fault))
+}
+
 fn judged(state: State, reply: &Reply, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Result<Record, Fault>) {
     let answer = judge(reply, &plan.dialect, &redemption.secrets, redemption.sent, redemption.finished);
+    let code = state.credential.as_ref().is_some_and(|held| !held.is_refresh_token());
     let (from_reply, displaced) = (
         state.credential.as_ref().is_some_and(|held| held.source == Source::Reply && held.doubt.is_none()),
         state.displaced.is_some(),
@@ -33,10 +47,11 @@ fn judged(state: State, reply: &Reply, redemption: &Redemption, plan: &Plan, see
         (Ok(token), _) => issued(state, token, redemption, plan, seen),
         // What is wrong with the rest of the reply does not make its refresh token any less the only one.
         (Err(fault), Some(successor)) => (state.spent(Some(successor), None), Err(fault)),
-        (Err(fault), None) if fault.kind == FaultKind::InvalidGrant => {
+        (Err(fault), None) if ends(&fault, code) => {
             let fault = match (displaced, from_reply) {
-                (true, _) => seed_refused(&fault),
-                (false, true) => redeemed_elsewhere(&fault),
+                (true, _) => seed_refused(&fault, &plan.grant),
+                (false, true) => redeemed_elsewhere(&fault, &again(seen, plan)),
+                (false, false) if code => login_over(&fault, &again(seen, plan)),
                 (false, false) => fault,
             };
             (state.rejected(), Err(fault))
@@ -44,7 +59,8 @@ fn judged(state: State, reply: &Reply, redemption: &Redemption, plan: &Plan, see
         (Err(fault), None) => {
             let unparsable = fault.kind == FaultKind::Malformed && (200..300).contains(&reply.status);
             if unparsable || fault.kind == FaultKind::ServerError {
-                (state.doubted(), Err(Fault { retry_after: fault.retry_after, ..unknown(&fault.message) }))
+                let (state, result) = lost(state, &fault, plan, seen);
+                (state, result.map_err(|unknown: Fault| Fault { retry_after: fault.retry_after, ..unknown }))
             } else {
                 (state.unspent(), Err(fault))
             }
@@ -52,10 +68,15 @@ fn judged(state: State, reply: &Reply, redemption: &Redemption, plan: &Plan, see
     }
 }
 
+/// Whether what was sent is of no use any more. A code is also given up when its person said no.
+fn ends(fault: &Fault, code: bool) -> bool {
+    fault.kind == FaultKind::InvalidGrant || (code && matches!(fault.kind, FaultKind::NotAllowed | FaultKind::DeviceCodeExpired))
+}
+
 fn issued(state: State, token: Token, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Result<Record, Fault>) {
     if let Some(fault) = wrong_subject(plan, &state, &token) {
         if state.displaced.is_some() {
-            return (state.rejected(), Err(seed_refused(&fault)));
+            return (state.rejected(), Err(seed_refused(&fault, &plan.grant)));
         }
         // The login is another's, and its refresh token the only one there is: it is kept, and nothing is published.
         let subject = state.subject.clone();

@@ -172,6 +172,19 @@ pub fn journal(intent: &Intent, reply: Reply, sent: Timestamp, finished: Timesta
     Outcome::Journalled
 }
 
+/// Writes the record of a login that begins.
+pub async fn record(state: State, over: Option<&Version>, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiError> {
+    match store(&state, over, hands).await? {
+        Written::Stored { uid, resource_version } => Ok(Outcome::Recorded { version: Version { uid, resource_version }, state }),
+        Written::Conflict => Ok(Outcome::KeepConflicted),
+        Written::NamespaceGone => Err(ApiError::KeepRefused("the operator's own namespace is being deleted".into())),
+        Written::Refused(words) => {
+            let message = format!("The operator could not write its record of this login: {words}");
+            super::act::failed(Trigger::Missing, Fault::new(FaultKind::ApiRefused, message), seen, hands)
+        }
+    }
+}
+
 /// KEEP.
 pub async fn keep(
     state: State,

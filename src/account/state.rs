@@ -3,7 +3,7 @@
 
 use super::Record;
 use crate::api::{StatePolicy, Trigger};
-use crate::oauth::{Sensitive, Token, exposed};
+use crate::oauth::{Sensitive, Token, exposed, exposed_option};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -39,13 +39,68 @@ pub enum Source {
     Reply,
 }
 
-/// A refresh token.
+/// What a login is redeemed with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CredentialKind {
+    /// A refresh token.
+    #[default]
+    RefreshToken,
+    /// The code of a person's consent: it works once (RFC 6749 §4.1.2).
+    #[serde(rename_all = "camelCase")]
+    AuthorizationCode {
+        /// Where it was sent to.
+        redirect_uri: String,
+        /// What its challenge was made of.
+        #[serde(default, with = "exposed_option", skip_serializing_if = "Option::is_none")]
+        verifier: Option<Sensitive>,
+    },
+    /// The code of a device: it works once a person has entered another one (RFC 8628).
+    DeviceCode(DeviceSession),
+}
+
+/// What a person is told who is to enter a code (RFC 8628 §3.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceSession {
+    /// What is to be entered.
+    pub user_code: String,
+    /// Where.
+    pub verification_url: String,
+    /// The same with the code in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification_url_complete: Option<String>,
+    /// Until when.
+    pub expires: Timestamp,
+    /// Seconds between two polls.
+    pub interval: i64,
+}
+
+/// A client that the provider has registered for us (RFC 7591).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Registration {
+    /// Client identifier.
+    pub client_id: String,
+    /// Client secret.
+    #[serde(default, with = "exposed_option", skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Sensitive>,
+    /// When the registration ends, where the provider or its preset says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// Scheme, host and port of where it was registered.
+    pub origin: String,
+}
+
+/// What stands for a login: a refresh token, or the code that one is obtained with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Credential {
-    /// The refresh token.
+    /// The refresh token, or the code.
     #[serde(with = "exposed")]
     pub refresh_token: Sensitive,
+    /// Which of them it is.
+    #[serde(default, skip_serializing_if = "is_refresh_token")]
+    pub kind: CredentialKind,
     /// Where it came from.
     pub source: Source,
     /// When it expires, where the provider said so.
@@ -54,6 +109,22 @@ pub struct Credential {
     /// Since when nobody knows whether it was spent: it was posted then, and no answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Timestamp>,
+}
+
+fn is_refresh_token(kind: &CredentialKind) -> bool {
+    *kind == CredentialKind::RefreshToken
+}
+
+impl Credential {
+    /// As it is read from a seed or a person's consent.
+    pub fn seed(secret: &Sensitive, kind: CredentialKind) -> Self {
+        Self { refresh_token: secret.clone(), kind, source: Source::Seed, expires: None, doubt: None }
+    }
+
+    /// Whether it is a refresh token, and not the code that one is obtained with.
+    pub fn is_refresh_token(&self) -> bool {
+        is_refresh_token(&self.kind)
+    }
 }
 
 /// A refresh that is about to be made or was: written before a byte is sent.
@@ -131,6 +202,12 @@ pub struct State {
     /// Whose login it is, once the provider has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// When the login was made: the first token came of what was imported last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The client that the provider has registered for us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
     /// Annotation `token-hosts` of each seed when it was last read, with the Secret's name: it binds also when the seed is
     /// gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -143,15 +220,16 @@ pub struct State {
 impl State {
     /// The state of a refresh token just read from a seed. `prior` is what is there already: its token is displaced where it
     /// is of the same login and account, its tombstones and its subject go on.
-    pub fn imported(account: Account, login: Login, seed: &Sensitive, generation: i64, prior: Option<&Self>) -> Self {
+    pub fn imported(account: Account, login: Login, seed: Credential, generation: i64, prior: Option<&Self>) -> Self {
         let same = prior.filter(|prior| prior.account.uid == account.uid && prior.login == login);
         // One that was displaced before is older still; the seed in between has not proved itself.
-        let displaced = same.and_then(|prior| prior.displaced.clone().or_else(|| prior.credential.clone()));
+        let held = same.and_then(|prior| prior.credential.clone().filter(Credential::is_refresh_token));
+        let displaced = same.and_then(|prior| prior.displaced.clone()).or(held);
         Self {
             login,
-            credential: Some(Credential { refresh_token: seed.clone(), source: Source::Seed, expires: None, doubt: None }),
+            seed_digest: seed.refresh_token.digest(),
+            credential: Some(seed),
             displaced,
-            seed_digest: seed.digest(),
             generation: generation.max(prior.map_or(0, |prior| prior.generation)),
             record: same.and_then(|prior| prior.record.clone()),
             intent: None,
@@ -160,10 +238,20 @@ impl State {
             tombstones: prior.map(|prior| prior.tombstones.clone()).unwrap_or_default(),
             spent: prior.map(|prior| prior.spent.clone()).unwrap_or_default(),
             subject: same.and_then(|prior| prior.subject.clone()),
+            since: same.and_then(|prior| prior.since),
+            registration: prior.and_then(|prior| prior.registration.clone()),
             token_hosts: vec![],
             policy: StatePolicy::default(),
             account,
         }
+    }
+
+    /// The state before there is a login. `prior` is what is there already.
+    pub fn begun(account: Account, login: Login, generation: i64, prior: Option<&Self>) -> Self {
+        let nothing = Credential::seed(&Sensitive::new(""), CredentialKind::RefreshToken);
+        let state = Self::imported(account, login, nothing, generation, prior);
+        let seed_digest = prior.map(|prior| prior.seed_digest.clone()).unwrap_or_default();
+        Self { credential: None, displaced: None, seed_digest, ..state }
     }
 
     /// Digest of the refresh token that is held.
@@ -190,9 +278,13 @@ impl State {
         self.settle()
     }
 
-    /// It was sent and no answer came: since the intent was written, nobody knows.
+    /// It was sent and no answer came: since the intent was written, nobody knows. A code works once, and sent twice it ends
+    /// what came of the first time (RFC 6749 §4.1.2): it is given up.
     #[must_use]
     pub fn doubted(mut self) -> Self {
+        if self.credential.as_ref().is_some_and(|credential| !credential.is_refresh_token()) {
+            return self.rejected();
+        }
         let since = self.intent.as_ref().map(|intent| intent.started);
         if let Some(credential) = &mut self.credential {
             credential.doubt = credential.doubt.or(since);
@@ -210,16 +302,32 @@ impl State {
         self.settle()
     }
 
-    /// It was spent, and the reply's refresh token takes its place; where there is none, it goes on itself (RFC 6749 §6).
+    /// It was spent, and the reply's refresh token takes its place; where there is none, it goes on itself (RFC 6749 §6), but
+    /// for a code, which works once.
     #[must_use]
     pub fn spent(mut self, successor: Option<Sensitive>, token: Option<&Token>) -> Self {
-        if let Some(credential) = &mut self.credential {
+        if let Some(mut credential) = self.credential.take() {
+            let seed = credential.source == Source::Seed;
             credential.doubt = None;
-            if let Some(successor) = successor.filter(|successor| *successor != credential.refresh_token) {
-                let next = Credential { refresh_token: successor, source: Source::Reply, expires: None, doubt: None };
-                remember(&mut self.spent, &std::mem::replace(credential, next));
+            let successor = successor.filter(|successor| *successor != credential.refresh_token);
+            self.credential = match successor {
+                Some(successor) => {
+                    remember(&mut self.spent, &credential);
+                    let kind = CredentialKind::RefreshToken;
+                    Some(Credential { refresh_token: successor, kind, source: Source::Reply, expires: None, doubt: None })
+                }
+                None if credential.is_refresh_token() => Some(credential),
+                None => {
+                    remember(&mut self.spent, &credential);
+                    None
+                }
+            };
+            if let (Some(held), Some(token)) = (&mut self.credential, token) {
+                held.expires = token.refresh_token_expires.or(held.expires);
             }
-            credential.expires = token.and_then(|token| token.refresh_token_expires).or(credential.expires);
+            if seed {
+                self.since = self.intent.as_ref().map(|intent| intent.started).or(self.since);
+            }
         }
         self.displaced = None;
         self.subject = token.and_then(|token| token.subject.clone()).or(self.subject);
@@ -250,7 +358,7 @@ pub mod tests {
         let account = Account { namespace: "apps".into(), name: "demo".into(), uid: "7d0c".into() };
         let login = Login { origin: "https://login.example.com".into(), client_id: "app".into() };
         let seed = if prior.is_some() { "r9" } else { "r1" };
-        State::imported(account, login, &Sensitive::new(seed), 0, prior)
+        State::imported(account, login, Credential::seed(&Sensitive::new(seed), CredentialKind::RefreshToken), 0, prior)
     }
 
     fn armed(state: State) -> State {
@@ -336,7 +444,8 @@ pub mod tests {
         let mut state = imported(None);
         for number in 0..40 {
             let seed = Sensitive::new(format!("seed-{number}"));
-            state = State::imported(state.account.clone(), state.login.clone(), &seed, 0, Some(&state)).rejected();
+            let seed = Credential::seed(&seed, CredentialKind::RefreshToken);
+            state = State::imported(state.account.clone(), state.login.clone(), seed, 0, Some(&state)).rejected();
         }
         assert_eq!(state.tombstones.len(), TOMBSTONES);
         assert!(state.is_dead(&Sensitive::new("seed-39")));

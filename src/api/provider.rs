@@ -270,6 +270,10 @@ pub struct RegistrationOverrides {
     /// Whether the client is registered by the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dynamic: Option<bool>,
+    /// Parameter that takes the scopes as a list, in place of `scope`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub scope_list: Option<String>,
     /// Lifetime of a registration in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 315360000))]

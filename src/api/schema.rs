@@ -7,25 +7,12 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 /// Fields whose effect this version does not have: `kubectl explain` says so, and an account that sets one is refused.
-pub const NOT_YET: [&str; 21] = [
-    "spec.provider.overrides.authorizationURL",
-    "spec.provider.overrides.deviceAuthorizationURL",
+pub const NOT_YET: [&str; 8] = [
     "spec.provider.overrides.revocationURL",
     "spec.provider.overrides.introspectionURL",
-    "spec.provider.overrides.registrationURL",
-    "spec.provider.overrides.pushedAuthorizationRequestURL",
-    "spec.provider.overrides.parameters.authorize",
-    "spec.provider.overrides.parameters.device",
-    "spec.provider.overrides.parameters.registration",
     "spec.provider.overrides.refreshToken.absoluteSeconds",
-    "spec.provider.overrides.registration",
-    "spec.provider.custom.authorizationURL",
-    "spec.provider.custom.deviceAuthorizationURL",
     "spec.provider.custom.revocationURL",
     "spec.provider.custom.introspectionURL",
-    "spec.grant.authorizationCode",
-    "spec.grant.deviceCode",
-    "spec.par",
     "spec.dpop",
     "spec.healthCheck",
     "spec.revocationPolicy",

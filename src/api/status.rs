@@ -99,6 +99,8 @@ pub enum Trigger {
     Retry,
     /// A person asked for it.
     Requested,
+    /// A person has consented, or was to.
+    Consented,
 }
 
 /// How an attempt ended.

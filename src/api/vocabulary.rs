@@ -38,6 +38,20 @@ pub const EXPIRY_SOURCE_ANNOTATION: &str = "oauth-operator.dev/expiry-source";
 /// Annotation on a token Secret: when the provider wishes the token to be refreshed, and before when not, RFC 3339; `-`
 /// where it does not say. Absent where it says neither.
 pub const REFRESH_HINTS_ANNOTATION: &str = "oauth-operator.dev/refresh-hints";
+/// Component of the Secret that shows a code to log in with.
+pub const AUTHORIZATION_COMPONENT: &str = "authorization";
+/// Type of the Secret of a consent under way.
+pub const CONSENT_SECRET_TYPE: &str = "oauth-operator.dev/consent";
+/// Component of such a Secret.
+pub const CONSENT_COMPONENT: &str = "consent";
+/// Its key.
+pub const CONSENT_KEY: &str = "consent";
+/// How far it has come.
+pub const CONSENT_PHASE_ANNOTATION: &str = "oauth-operator.dev/consent-phase";
+/// In which phase the leader has something to do.
+pub const DEPOSITED: &str = "Deposited";
+/// Until when it is worth anything.
+pub const CONSENT_EXPIRES_ANNOTATION: &str = "oauth-operator.dev/consent-expires";
 /// Public fields of the provider's reply, as a JSON object.
 pub const REPLY_ANNOTATION: &str = "oauth-operator.dev/reply";
 /// Audiences, separated by commas, that tokens of a ServiceAccount may be made for, so that accounts can exchange them.

@@ -136,7 +136,7 @@ impl FaultKind {
 
     /// Whether the provider has ended the login, or whatever it was asked with.
     pub const fn ends_the_login(self) -> bool {
-        matches!(self, Self::InvalidGrant | Self::RedeemedElsewhere)
+        matches!(self, Self::InvalidGrant | Self::RedeemedElsewhere | Self::DeviceCodeExpired)
     }
 
     /// Whether the login itself is over or in question, and not one attempt to use it.
@@ -144,6 +144,7 @@ impl FaultKind {
         matches!(
             self,
             Self::InvalidGrant
+                | Self::DeviceCodeExpired
                 | Self::RedeemedElsewhere
                 | Self::SeedRefused
                 | Self::OutcomeUnknown

@@ -2,6 +2,7 @@
 //! judgements out; no socket and no clock.
 
 mod assertion;
+mod device;
 mod dialect;
 mod discovery;
 mod expiry;
@@ -15,6 +16,7 @@ mod token_request;
 pub use assertion::SigningKey;
 #[cfg(test)]
 pub(crate) use assertion::tests as assertion_tests;
+pub use device::{DeviceAuthorization, RegisteredClient, read_device_authorization, read_registration};
 pub use dialect::Dialect;
 pub use discovery::{Endpoint, Endpoints, metadata_urls, read_metadata};
 #[cfg(feature = "operator")]
@@ -24,6 +26,6 @@ pub use fault::{Fault, FaultKind, retry_after};
 pub use outbound::{OutboundPolicy, REFUSED, TlsSettings, host_and_port};
 pub use preset::{Preset, knobs, names as preset_names, preset};
 pub(crate) use sensitive::hex;
-pub use sensitive::{Sensitive, exposed};
+pub use sensitive::{Sensitive, exposed, exposed_option};
 pub use token_reply::{Ending, Reply, Token, judge, successor};
 pub use token_request::{Assertion, ClientAuthentication, GrantRequest, Moment, TokenRequest};

@@ -73,6 +73,29 @@ pub mod exposed {
     }
 }
 
+/// The same where there may be none.
+pub mod exposed_option {
+    use super::Sensitive;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes the secret out.
+    ///
+    /// # Errors
+    /// The serializer's.
+    #[expect(clippy::ref_option, reason = "serde asks for it")]
+    pub fn serialize<S: Serializer>(secret: &Option<Sensitive>, serializer: S) -> Result<S::Ok, S::Error> {
+        secret.as_ref().map(Sensitive::expose).serialize(serializer)
+    }
+
+    /// Takes the secret in.
+    ///
+    /// # Errors
+    /// The deserializer's.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Sensitive>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(Sensitive::new))
+    }
+}
+
 /// Lower-case hex digits of `bytes`.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

@@ -76,10 +76,25 @@ const DESCRIPTIONS: [&str; 6] = ["error_description", "errorDescription", "error
 /// # Errors
 /// The class of the failure, with a sentence.
 pub fn judge(reply: &Reply, dialect: &Dialect, secrets: &[Sensitive], sent: Timestamp, now: Timestamp) -> Result<Token, Fault> {
+    let body = granted(reply, "The token endpoint", dialect, secrets, now)?;
+    issued(body.as_ref(), reply, dialect, secrets, sent, now)
+}
+
+/// The body of a reply that says yes, where it is an object. `who` answers.
+///
+/// # Errors
+/// The class of the failure, with a sentence.
+pub(super) fn granted(
+    reply: &Reply,
+    who: &str,
+    dialect: &Dialect,
+    secrets: &[Sensitive],
+    now: Timestamp,
+) -> Result<Option<Value>, Fault> {
     let body = object(reply);
     let error = dialect.error_code(body.as_ref().unwrap_or(&Value::Null), reply.status);
     if (200..300).contains(&reply.status) && error.is_none() {
-        return issued(body.as_ref(), reply, dialect, secrets, sent, now);
+        return Ok(body);
     }
     // A server that is overloaded or broken says so by its status, whatever stands in its body.
     let by_status = matches!(reply.status, 429 | 500..=599);
@@ -93,7 +108,7 @@ pub fn judge(reply: &Reply, dialect: &Dialect, secrets: &[Sensitive], sent: Time
         let description = |name: &&str| body.as_ref()?.get(*name)?.as_str();
         quoted(code, DESCRIPTIONS.iter().find_map(description), secrets)
     });
-    let mut fault = Fault::new(kind, sentence(kind, reply.status, words.as_deref()));
+    let mut fault = Fault::new(kind, sentence(who, kind, reply.status, words.as_deref()));
     fault.retry_after = reply.retry_after.as_deref().and_then(|value| retry_after(value, now));
     Err(fault)
 }
@@ -113,7 +128,7 @@ fn object(reply: &Reply) -> Option<Value> {
 }
 
 /// 1*VSCHAR (RFC 6749 appendix A): anything else would break the request or header that it is sent in.
-fn is_vschar(text: &str) -> bool {
+pub(super) fn is_vschar(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
 }
 
@@ -246,7 +261,7 @@ fn kind_of_status(status: u16) -> FaultKind {
     }
 }
 
-fn sentence(kind: FaultKind, status: u16, words: Option<&str>) -> String {
+fn sentence(who: &str, kind: FaultKind, status: u16, words: Option<&str>) -> String {
     let said = words.map_or_else(|| format!("HTTP {status}"), |words| format!("HTTP {status}, {words}"));
     let advice = match kind {
         FaultKind::InvalidClient => "check the client id, the secret in spec.client.secretRef and spec.client.authMethod",
@@ -255,14 +270,16 @@ fn sentence(kind: FaultKind, status: u16, words: Option<&str>) -> String {
             "check what the client may ask for: spec.scopes, spec.audience and the client's rights at the provider"
         }
         FaultKind::Misconfigured => "check the endpoint in spec.provider and whether the client may use this grant",
-        FaultKind::RateLimited => "the provider asks for patience",
+        FaultKind::RateLimited | FaultKind::SlowDown => "the provider asks for patience",
+        FaultKind::AuthorizationPending => "nobody has entered the code yet",
+        FaultKind::DeviceCodeExpired => "nobody has entered the code in time",
         FaultKind::Malformed if (300..400).contains(&status) => {
             "redirects are never followed with credentials; set the endpoint it points to in spec.provider"
         }
         FaultKind::Malformed | FaultKind::InvalidRequest => "check that spec.provider names a token endpoint",
         _ => "the provider is in trouble; the operator keeps trying",
     };
-    format!("The token endpoint answered {said}: {advice}.")
+    format!("{who} answered {said}: {advice}.")
 }
 
 /// The provider's words for a person: printable, short, without our secrets.

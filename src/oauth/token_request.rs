@@ -117,6 +117,28 @@ pub enum GrantRequest {
         /// Password.
         password: Sensitive,
     },
+    /// No token yet: a code for a person to enter on another device (RFC 8628 §3.1).
+    DeviceAuthorization,
+    /// No token yet: a client of our own (RFC 7591 §3.1).
+    Registration {
+        /// What people see it called.
+        name: String,
+        /// The parameter that takes the scopes as a list, in place of `scope`.
+        scope_list: Option<String>,
+        /// Where codes may be sent to.
+        redirect_uris: Vec<String>,
+    },
+    /// No token: an authorization request, pushed before a browser is sent (RFC 9126 §2.1).
+    PushedAuthorization(Vec<(String, String)>),
+    /// No token: the end of one (RFC 7009 §2.1).
+    Revocation {
+        /// The token.
+        token: Sensitive,
+        /// `access_token` or `refresh_token`.
+        hint: &'static str,
+    },
+    /// No token: what the provider says of one (RFC 7662 §2.1).
+    Introspection(Sensitive),
     /// An App's right to act for an installation (GitHub).
     Installation {
         /// Signs for the App.
@@ -193,8 +215,16 @@ impl TokenRequest {
         let client_secret = self.client_secret.iter().flat_map(forms);
         let id_alone = self.client_id_is_secret.then(|| Sensitive::new(id));
         let grant = match &self.grant {
-            GrantRequest::ClientCredentials | GrantRequest::Assertion(_) | GrantRequest::Installation { .. } => vec![],
-            GrantRequest::RefreshToken(token) | GrantRequest::DeviceCode(token) => vec![token.clone()],
+            GrantRequest::ClientCredentials
+            | GrantRequest::Assertion(_)
+            | GrantRequest::DeviceAuthorization
+            | GrantRequest::Registration { .. }
+            | GrantRequest::PushedAuthorization(_)
+            | GrantRequest::Installation { .. } => vec![],
+            GrantRequest::RefreshToken(token)
+            | GrantRequest::DeviceCode(token)
+            | GrantRequest::Introspection(token)
+            | GrantRequest::Revocation { token, .. } => vec![token.clone()],
             GrantRequest::TokenExchange { subject_token, .. } => vec![subject_token.clone()],
             GrantRequest::Password { password, .. } => vec![password.clone()],
             GrantRequest::AuthorizationCode { code, verifier, .. } => {
@@ -231,12 +261,22 @@ impl TokenRequest {
             ClientAuthentication::Tls | ClientAuthentication::None => {}
         }
         let asserted = matches!(self.grant, GrantRequest::Assertion(_) | GrantRequest::Installation { .. });
-        let named = basic.is_some() || (bearer.is_some() && asserted) || matches!(self.grant, GrantRequest::Installation { .. });
+        let registers = matches!(self.grant, GrantRequest::Registration { .. });
+        let pushed = matches!(self.grant, GrantRequest::PushedAuthorization(_));
+        let named = registers
+            || pushed
+            || basic.is_some()
+            || (bearer.is_some() && asserted)
+            || matches!(self.grant, GrantRequest::Installation { .. });
         if let Some(id) = id.filter(|_| !named) {
             parameters.add("client_id", id);
         }
+        let none = BTreeMap::new();
         let extra = match self.grant {
             GrantRequest::RefreshToken(_) => &self.dialect.parameters.refresh,
+            GrantRequest::DeviceAuthorization => &self.dialect.parameters.device,
+            GrantRequest::Registration { .. } => &self.dialect.parameters.registration,
+            GrantRequest::PushedAuthorization(_) | GrantRequest::Revocation { .. } | GrantRequest::Introspection(_) => &none,
             _ => &self.dialect.parameters.token,
         };
         for (name, value) in extra {
@@ -253,7 +293,15 @@ impl TokenRequest {
     fn written(&self, request: http::request::Builder, parameters: Parameters) -> Result<http::Request<Vec<u8>>, Fault> {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let named = parameters.0.into_iter().map(|(name, value)| (self.dialect.name(&name), value));
-        let body = match self.dialect.body {
+        let format = match self.grant {
+            GrantRequest::Registration { .. } => BodyFormat::JSON,
+            // RFC 9126 §2.1, RFC 7009 §2.1 and RFC 7662 §2.1 know no other.
+            GrantRequest::PushedAuthorization(_) | GrantRequest::Revocation { .. } | GrantRequest::Introspection(_) => {
+                BodyFormat::Form
+            }
+            _ => self.dialect.body,
+        };
+        let body = match format {
             BodyFormat::Form => {
                 let pairs = named.map(|(name, value)| (name, text(&value)));
                 request.header(CONTENT_TYPE, FORM).body(Serializer::new(String::new()).extend_pairs(pairs).finish().into_bytes())
@@ -328,6 +376,31 @@ impl TokenRequest {
                 parameters.add("username", username.as_str());
                 parameters.add("password", password.expose());
             }
+            GrantRequest::DeviceAuthorization => {}
+            GrantRequest::Registration { name, scope_list, redirect_uris } => {
+                parameters.add("client_name", name.as_str());
+                if !redirect_uris.is_empty() {
+                    parameters.add("redirect_uris", json!(redirect_uris));
+                }
+                if let Some(list) = scope_list {
+                    parameters.add(list, json!(self.scopes));
+                    return Ok(None);
+                }
+            }
+            GrantRequest::PushedAuthorization(pairs) => {
+                pairs.iter().for_each(|(name, value)| parameters.add(name, value.as_str()));
+                return Ok(None);
+            }
+            GrantRequest::Revocation { token, hint } => {
+                parameters.add("token", token.expose());
+                parameters.add("token_type_hint", *hint);
+                return Ok(None);
+            }
+            GrantRequest::Introspection(token) => {
+                parameters.add("token", token.expose());
+                parameters.add("token_type_hint", "access_token");
+                return Ok(None);
+            }
             GrantRequest::Installation { assertion, repositories, permissions } => {
                 bearer = Some(self.signed(assertion, moment)?);
                 if !repositories.is_empty() {
@@ -351,7 +424,8 @@ impl TokenRequest {
 
     /// A value that the user adds. In JSON, what is JSON is sent as such: a number, a list, an object, or text in quotes.
     fn extra(&self, value: &str) -> Value {
-        let json = (self.dialect.body == BodyFormat::JSON).then(|| serde_json::from_str(value).ok()).flatten();
+        let format = self.dialect.body == BodyFormat::JSON || matches!(self.grant, GrantRequest::Registration { .. });
+        let json = format.then(|| serde_json::from_str(value).ok()).flatten();
         json.unwrap_or_else(|| Value::String(value.to_owned()))
     }
 

@@ -170,7 +170,7 @@ async fn await_turn(account: &Arc<OAuthAccount>, controller: &Controller, id: &s
     let telling = async {
         let Scope { marks, memory, .. } = &*controller.scope;
         let hands = Hands { world: &controller.world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn: None };
-        let seen = observe(account.clone(), &controller.world, marks, memory, controller.policy, false);
+        let seen = observe(account.clone(), &controller.world, marks, memory, &controller.policy, false);
         tell(&seen, &hands).await;
     };
     tokio::join!(turn, telling.boxed()).0
@@ -182,7 +182,7 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
     let world = &controller.world;
     let hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn };
     let has_turn = hands.turn.is_some();
-    let mut seen = observe(account, world, marks, memory, controller.policy, has_turn);
+    let mut seen = observe(account, world, marks, memory, &controller.policy, has_turn);
     let mut in_hand: Option<ReplyInHand<'_>> = None;
     let mut pause = Duration::from_millis(100);
     let mut turns = 0;

@@ -13,6 +13,7 @@ use crate::oauth::OutboundPolicy;
 use crate::telemetry::metrics::Metrics;
 use crate::world::World;
 use crate::world::cluster::Cluster;
+use crate::world::consents::Consents;
 use crate::world::discovery::Discovery;
 use crate::world::events::Events;
 use crate::world::gate::Gates;
@@ -60,6 +61,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         recent: Recent::default(),
         journal,
         logins: Logins::default(),
+        consents: Consents::default(),
         identity: settings.identity.clone(),
         namespace: settings.namespace.clone(),
         replies_in_hand: AtomicUsize::new(0),
@@ -82,7 +84,11 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
             world: world.clone(),
             scope: scope.clone(),
             leadership: leadership.clone(),
-            policy: Policy { token_hosts_required: settings.require_token_hosts, password_grant: settings.allow_password_grant },
+            policy: Policy {
+                token_hosts_required: settings.require_token_hosts,
+                password_grant: settings.allow_password_grant,
+                consent_url: settings.consent_url.as_deref().map(Into::into),
+            },
             stop: work.clone(),
             passes: passes.clone(),
         };
@@ -98,6 +104,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     }
     let scopes = Arc::new(scopes);
     spawn(&mut tasks, "watch of logins", watches::logins(scopes.clone(), world.clone()));
+    spawn(&mut tasks, "watch of consents", watches::consents(scopes.clone(), world.clone()));
     let grace = Duration::from_secs(settings.orphan_grace_seconds);
     spawn(&mut tasks, "sweep", sweep::run(world.clone(), scopes.clone(), leadership.clone(), grace));
     let board = Board { world: world.clone(), scopes, leadership: leadership.clone(), scrape: Arc::default() };

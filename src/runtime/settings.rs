@@ -6,6 +6,7 @@ use clap::builder::FalseyValueParser;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use url::Url;
 
 /// Keeps OAuth access tokens fresh in Kubernetes Secrets.
 #[derive(Clone, Debug, Parser)]
@@ -46,6 +47,11 @@ pub struct Settings {
     #[arg(long, env = "OAUTH_OPERATOR_ALLOW_PASSWORD_GRANT", value_parser = FalseyValueParser::new())]
     pub allow_password_grant: bool,
 
+    /// Address of the operator's consent pages as people's browsers reach it, such as https://connect.example.com. Default:
+    /// there are none.
+    #[arg(long, env = "OAUTH_OPERATOR_CONSENT_URL", value_parser = consent_url)]
+    pub consent_url: Option<String>,
+
     /// Address of probes and metrics.
     #[arg(long, env = "OAUTH_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -77,6 +83,16 @@ fn networks(text: &str) -> Result<Networks, String> {
     let networks = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     let parse = |part: &str| part.parse().map_err(|_| format!("\"{part}\" is no network such as 10.1.0.0/16 or fd00::/8"));
     networks.map(parse).collect::<Result<_, _>>().map(Networks)
+}
+
+/// An https address without path, query and fragment.
+fn consent_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if url.scheme() != "https" || !bare {
+        return Err("it must be an https address without a path, such as https://connect.example.com".into());
+    }
+    Ok(url.origin().ascii_serialization())
 }
 
 fn instance() -> String {

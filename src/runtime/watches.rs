@@ -5,6 +5,7 @@ use super::workqueue::Workqueue;
 use crate::account::memory::Memory;
 use crate::api::{OAuthAccount, vocabulary as v};
 use crate::world::World;
+use crate::world::consents::deposited;
 use crate::world::health::Condition;
 use crate::world::logins::LoginEntry;
 use crate::world::marks::{Mark, Marks, Place};
@@ -29,8 +30,8 @@ use tokio::sync::Notify;
 /// Longer than a request that hangs and the patience after it.
 const INTERRUPTED_FOR: Duration = Duration::from_secs(360);
 
-/// Watches that a scope needs: its own three, and that of logins.
-const WATCHES: usize = 4;
+/// Watches that a scope needs: its own three, and those of logins and consents.
+const WATCHES: usize = 5;
 
 /// One namespace, or all of them.
 pub struct Scope {
@@ -233,6 +234,37 @@ pub async fn logins(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
                 world.logins.set(name, LoginEntry::of(&secret.metadata));
             }
             Event::Delete(secret) => world.logins.set(secret.metadata.name.as_deref().unwrap_or_default(), None),
+        }
+    }
+}
+
+/// Watches the consents under way in the operator's own namespace, without their content, and wakes the accounts that a code
+/// has come for.
+pub async fn consents(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
+    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(world.cluster.watches.clone(), &world.namespace);
+    let ours = watcher::Config::default().labels(&format!("{}={}", v::COMPONENT_LABEL, v::CONSENT_COMPONENT));
+    let synced = || scopes.iter().all(|scope| scope.is_synced());
+    let mut events = pin!(told(watch(api, ours), "watch-consents".to_owned(), synced, &world));
+    let mut listing = vec![];
+    let mut first = true;
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => listing.clear(),
+            Event::InitApply(secret) => listing.push(secret.metadata),
+            Event::InitDone => {
+                world.consents.replace(listing.iter());
+                let first = std::mem::take(&mut first);
+                scopes.iter().filter(|_| first).for_each(|scope| scope.has_listed(&mut true));
+                scopes.iter().filter(|_| !first).for_each(|scope| scope.wake_all());
+            }
+            Event::Apply(secret) => {
+                world.consents.set(&secret.metadata);
+                if let Some((namespace, name)) = deposited(&secret.metadata).and_then(|account| account.split_once('/')) {
+                    let account = ObjectRef::new(name).within(namespace);
+                    scopes.iter().filter(|scope| scope.covers(namespace)).for_each(|scope| scope.wake_one(account.clone()));
+                }
+            }
+            Event::Delete(secret) => world.consents.remove(secret.metadata.name.as_deref().unwrap_or_default()),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod clock;
 pub mod cluster;
 pub mod connection;
+pub mod consents;
 pub mod discovery;
 pub mod entropy;
 pub mod events;
@@ -46,6 +47,8 @@ pub struct World {
     pub journal: journal::Journal,
     /// Who holds which login.
     pub logins: logins::Logins,
+    /// Consents whose code waits to be redeemed.
+    pub consents: consents::Consents,
     /// Who this instance is.
     pub identity: String,
     /// Its own namespace.
@@ -69,6 +72,9 @@ pub enum ApiError {
     /// It does not let us write what must be durable.
     #[error("the API server refused to store the record of a login: {0}")]
     KeepRefused(String),
+    /// Somebody else writes the same object.
+    #[error("{0} was changed by somebody else meanwhile")]
+    Changed(String),
     /// It did not answer in time.
     #[error("the API server did not answer within {0} s")]
     TimedOut(u64),

@@ -5,7 +5,7 @@ use super::entropy;
 use super::gate::{Bearing, Gates, Permit};
 use super::outbound::Outbound;
 use super::{ApiError, World, clock};
-use crate::oauth::{Ending, Fault, FaultKind, Moment, TlsSettings, Token, TokenRequest, hex, host_and_port, judge};
+use crate::oauth::{Ending, Fault, FaultKind, Moment, Reply, TlsSettings, Token, TokenRequest, hex, host_and_port, judge};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 use url::Url;
@@ -64,6 +64,19 @@ pub async fn redeem(
     let finished = clock::now();
     learn(&world.gates, request, permit, result.as_ref().err(), finished);
     Exchange { sent, finished, result }
+}
+
+/// Asks an endpoint what spends nothing, once.
+///
+/// # Errors
+/// A fault that says what kept the answer away.
+pub async fn converse(world: &World, request: &TokenRequest, tls: &TlsSettings) -> Exchange<Result<Reply, Fault>> {
+    let sent = clock::now();
+    let result = match request.compose(&moment()) {
+        Ok(composed) => world.outbound.send(composed, tls, MOST).await,
+        Err(fault) => Err(fault),
+    };
+    Exchange { sent, finished: clock::now(), result }
 }
 
 /// Posts what may be spent only once: after the connection stands, if the intent that began then is still fresh and we may

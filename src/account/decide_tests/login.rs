@@ -26,6 +26,13 @@ pub fn requested_at(number: i64) -> std::collections::BTreeMap<String, String> {
     [("oauth-operator.dev/refresh-requested-at".to_owned(), at(number).to_string())].into()
 }
 
+/// An ID token about somebody.
+pub fn id_token(subject: &str) -> String {
+    use base64::Engine;
+    let part = |claims: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims.to_string());
+    format!("{}.{}.c2ln", part(json!({"alg": "RS256"})), part(json!({"sub": subject})))
+}
+
 /// The refresh token that is held.
 pub fn held(world: &World) -> Option<&str> {
     world.state.as_ref()?.1.credential.as_ref().map(|credential| credential.refresh_token.expose())
@@ -320,11 +327,6 @@ fn a_namesake_adopts_a_login_by_its_seed_and_not_without() {
 
 #[test]
 fn a_reply_about_somebody_else_is_kept_and_not_published() {
-    use base64::Engine;
-    let id_token = |subject: &str| {
-        let part = |claims: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims.to_string());
-        format!("{}.{}.c2ln", part(json!({"alg": "RS256"})), part(json!({"sub": subject})))
-    };
     let mut world = rotating(json!({}));
     world.login.reply = json!({"id_token": id_token("alice")});
     world.reconcile();

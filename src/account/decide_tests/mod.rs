@@ -1,10 +1,12 @@
 //! Stories of one account in a world made of values.
 
+mod consent;
 mod course;
 mod doubt;
 mod histories;
 mod interruption;
 mod login;
+mod person;
 mod provider;
 mod trouble;
 mod world;

@@ -1,10 +1,11 @@
 //! A world made of values: a Secret, a status, a provider and a clock that the test sets.
 
+use super::person::{Answer, Person};
 use super::provider::Provider;
 use crate::account::seen::tests::{account, at, unseen};
 use crate::account::{
-    AttemptOutcome, Contents, Credentials, Held, Inputs, Liveness, Next, Outcome, Record, Redemption, Restarted, SecretMark,
-    Seen, State, StateView, Stray, TokenSecretView, Version, decide, notices,
+    AttemptOutcome, Contents, Credentials, Held, Inputs, Liveness, Next, Outcome, Plan, Polled, Record, Redemption, Restarted,
+    SecretMark, Seen, State, StateView, Stray, TokenSecretView, Version, decide, notices,
 };
 use crate::api::{ConditionType, ExpirySource, OAuthAccount, OAuthAccountStatus, Trigger};
 use crate::oauth::{Ending, Endpoint, Endpoints, Expiry, Fault, FaultKind, GrantRequest, Reply, Sensitive, Token};
@@ -59,6 +60,8 @@ pub struct World {
     /// Whether replies are journalled.
     pub journals: bool,
     pub duplicate: Option<String>,
+    /// Who is to consent, and the pages that they do it on.
+    pub person: Person,
     /// The token of a ServiceAccount, or why there is none.
     pub minted: Result<Sensitive, Fault>,
     /// What the resource server says of the published token.
@@ -72,6 +75,8 @@ pub struct World {
     pub unsteady_until: Option<Timestamp>,
     /// Where the process ends in the next pass.
     pub crash: Option<Crash>,
+    /// The step after which it ended last.
+    pub ended_after: &'static str,
     /// Refresh tokens whose last POST may have spent them.
     pub doubtful: HashSet<String>,
     /// Digests of what must never be posted again.
@@ -109,6 +114,7 @@ impl World {
             seed_version: 1,
             seed: Ok(()),
             minted: Ok(Sensitive::new("minted")),
+            person: Person::default(),
             token_hosts: None,
             refresh_token: Ok("r1".into()),
             login: Provider::new(),
@@ -125,6 +131,7 @@ impl World {
             unposted: None,
             unsteady_until: None,
             crash: None,
+            ended_after: "",
             doubtful: HashSet::new(),
             dead: vec![],
             steps: vec![],
@@ -179,6 +186,7 @@ impl World {
             self.steps.push(step);
             let outcome = self.act(next);
             if [Crash::After(turn), Crash::AfterStep(step)].map(Some).contains(&self.crash) {
+                self.ended_after = step;
                 return self.end();
             }
             seen = seen.after(outcome);
@@ -188,7 +196,7 @@ impl World {
 
     /// The process ends: what it only remembered is gone.
     fn end(&mut self) -> Result<Option<Timestamp>, ()> {
-        (self.crash, self.unposted, self.unpublished) = (None, None, None);
+        (self.crash, self.unposted, self.unpublished, self.person.polled) = (None, None, None, None);
         Err(())
     }
 
@@ -210,6 +218,10 @@ impl World {
             .map(|name| Stray { name: name.clone(), uid: String::new(), resource_version: String::new() })
             .collect();
         seen.unpublished = self.unpublished.take();
+        seen.policy.consent_url = self.person.pages.map(Into::into);
+        seen.plan = Plan::of(&seen.account).and_then(|plan| plan.permitted(&seen.policy));
+        seen.deposited = self.person.deposit.is_some();
+        seen.polled = self.person.polled;
         seen
     }
 
@@ -297,9 +309,51 @@ impl World {
             Next::ReadTokenSecret(_) => Outcome::TokenSecretRead(self.token_secret()),
             Next::ReadInputs(_) => Outcome::InputsRead(self.inputs()),
             Next::ReadAll(_) => Outcome::AllRead(self.token_secret(), self.inputs()),
-            Next::FindEndpoint { .. } => Outcome::EndpointsFound(Ok(
-                Endpoints::default().with(Endpoint::Token, "https://login.example.com/token".parse().unwrap())
-            )),
+            Next::FindEndpoint { .. } => Outcome::EndpointsFound(Ok(Endpoints::default()
+                .with(Endpoint::Token, "https://login.example.com/token".parse().unwrap())
+                .with(Endpoint::DeviceAuthorization, "https://login.example.com/device".parse().unwrap())
+                .with(Endpoint::Registration, "https://login.example.com/register".parse().unwrap()))),
+            Next::Register { .. } => Outcome::Registered(self.person.register(self.now)),
+            Next::Record { state, over } => match self.store(&state, over.as_ref()) {
+                Some(version) => Outcome::Recorded { version, state },
+                None => Outcome::KeepConflicted,
+            },
+            Next::BeginDevice { .. } => Outcome::DeviceBegun(self.person.begin(self.now)),
+            Next::ShowCode(_) => {
+                self.person.shown += 1;
+                Outcome::CodeShown
+            }
+            Next::Poll { request, armed, interval, .. } => {
+                assert!(self.person.polled.is_none_or(|polled| polled.next <= self.now), "polled too soon");
+                let GrantRequest::DeviceCode(code) = &request.grant else { panic!("{request:?}") };
+                self.person.polls += 1;
+                let slower = self.person.polled.map_or(0, |polled| polled.slower);
+                let later = Polled { next: self.now + SignedDuration::from_secs(interval + slower), slower };
+                let ending = match self.person.answer {
+                    Answer::None => {
+                        self.person.polled = Some(later);
+                        return Outcome::Polled(later);
+                    }
+                    Answer::Yes => {
+                        self.login.live = Some(code.expose().to_owned());
+                        self.login.post(code.expose())
+                    }
+                    Answer::No => Ending::Replied(Reply {
+                        status: 400,
+                        retry_after: None,
+                        dpop_nonce: None,
+                        body: br#"{"error":"access_denied"}"#.to_vec(),
+                    }),
+                };
+                let intent = self.person.intent(&armed, self.passes, self.now);
+                let (sent, finished) = (self.now, self.now);
+                Outcome::Spent(Redemption { armed, intent, sent, finished, ending, secrets: vec![], journalled: true })
+            }
+            Next::ReadDeposit => Outcome::DepositRead(self.person.deposit.clone()),
+            Next::ForgetDeposit(_) => {
+                self.person.deposit = None;
+                Outcome::DepositForgotten
+            }
             Next::MintSubjectToken(_) => Outcome::SubjectTokenMinted(self.minted.clone()),
             Next::Fail { trigger, fault } => Outcome::Failed(AttemptOutcome {
                 trigger,
@@ -343,7 +397,10 @@ impl World {
             }
             Next::Spend { request, intent, armed, began, .. } => {
                 assert_eq!(began, Duration::from_secs(1000));
-                let GrantRequest::RefreshToken(token) = &request.grant else { panic!("{request:?}") };
+                let (GrantRequest::RefreshToken(token) | GrantRequest::AuthorizationCode { code: token, .. }) = &request.grant
+                else {
+                    panic!("{request:?}")
+                };
                 self.judge_post(token.expose(), &armed, &intent);
                 self.requests += 1;
                 let sent = self.now;
@@ -469,6 +526,13 @@ pub fn name(next: &Next) -> &'static str {
         Next::ReadAll(_) => "read all",
         Next::FindEndpoint { .. } => "find endpoint",
         Next::MintSubjectToken(_) => "mint subject token",
+        Next::Register { .. } => "register",
+        Next::Record { .. } => "record",
+        Next::BeginDevice { .. } => "begin device",
+        Next::ShowCode(_) => "show code",
+        Next::Poll { .. } => "poll",
+        Next::ReadDeposit => "read deposit",
+        Next::ForgetDeposit(_) => "forget deposit",
         Next::Fail { .. } => "fail",
         Next::ReadState => "read state",
         Next::ReadJournal { .. } => "read journal",

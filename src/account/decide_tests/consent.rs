@@ -1,0 +1,262 @@
+//! A login that a person consents to: nothing is asked before, nothing has failed until then, and what they consented to is
+//! redeemed once.
+
+use super::login::{held, requested_at};
+use super::person::Answer;
+use super::provider::Fate;
+use super::world::{Crash, World, no, yes};
+use crate::account::seen::tests::at;
+use crate::api::ConditionType;
+use serde_json::{Value, json};
+
+fn device(patch: Value) -> World {
+    world(json!({"clientCredentials": null, "deviceCode": {}}), patch)
+}
+
+fn browser(patch: Value) -> World {
+    let mut world = world(json!({"clientCredentials": null, "authorizationCode": {}}), patch);
+    world.person.pages = Some("https://connect.example.com");
+    world
+}
+
+fn world(grant: Value, patch: Value) -> World {
+    let mut spec = json!({"grant": grant, "client": {"secretRef": null}});
+    spec.as_object_mut().unwrap().extend(patch.as_object().cloned().unwrap());
+    World::new(&spec)
+}
+
+fn ready(world: &World) -> (String, String) {
+    world.ready()
+}
+
+/// Status and reason of a condition that there must be.
+fn told(world: &World, type_: ConditionType) -> (String, String) {
+    world.condition(type_).unwrap_or_else(|| panic!("no {type_:?}: {:?}", world.status.conditions))
+}
+
+#[test]
+fn a_device_waits_without_failing_until_somebody_enters_its_code() {
+    let mut world = device(json!({"expectedSubject": "alice"}));
+    world.reconcile();
+    let awaited = world.status.authorization.clone().unwrap();
+    assert_eq!((awaited.user_code.as_deref(), awaited.expiration_time.map(|end| end.0)), (Some("CODE-1"), Some(at(600))));
+    assert_eq!(ready(&world), no("AuthorizationPending"));
+    assert_eq!(told(&world, ConditionType::Reconciling), yes("AuthorizationPending"));
+    assert_eq!((world.status.failed_attempts, world.person.begun, world.person.shown), (0, 1, 0));
+    let writes = (world.status_writes, world.state_writes);
+    world.run_until(60);
+    assert!((10..=13).contains(&world.person.polls), "every five seconds: {}", world.person.polls);
+    assert_eq!((world.status_writes, world.state_writes), writes, "waiting writes nothing");
+    world.person.answer = Answer::Yes;
+    world.login.reply = json!({"id_token": super::login::id_token("alice")});
+    world.run_until(70);
+    assert_eq!((ready(&world), held(&world)), (yes("TokenPublished"), Some("r2")));
+    assert_eq!((world.status.authorization.clone(), world.status.token.as_ref().unwrap().generation), (None, 1));
+    world.run_until(3700);
+    assert_eq!(held(&world), Some("r3"), "and then it is refreshed as any other login");
+    assert_eq!(world.login.reused, 0);
+}
+
+#[test]
+fn a_code_that_nobody_enters_ends_and_a_person_asks_for_the_next() {
+    let mut world = device(json!({"expectedSubject": "alice"}));
+    world.run_until(601);
+    assert_eq!(told(&world, ConditionType::Stalled), yes("AuthorizationExpired"));
+    assert_eq!(told(&world, ConditionType::ReauthorizationRequired), yes("AuthorizationExpired"));
+    assert_eq!((world.status.authorization.clone(), world.person.begun), (None, 1));
+    let polls = world.person.polls;
+    world.run_until(86_400);
+    assert_eq!((world.person.begun, world.person.polls), (1, polls), "nothing begins by itself");
+    world.account.metadata.annotations = Some(requested_at(7));
+    world.reconcile();
+    assert_eq!(world.status.authorization.as_ref().unwrap().user_code.as_deref(), Some("CODE-2"));
+    assert_eq!(ready(&world), no("AuthorizationPending"));
+}
+
+#[test]
+fn who_says_no_is_heard() {
+    let mut world = device(json!({"expectedSubject": "alice"}));
+    world.run_until(20);
+    world.person.answer = Answer::No;
+    world.run_until(40);
+    assert_eq!(told(&world, ConditionType::ReauthorizationRequired).0, "True");
+    assert_eq!((held(&world), world.person.begun), (None, 1));
+}
+
+#[test]
+fn a_code_that_could_log_anybody_in_is_shown_only_to_those_who_may_read_the_token() {
+    let mut world = device(json!({}));
+    world.reconcile();
+    let awaited = world.status.authorization.clone().unwrap();
+    assert_eq!((awaited.user_code, awaited.verification_url, world.person.shown), (None, None, 1));
+    let mut world = device(json!({}));
+    world.person.pages = Some("https://connect.example.com");
+    world.reconcile();
+    let awaited = world.status.authorization.clone().unwrap();
+    assert_eq!((awaited.user_code, awaited.url.as_deref()), (None, Some("https://connect.example.com/consent/apps/demo")));
+    assert_eq!(world.person.shown, 0, "the consent pages show it");
+}
+
+#[test]
+fn a_provider_that_gives_no_code_is_asked_again_with_patience() {
+    let mut world = device(json!({}));
+    world.person.refuses = true;
+    world.reconcile();
+    assert_eq!(told(&world, ConditionType::RefreshFailing).0, "True");
+    world.person.refuses = false;
+    world.run_until(10);
+    assert_eq!((world.person.begun, ready(&world)), (1, no("AuthorizationPending")));
+}
+
+#[test]
+fn a_client_of_our_own_is_registered_once_and_before_it_ends_again() {
+    let registering = json!({"provider": {"overrides": {"registration": {"dynamic": true}}}, "client": null,
+        "expectedSubject": "alice"});
+    let mut world = device(registering);
+    world.person.answer = Answer::None;
+    world.reconcile();
+    assert_eq!(world.steps.iter().filter(|step| **step == "register").count(), 1, "{:?}", world.steps);
+    world.run_until(30);
+    assert_eq!((world.person.registrations, world.person.begun), (1, 1));
+    world.person.answer = Answer::Yes;
+    world.login.reply = json!({"id_token": super::login::id_token("alice")});
+    world.run_until(40);
+    assert_eq!(ready(&world), yes("TokenPublished"));
+    assert_eq!(world.state.as_ref().unwrap().1.login.client_id, "client-1");
+    world.run_until(90 * 86_400 + 7200);
+    assert_eq!(world.person.registrations, 2, "a login made with the old client needs another consent");
+}
+
+#[test]
+fn a_process_that_ends_at_any_step_loses_no_more_than_the_code() {
+    for turn in 0..14 {
+        for crash in [Crash::Before(turn), Crash::After(turn)] {
+            let mut world = device(json!({"expectedSubject": "alice"}));
+            world.crash = Some(crash);
+            world.reconcile();
+            world.person.answer = Answer::Yes;
+            world.login.reply = json!({"id_token": super::login::id_token("alice")});
+            world.crash = Some(crash);
+            world.run_until(30);
+            if ready(&world) != yes("TokenPublished") {
+                assert_eq!(told(&world, ConditionType::ReauthorizationRequired).0, "True", "{crash:?} {:?}", world.status);
+                world.account.metadata.annotations = Some(requested_at(7));
+                world.reconcile();
+                world.person.answer = Answer::Yes;
+                world.run_until(60);
+            }
+            assert_eq!(ready(&world), yes("TokenPublished"), "{crash:?}");
+        }
+    }
+}
+
+#[test]
+fn a_browser_is_waited_for_without_a_word_to_the_provider() {
+    let mut world = browser(json!({}));
+    world.reconcile();
+    let url = world.status.authorization.clone().unwrap().url;
+    assert_eq!(url.as_deref(), Some("https://connect.example.com/consent/apps/demo"));
+    assert_eq!((ready(&world), world.status.failed_attempts), (no("AuthorizationPending"), 0));
+    let writes = world.status_writes;
+    world.run_until(86_400);
+    assert_eq!((world.requests, world.status_writes, world.state_writes), (0, writes, 0));
+}
+
+#[test]
+fn what_the_pages_leave_is_redeemed_once_and_then_deleted() {
+    let mut world = browser(json!({}));
+    world.reconcile();
+    world.login.live = Some("code-1".into());
+    world.person.consent("code-1", 300);
+    world.reconcile();
+    assert_eq!((ready(&world), held(&world)), (yes("TokenPublished"), Some("r2")));
+    let spend = world.login.seen.iter().filter(|token| *token == "code-1").count();
+    assert_eq!((spend, world.person.deposit.is_none(), world.status.authorization.clone()), (1, true, None));
+    world.run_until(3700);
+    assert_eq!((held(&world), world.login.reused), (Some("r3"), 0));
+}
+
+#[test]
+fn a_process_that_ends_at_any_step_redeems_a_code_at_most_once() {
+    for turn in 0..16 {
+        for crash in [Crash::Before(turn), Crash::After(turn)] {
+            for journals in [false, true] {
+                let mut world = browser(json!({}));
+                world.journals = journals;
+                world.reconcile();
+                world.login.live = Some("code-1".into());
+                world.person.consent("code-1", 300);
+                world.crash = Some(crash);
+                world.reconcile();
+                world.run_until(120);
+                assert!(world.login.seen.iter().filter(|token| *token == "code-1").count() <= 1, "{crash:?}");
+                assert!(world.person.deposit.is_none(), "{crash:?}");
+                let lost = ready(&world) != yes("TokenPublished");
+                let said = world.condition(ConditionType::ReauthorizationRequired).is_some();
+                assert_eq!(lost, said, "{crash:?} {journals} {:?}", world.status.conditions);
+                assert!(!lost || !journals || world.ended_after == "spend", "only between reply and journal: {crash:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_code_whose_answer_is_lost_is_given_up() {
+    let mut world = browser(json!({}));
+    world.reconcile();
+    world.login.live = Some("code-1".into());
+    world.login.fate = Fate::ReplyLost;
+    world.person.consent("code-1", 300);
+    world.reconcile();
+    assert_eq!(told(&world, ConditionType::ReauthorizationRequired).0, "True");
+    world.login.fate = Fate::Answered;
+    world.run_until(3600);
+    assert_eq!(world.login.seen, ["code-1"], "sent again it would end what came of the first time");
+    assert_eq!(
+        world.status.authorization.as_ref().and_then(|awaited| awaited.url.as_deref()),
+        Some("https://connect.example.com/consent/apps/demo")
+    );
+}
+
+#[test]
+fn a_second_consent_takes_the_place_of_the_login_only_when_it_succeeds() {
+    let mut world = browser(json!({}));
+    world.reconcile();
+    world.login.live = Some("code-1".into());
+    world.person.consent("code-1", 300);
+    world.reconcile();
+    // A code that the provider does not know.
+    world.person.consent("code-x", 300);
+    world.reconcile();
+    assert_eq!((held(&world), ready(&world)), (Some("r2"), yes("TokenPublished")), "the login goes on");
+    assert!(world.person.deposit.is_none());
+    world.login.log_in();
+    world.login.live = Some("code-2".into());
+    world.person.consent("code-2", 300);
+    world.reconcile();
+    assert!(world.status.token.as_ref().unwrap().generation == 2 && ready(&world) == yes("TokenPublished"));
+}
+
+#[test]
+fn a_code_for_another_account_or_one_that_is_too_old_is_thrown_away() {
+    for stale in [true, false] {
+        let mut world = browser(json!({}));
+        world.now = at(10);
+        world.reconcile();
+        world.person.consent("code-1", if stale { 5 } else { 300 });
+        if !stale {
+            world.person.deposit.as_mut().unwrap().uid = "another".into();
+        }
+        world.reconcile();
+        assert_eq!((world.login.seen.len(), world.person.deposit.is_none()), (0, true), "{stale}");
+        assert_eq!(ready(&world), no("AuthorizationPending"));
+    }
+}
+
+#[test]
+fn without_consent_pages_there_is_no_authorization_code() {
+    let mut world = browser(json!({}));
+    world.person.pages = None;
+    world.reconcile();
+    assert_eq!(told(&world, ConditionType::Stalled), yes("Configuration"));
+}
