@@ -194,7 +194,9 @@ fn a_process_that_ends_at_any_step_redeems_a_code_at_most_once() {
                 let lost = ready(&world) != yes("TokenPublished");
                 let said = world.condition(ConditionType::ReauthorizationRequired).is_some();
                 assert_eq!(lost, said, "{crash:?} {journals} {:?}", world.status.conditions);
-                assert!(!lost || !journals || world.ended_after == "spend", "only between reply and journal: {crash:?}");
+                // Armed and not answered: whether it was sent is not known, and it works once.
+                let open = ["arm", "spend"].contains(&world.ended_after);
+                assert!(!lost || !journals || open, "after {}, {crash:?}", world.ended_after);
             }
         }
     }
