@@ -179,6 +179,7 @@ impl World {
                 continue;
             }
             if self.crash == Some(Crash::Before(turn)) {
+                self.ended_after = self.steps.last().copied().unwrap_or_default();
                 return self.end();
             }
             let step = name(&next);
