@@ -1,14 +1,17 @@
 //! oauth-operator keeps OAuth access tokens fresh in Kubernetes Secrets.
 //!
-//! Users write [`api`], and [`expression`]s in it; [`oauth`] knows the protocol; for each kind we observe, decide, act and report ([`account`]); the
+//! Users write [`api`], and [`expression`]s in it; [`oauth`] knows the protocol; for each kind we observe, decide, act and report ([`account`]); people say yes to a login in
+//! [`consent`]; the
 //! rest of the [`world`] is at arm's length; [`runtime`] keeps it turning, and [`telemetry`] tells how it goes.
 //!
-//! Each module may use only what stands before it here: `api`, `oauth`, `world`, `account`, `runtime`; `telemetry` is a
+//! Each module may use only what stands before it here: `api`, `oauth`, `world`, `account`, `consent`, `runtime`; `telemetry` is a
 //! leaf that all may use. What decides is pure and builds without the feature `operator`, so that the compiler refuses a
 //! socket, a client or a runtime in it.
 
 pub mod account;
 pub mod api;
+#[cfg(feature = "operator")]
+pub mod consent;
 pub mod expression;
 pub mod oauth;
 #[cfg(feature = "operator")]
@@ -23,14 +26,15 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What each module may use beside itself.
-    const MAY_USE: [(&str, &[&str]); 7] = [
+    const MAY_USE: [(&str, &[&str]); 8] = [
         ("api", &[]),
         ("expression", &[]),
         ("oauth", &["api"]),
         ("telemetry", &[]),
         ("world", &["api", "oauth", "telemetry"]),
         ("account", &["api", "expression", "oauth", "telemetry", "world"]),
-        ("runtime", &["api", "oauth", "telemetry", "world", "account"]),
+        ("consent", &["api", "oauth", "telemetry", "world", "account"]),
+        ("runtime", &["api", "oauth", "telemetry", "world", "account", "consent"]),
     ];
 
     fn files(folder: &Path, found: &mut Vec<PathBuf>) {

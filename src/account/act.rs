@@ -2,8 +2,8 @@
 
 use super::memory::Memory;
 use super::{
-    AttemptOutcome, Contents, EndpointSource, Held, Next, Outcome, Record, Restarted, Seen, Settlement, Template,
-    TokenSecretView, annotation, consent_steps, inputs, is_controlled, manifest, notices, patch, spend, view,
+    AttemptOutcome, Contents, Held, Next, Outcome, Record, Restarted, Seen, Settlement, Template, TokenSecretView, annotation,
+    consent_steps, inputs, is_controlled, manifest, notices, patch, spend, view,
 };
 use crate::api::{OAuthAccountStatus, RestartTarget, Trigger};
 use crate::oauth::{Endpoint, Fault, FaultKind, TlsSettings, TokenRequest};
@@ -51,13 +51,7 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             Ok(Outcome::AllRead(view(secret, &seen.account, seen.status.token.as_ref()), inputs))
         }
         Next::ReadInputs(plan) => Ok(Outcome::InputsRead(inputs::read(world, namespace, &plan).await?)),
-        Next::FindEndpoint { plan, tls } => Ok(Outcome::EndpointsFound(match plan.endpoint {
-            EndpointSource::Known => Ok(plan.known),
-            EndpointSource::Issuer(issuer) => {
-                let discovered = world.discovery.endpoints(&world.outbound, &issuer, tls.ca_bundle.as_deref()).await;
-                discovered.map(|discovered| plan.known.or(discovered))
-            }
-        })),
+        Next::FindEndpoint { plan, tls } => Ok(Outcome::EndpointsFound(inputs::endpoints(world, &plan, &tls).await)),
         Next::Register { request, tls } => Ok(consent_steps::register(&request, &tls, hands).await),
         Next::Record { state, over } => spend::record(state, over.as_ref(), seen, hands).await,
         Next::BeginDevice { request, tls } => Ok(consent_steps::begin_device(&request, &tls, hands).await),

@@ -34,9 +34,12 @@ pub enum Phase {
         verifier: Option<Sensitive>,
         /// Where the code is to be sent to.
         redirect_uri: String,
-        /// Who must have sent it (RFC 9207 §2.4); none where the provider does not name itself.
+        /// Who must have sent it (RFC 9207 §2.4); none where that is not known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         issuer: Option<String>,
+        /// Whether the provider says that it names itself.
+        #[serde(default)]
+        names_issuer: bool,
     },
     /// It came back with a code, for the leader to redeem.
     Deposited {
@@ -81,7 +84,12 @@ pub struct Consent {
 
 /// Name of the Secret of an account's consent.
 pub fn consent_secret_name(namespace: &str, name: &str) -> String {
-    format!("consent-{}", hex(&Sha256::digest(format!("{namespace}/{name}"))[..16]))
+    format!("consent-{}", consent_id(namespace, name))
+}
+
+/// What tells one consent from another in links and cookies: the end of its Secret's name.
+pub fn consent_id(namespace: &str, name: &str) -> String {
+    hex(&Sha256::digest(format!("{namespace}/{name}"))[..16])
 }
 
 /// The Secret that holds a consent, in place of the one that is `over`.

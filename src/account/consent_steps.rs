@@ -15,6 +15,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Seconds that a device is polled more slowly after `slow_down` (RFC 8628 §3.5).
@@ -106,10 +107,9 @@ pub async fn show_code(device: &DeviceAuthorization, seen: &Seen, hands: &Hands<
             let owned = |secret: &Secret| secret.metadata.labels.as_ref().and_then(|all| all.get(v::ACCOUNT_UID_LABEL)).cloned();
             match there {
                 Some(there) if owned(&there).as_deref() == Some(seen.uid()) => {
-                    let mut wanted = wanted;
-                    wanted.metadata.uid = there.metadata.uid;
-                    wanted.metadata.resource_version = there.metadata.resource_version;
-                    secrets::replace(client, &wanted).await?
+                    let version = json!({"uid": there.metadata.uid, "resourceVersion": there.metadata.resource_version});
+                    let patch = json!({"metadata": version, "stringData": wanted.string_data});
+                    secrets::patch(client, namespace, &name, &patch).await?
                 }
                 _ => {
                     let message = format!(

@@ -1,8 +1,8 @@
 //! The Secrets and the CA bundle that a plan names, read all at once, and live or a moment ago.
 
-use super::{ClientIDFrom, Credentials, GrantPlan, GrantSecret, Inputs, Plan, readable, references_digest};
+use super::{ClientIDFrom, Credentials, EndpointSource, GrantPlan, GrantSecret, Inputs, Plan, readable, references_digest};
 use crate::api::{CABundleKind, CABundleReference, JWTAlgorithm, KeyReference, vocabulary::TOKEN_HOSTS_ANNOTATION};
-use crate::oauth::{ClientAuthentication, Fault, FaultKind, Sensitive, SigningKey, TlsSettings};
+use crate::oauth::{ClientAuthentication, Endpoints, Fault, FaultKind, Sensitive, SigningKey, TlsSettings};
 use crate::world::{ApiError, World};
 use futures::future::{join_all, try_join};
 use k8s_openapi::ByteString;
@@ -18,6 +18,20 @@ pub async fn read(world: &World, namespace: &str, plan: &Plan) -> Result<Inputs,
     let found = Found::read(world, namespace, plan).await?;
     let references = references_digest(found.versions().iter().map(|(name, version)| (name.as_str(), version.clone())));
     Ok(Inputs { references, credentials: found.credentials(plan) })
+}
+
+/// Where the provider that a plan names is asked what.
+///
+/// # Errors
+/// Why that could not be found out.
+pub async fn endpoints(world: &World, plan: &Plan, tls: &TlsSettings) -> Result<Endpoints, Fault> {
+    match &plan.endpoint {
+        EndpointSource::Known => Ok(plan.known.clone()),
+        EndpointSource::Issuer(issuer) => {
+            let discovered = world.discovery.endpoints(&world.outbound, issuer, tls.ca_bundle.as_deref()).await;
+            discovered.map(|discovered| plan.known.clone().or(discovered))
+        }
+    }
 }
 
 /// An object, where there is one; a fault where the operator may not see it.

@@ -27,6 +27,8 @@ mod restart;
 mod schedule;
 mod secret;
 mod seen;
+#[cfg(test)]
+pub(crate) use seen::tests as seen_tests;
 mod settle;
 #[cfg(feature = "operator")]
 mod spend;
@@ -37,9 +39,11 @@ mod unknown;
 mod wire_shapes;
 
 pub use consent::{Deposit, Polled};
-pub use consent_secret::{Consent, Phase, consent_manifest, consent_of, consent_secret_name, deposit, version_of};
+pub use consent_secret::{Consent, Phase, consent_id, consent_manifest, consent_of, consent_secret_name, deposit, version_of};
 pub use credentials::{Credentials, GrantSecret, Inputs, readable, references_digest};
 pub use decide::{Next, decide};
+#[cfg(feature = "operator")]
+pub use inputs::{endpoints, read as read_inputs};
 pub use notice::{Notice, notices};
 pub use outcome::Outcome;
 pub use plan::{ClientIDFrom, EndpointSource, GrantPlan, Plan, Policy, Refusal, token_secret_name};

@@ -76,6 +76,18 @@ fn page(text: &str) -> Option<String> {
     (url.scheme() == "https" && text.len() <= 2048).then(|| text.to_owned())
 }
 
+/// Reads the answer to an authorization request that was pushed (RFC 9126 §2.2): the reference to it.
+///
+/// # Errors
+/// What the provider refuses; [`FaultKind::Malformed`] for an answer without a reference.
+pub fn read_pushed(reply: &Reply, dialect: &Dialect, secrets: &[Sensitive], now: Timestamp) -> Result<String, Fault> {
+    let who = "The pushed authorization request endpoint";
+    let body = granted(reply, who, dialect, secrets, now)?;
+    let reference = body.as_ref().and_then(|body| body.get("request_uri")).and_then(Value::as_str);
+    let reference = reference.filter(|text| is_vschar(text)).map(str::to_owned);
+    reference.ok_or_else(|| Fault::new(FaultKind::Malformed, format!("{who} answered {} with no request_uri.", reply.status)))
+}
+
 /// A client that was registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredClient {

@@ -16,7 +16,7 @@ mod token_request;
 pub use assertion::SigningKey;
 #[cfg(test)]
 pub(crate) use assertion::tests as assertion_tests;
-pub use device::{DeviceAuthorization, RegisteredClient, read_device_authorization, read_registration};
+pub use device::{DeviceAuthorization, RegisteredClient, read_device_authorization, read_pushed, read_registration};
 pub use dialect::Dialect;
 pub use discovery::{Endpoint, Endpoints, metadata_urls, read_metadata};
 #[cfg(feature = "operator")]

@@ -7,6 +7,7 @@ mod references;
 mod server;
 mod settings;
 mod sweep;
+mod tls_server;
 mod watches;
 mod workqueue;
 

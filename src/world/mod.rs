@@ -3,6 +3,7 @@
 use crate::telemetry::metrics::Metrics;
 use tokio::sync::Semaphore;
 
+pub mod access;
 pub mod accounts;
 pub mod clock;
 pub mod cluster;

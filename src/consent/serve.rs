@@ -1,0 +1,503 @@
+//! The pages, served: what is read for them, what they leave, and in which words they answer.
+
+use super::flow::{self, Answer, Refusal, Secrets, TICKET_LIFETIME};
+use super::pages::{self, Page, Subject};
+use crate::account::{
+    Account, Consent, CredentialKind, Credentials, GrantPlan, Phase, Plan, Policy, State as Login, StateView, Version,
+    consent_id, consent_manifest, consent_of, endpoints, read_inputs, state_secret_name, state_view, version_of,
+};
+use crate::api::{AttemptResult, ConditionType, OAuthAccount, Pkce, Trigger};
+use crate::oauth::{Endpoint, Endpoints, Fault, GrantRequest, Sensitive, host_and_port, read_pushed};
+use crate::world::secrets::Written;
+use crate::world::{ApiError, World, access, clock, entropy, secrets, token_endpoint};
+use axum::extract::{DefaultBodyLimit, Form, Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// Bytes of a form.
+const LARGEST_FORM: usize = 16 * 1024;
+/// How long a browser is kept waiting for what comes of its code.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Finds an account in the caches.
+pub type Find = dyn Fn(&str, &str) -> Option<Arc<OAuthAccount>> + Send + Sync;
+
+/// What the pages are made of.
+pub struct Desk {
+    /// Everything outside.
+    pub world: Arc<World>,
+    /// What the configuration says of all accounts.
+    pub policy: Policy,
+    /// Finds an account.
+    pub find: Box<Find>,
+}
+
+/// The pages of one operator.
+pub fn routes(desk: Arc<Desk>) -> Router {
+    Router::new()
+        .route("/consent/{namespace}/{name}", get(show).post(begin))
+        .route("/consent/{namespace}/{name}/code", get(code))
+        .route("/consent/{namespace}/{name}/result", get(result))
+        .route("/callback", get(callback))
+        .route("/tickets/{namespace}/{name}", post(ticket))
+        .layer(DefaultBodyLimit::max(LARGEST_FORM))
+        .with_state(desk)
+}
+
+/// Why there is no page to go on with.
+enum Obstacle {
+    Refused(Refusal),
+    Unavailable(&'static str, String),
+}
+
+impl From<ApiError> for Obstacle {
+    fn from(error: ApiError) -> Self {
+        tracing::warn!(%error, "a consent page could not be served");
+        Self::Unavailable("The cluster does not answer", "Try again in a moment.".into())
+    }
+}
+
+impl From<Refusal> for Obstacle {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Fault> for Obstacle {
+    fn from(fault: Fault) -> Self {
+        Self::Unavailable("This account cannot be connected now", fault.message)
+    }
+}
+
+impl IntoResponse for Obstacle {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(refusal) => respond(StatusCode::FORBIDDEN, pages::refused(&refusal)),
+            Self::Unavailable(title, why) => respond(StatusCode::SERVICE_UNAVAILABLE, pages::unavailable(title, &why)),
+        }
+    }
+}
+
+fn respond(status: StatusCode, page: Page) -> Response {
+    let mut response = (status, page.html).into_response();
+    let headers = response.headers_mut();
+    let mut set = |name: header::HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(header::CONTENT_TYPE, "text/html; charset=utf-8");
+    set(header::CONTENT_SECURITY_POLICY, &page.policy);
+    set(header::CACHE_CONTROL, "no-store");
+    // A ticket or code in the address is nobody else's business.
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::X_FRAME_OPTIONS, "DENY");
+    set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    response
+}
+
+/// An account, and everything that its pages need of it.
+struct Visit {
+    account: Account,
+    plan: Plan,
+    provider: String,
+    login: Option<Login>,
+    consent: Option<(Version, Option<Consent>)>,
+}
+
+impl Visit {
+    /// Whether it is known who must log in: then anybody may begin.
+    fn is_open(&self) -> bool {
+        self.plan.expected_subject.is_some() || self.login.as_ref().is_some_and(|login| login.subject.is_some())
+    }
+
+    fn consent(&self) -> Option<&Consent> {
+        self.consent.as_ref().and_then(|(_, consent)| consent.as_ref())
+    }
+
+    /// What the pages say of it; who must log in only to those who were let in.
+    fn subject(&self, host: String, admitted: bool) -> Subject {
+        Subject {
+            namespace: self.account.namespace.clone(),
+            name: self.account.name.clone(),
+            provider: self.provider.clone(),
+            host,
+            scopes: self.plan.scopes.clone(),
+            expected: self.plan.expected_subject.clone().filter(|_| admitted),
+        }
+    }
+}
+
+impl Desk {
+    async fn visit(&self, namespace: &str, name: &str) -> Result<Option<Visit>, Obstacle> {
+        let Some(found) = (self.find)(namespace, name) else { return Ok(None) };
+        let refused = |sentence: &str| Obstacle::Unavailable("This account cannot be connected", sentence.to_owned());
+        let plan = Plan::of(&found).and_then(|plan| plan.permitted(&self.policy));
+        let plan = plan.map_err(|refusal| refused(refusal.sentence()))?;
+        if !plan.is_interactive() {
+            return Err(refused("Its grant needs nobody to log in."));
+        }
+        let client = &self.world.cluster.objects;
+        let state = secrets::secret(client, &self.world.namespace, &state_secret_name(namespace, name)).await?;
+        let login = match state_view(state) {
+            StateView::Stored { state, .. } => Some(state),
+            StateView::Absent | StateView::Unreadable { .. } => None,
+        };
+        let uid = found.metadata.uid.clone().unwrap_or_default();
+        let provider = found.spec.provider.preset.clone().or(found.spec.provider.issuer.clone());
+        Ok(Some(Visit {
+            account: Account { namespace: namespace.to_owned(), name: name.to_owned(), uid },
+            plan,
+            provider: provider.unwrap_or_else(|| "its own".into()),
+            login,
+            consent: self.consent(&consent_id(namespace, name)).await?,
+        }))
+    }
+
+    /// A consent by the end of its Secret's name.
+    async fn consent(&self, id: &str) -> Result<Option<(Version, Option<Consent>)>, Obstacle> {
+        let secret = secrets::secret(&self.world.cluster.objects, &self.world.namespace, &format!("consent-{id}")).await?;
+        Ok(secret.map(|secret| (version_of(&secret), consent_of(&secret))))
+    }
+
+    /// Writes a consent in place of the one that was read.
+    async fn write(&self, consent: &Consent, over: Option<&Version>) -> Result<(), Obstacle> {
+        let secret = consent_manifest(&self.world.namespace, consent, over);
+        let client = &self.world.cluster.objects;
+        let written = match over {
+            Some(_) => secrets::replace(client, &secret).await?,
+            None => secrets::create(client, &secret).await?,
+        };
+        match written {
+            Written::Stored { .. } => Ok(()),
+            // Somebody else uses the same link.
+            Written::Conflict => Err(Refusal::TicketInvalid.into()),
+            Written::NamespaceGone | Written::Refused(_) => {
+                tracing::warn!("a consent could not be written down");
+                Err(Obstacle::Unavailable("The cluster does not answer", "Try again in a moment.".into()))
+            }
+        }
+    }
+
+    /// What the provider is asked with.
+    async fn client(&self, visit: &Visit) -> Result<(Credentials, Endpoints), Obstacle> {
+        let Visit { plan, account, login, .. } = visit;
+        let inputs = read_inputs(&self.world, &account.namespace, plan).await?;
+        let mut credentials = inputs.credentials?;
+        let endpoints = endpoints(&self.world, plan, &credentials.tls()).await?;
+        if plan.registers {
+            let registration = login.as_ref().and_then(|login| login.registration.as_ref());
+            let registration = registration.ok_or_else(|| {
+                let why = "The operator has not registered itself with the provider yet; try again in a moment.";
+                Obstacle::Unavailable("Not yet", why.into())
+            })?;
+            credentials.client_id.clone_from(&registration.client_id);
+            credentials.client_secret.clone_from(&registration.client_secret);
+        }
+        Ok((credentials, endpoints))
+    }
+
+    /// Pushes the request (RFC 9126), where the provider or the account wants it: the reference to it.
+    async fn push(
+        &self,
+        visit: &Visit,
+        credentials: &Credentials,
+        endpoints: &Endpoints,
+        parameters: &[(String, String)],
+    ) -> Result<Option<String>, Obstacle> {
+        if !visit.plan.par.unwrap_or(endpoints.requires_pushed) {
+            return Ok(None);
+        }
+        let endpoint = endpoints.require(Endpoint::PushedAuthorizationRequest)?;
+        credentials.permit(&[], endpoint, self.policy.token_hosts_required)?;
+        let request = visit.plan.request(endpoint.clone(), credentials, GrantRequest::PushedAuthorization(parameters.to_vec()));
+        let exchange = token_endpoint::converse(&self.world, &request, &credentials.tls()).await;
+        let pushed = exchange.result.and_then(|reply| read_pushed(&reply, &request.dialect, &request.secrets(), clock::now()))?;
+        Ok(Some(pushed))
+    }
+
+    fn base(&self) -> &str {
+        self.policy.consent_url.as_deref().unwrap_or_default().trim_end_matches('/')
+    }
+}
+
+#[derive(Deserialize)]
+struct Link {
+    ticket: Option<String>,
+}
+
+async fn show(
+    State(desk): State<Arc<Desk>>,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(link): Query<Link>,
+) -> Result<Response, Obstacle> {
+    // Whoever has no ticket learns nothing, not even whether there is such an account.
+    let stranger = || {
+        let subject = Subject {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            provider: "not told without a link".into(),
+            host: String::new(),
+            scopes: vec![],
+            expected: None,
+        };
+        respond(StatusCode::FORBIDDEN, pages::needs_ticket(&subject, desk.base()))
+    };
+    let Some(visit) = desk.visit(&namespace, &name).await? else { return Ok(stranger()) };
+    match flow::admit(visit.consent(), &visit.account, link.ticket.as_deref(), visit.is_open(), clock::now()) {
+        Err(Refusal::NoTicket) => return Ok(stranger()),
+        admitted => drop(admitted?),
+    }
+    let ticket = link.ticket.as_deref();
+    let admitted = !visit.is_open() || ticket.is_some();
+    if visit.plan.grant == GrantPlan::DeviceCode {
+        return Ok(respond(StatusCode::OK, pages::start(&visit.subject(String::new(), admitted), ticket, None)));
+    }
+    let (_, endpoints) = desk.client(&visit).await?;
+    let authorization = endpoints.require(Endpoint::Authorization)?;
+    let (host, origin) = (host_and_port(authorization), authorization.origin().ascii_serialization());
+    Ok(respond(StatusCode::OK, pages::start(&visit.subject(host, admitted), ticket, Some(&origin))))
+}
+
+async fn begin(
+    State(desk): State<Arc<Desk>>,
+    Path((namespace, name)): Path<(String, String)>,
+    Form(link): Form<Link>,
+) -> Result<Response, Obstacle> {
+    let now = clock::now();
+    let Some(visit) = desk.visit(&namespace, &name).await? else { return Err(Refusal::TicketInvalid.into()) };
+    let by = flow::admit(visit.consent(), &visit.account, link.ticket.as_deref(), visit.is_open(), now)?;
+    let id = consent_id(&namespace, &name);
+    let secrets = Secrets::new(&id, &entropy::bytes());
+    let over = visit.consent.as_ref().map(|(version, _)| version);
+    let callback = desk.policy.callback().unwrap_or_default();
+    let (target, endpoints, pkce) = if let GrantPlan::AuthorizationCode(pkce) = visit.plan.grant {
+        let pkce = pkce == Pkce::S256;
+        let (credentials, endpoints) = desk.client(&visit).await?;
+        let client_id = &credentials.client_id;
+        let parameters = flow::request_parameters(&visit.plan, client_id, &callback, &secrets, pkce);
+        let pushed = desk.push(&visit, &credentials, &endpoints, &parameters).await?;
+        let url = flow::authorization_url(&endpoints, client_id, &parameters, pushed.as_deref())?;
+        (url.to_string(), endpoints, pkce)
+    } else {
+        (format!("{}/consent/{namespace}/{name}/code", desk.base()), Endpoints::default(), false)
+    };
+    let consent = flow::started(visit.account, &secrets, pkce, &callback, &endpoints, by, now);
+    desk.write(&consent, over).await?;
+    told("login begun", &consent, None);
+    Ok(see_other(&target, Some((&id, secrets.cookie.expose()))))
+}
+
+fn see_other(target: &str, cookie: Option<(&str, &str)>) -> Response {
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    let headers = response.headers_mut();
+    if let Ok(target) = HeaderValue::from_str(target) {
+        headers.insert(header::LOCATION, target);
+    }
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Lax: it comes back with the provider's redirect, and with nothing that another site sends (RFC 6265bis §4.1.2.7).
+    let cookie =
+        cookie.map(|(id, value)| format!("{}={value}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=1800", cookie_name(id)));
+    if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) {
+        headers.insert(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// `__Host-` cookies come from this very host over TLS, and from no other (RFC 6265bis §4.1.3.2).
+fn cookie_name(id: &str) -> String {
+    format!("__Host-consent-{id}")
+}
+
+fn cookie(headers: &HeaderMap, id: &str) -> Option<String> {
+    let name = cookie_name(id);
+    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
+    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(there, _)| *there == name).map(|(_, value)| value.to_owned())
+}
+
+#[derive(Deserialize)]
+struct Returned {
+    #[serde(default)]
+    state: String,
+    code: Option<String>,
+    iss: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+}
+
+async fn callback(
+    State(desk): State<Arc<Desk>>,
+    headers: HeaderMap,
+    Query(returned): Query<Returned>,
+) -> Result<Response, Obstacle> {
+    let id = flow::consent_of_state(&returned.state).ok_or(Refusal::NotBegun)?.to_owned();
+    let Some((version, Some(prior))) = desk.consent(&id).await? else { return Err(Refusal::NotBegun.into()) };
+    let short = |text: String| text.chars().filter(|c| !c.is_control()).take(300).collect::<String>();
+    let answer = Answer {
+        state: returned.state,
+        code: returned.code.map(Sensitive::new),
+        issuer: returned.iss,
+        error: returned.error.map(|error| (short(error), returned.error_description.map(short))),
+    };
+    let consent = flow::deposited(Some(&prior), cookie(&headers, &id).as_deref(), &answer, clock::now());
+    told("login came back", &prior, consent.as_ref().err());
+    let consent = consent?;
+    desk.write(&consent, Some(&version)).await?;
+    let Account { namespace, name, .. } = &consent.account;
+    // Not where it is loaded again: the code in this address works once.
+    Ok(see_other(&format!("{}/consent/{namespace}/{name}/result", desk.base()), None))
+}
+
+async fn result(
+    State(desk): State<Arc<Desk>>,
+    Path((namespace, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Obstacle> {
+    let id = consent_id(&namespace, &name);
+    let Some(visit) = desk.visit(&namespace, &name).await? else { return Err(Refusal::NotBegun.into()) };
+    let subject = visit.subject(String::new(), false);
+    let since = match visit.consent() {
+        Some(Consent { phase: Phase::Deposited { cookie: bound, .. }, expires, .. }) => {
+            let own = cookie(&headers, &id).is_some_and(|cookie| Sensitive::new(cookie).digest() == *bound);
+            if !own {
+                return Err(Refusal::NotBegun.into());
+            }
+            *expires - SignedDuration::from_mins(10)
+        }
+        // The leader was faster than the browser, and nobody can tell any more whose the cookie is: no more is told than whether
+        // it worked.
+        _ => {
+            let page = outcome(&desk, &namespace, &name, &subject, clock::now() - SignedDuration::from_secs(60));
+            let worked = page.as_ref().is_some_and(|(worked, _)| *worked);
+            let unsaid = "The provider gave no token for this login; the account’s status says why.";
+            let page = if worked { pages::connected(&subject) } else { pages::failed(&subject, unsaid) };
+            return Ok(respond(StatusCode::OK, page));
+        }
+    };
+    let began = clock::uptime();
+    loop {
+        if let Some((_, page)) = outcome(&desk, &namespace, &name, &subject, since) {
+            return Ok(respond(StatusCode::OK, page));
+        }
+        if clock::uptime().saturating_sub(began) > PATIENCE {
+            return Ok(respond(StatusCode::OK, pages::working(&subject)));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What the leader has made of a code, as status tells it, and whether it worked.
+fn outcome(desk: &Desk, namespace: &str, name: &str, subject: &Subject, since: Timestamp) -> Option<(bool, Page)> {
+    let account = (desk.find)(namespace, name)?;
+    let status = account.status.as_ref()?;
+    let attempt = status.history.first()?;
+    let ours = attempt.trigger == Trigger::Consented && attempt.start_time.0 >= since - SignedDuration::from_secs(2);
+    if !ours {
+        return None;
+    }
+    if attempt.result == AttemptResult::Succeeded {
+        return Some((true, pages::connected(subject)));
+    }
+    let failing = status.conditions.iter().find(|condition| condition.type_ == ConditionType::RefreshFailing.as_str());
+    let why = failing.map_or("The provider gave no token for this login.", |condition| condition.message.as_str());
+    Some((false, pages::failed(subject, why)))
+}
+
+async fn code(
+    State(desk): State<Arc<Desk>>,
+    Path((namespace, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Obstacle> {
+    let Some(visit) = desk.visit(&namespace, &name).await? else { return Err(Refusal::NotBegun.into()) };
+    let cookie = cookie(&headers, &consent_id(&namespace, &name)).map(|cookie| Sensitive::new(cookie).digest());
+    let own = matches!(visit.consent(), Some(Consent { phase: Phase::Started { cookie: bound, .. }, .. }) if cookie.as_ref() == Some(bound));
+    if !own {
+        return Err(Refusal::NotBegun.into());
+    }
+    let subject = visit.subject(String::new(), true);
+    let now = clock::now();
+    let credential = visit.login.as_ref().and_then(|login| login.credential.as_ref());
+    match credential.map(|credential| &credential.kind) {
+        Some(CredentialKind::DeviceCode(session)) if session.expires > now => {
+            let complete = session.verification_url_complete.as_deref();
+            let page = pages::device(&subject, &session.user_code, &session.verification_url, complete, session.expires, now);
+            Ok(respond(StatusCode::OK, page))
+        }
+        Some(CredentialKind::RefreshToken) => Ok(respond(StatusCode::OK, pages::connected(&subject))),
+        _ => {
+            let since = visit.consent().map_or(now, |consent| consent.expires - SignedDuration::from_mins(15));
+            let page = outcome(&desk, &namespace, &name, &subject, since);
+            Ok(respond(StatusCode::OK, page.map_or_else(|| pages::working(&subject), |(_, page)| page)))
+        }
+    }
+}
+
+async fn ticket(State(desk): State<Arc<Desk>>, Path((namespace, name)): Path<(String, String)>, headers: HeaderMap) -> Response {
+    let refuse = |status: StatusCode, why: &str| (status, Json(json!({"error": why}))).into_response();
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some(token) = bearer.and_then(|value| value.strip_prefix("Bearer ")) else {
+        return refuse(StatusCode::UNAUTHORIZED, "Send a token of the cluster: Authorization: Bearer …");
+    };
+    let client = &desk.world.cluster.objects;
+    let unasked = |error: ApiError| {
+        tracing::warn!(%error, "it could not be found out who asks for a consent link; is deploy/consent.yaml applied?");
+        refuse(StatusCode::SERVICE_UNAVAILABLE, "The operator cannot find out who you are; ask whoever runs it.")
+    };
+    let person = match access::authenticate(client, token).await {
+        Ok(Some(person)) => person,
+        Ok(None) => return refuse(StatusCode::UNAUTHORIZED, "The cluster does not know this token."),
+        Err(error) => return unasked(error),
+    };
+    match access::may(client, &person, "authorize", &namespace, &name).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let why = format!("{} may not authorize oauthaccounts/{name} in namespace {namespace}.", person.name);
+            return refuse(StatusCode::FORBIDDEN, &why);
+        }
+        Err(error) => return unasked(error),
+    }
+    let made = async {
+        let Some(visit) = desk.visit(&namespace, &name).await? else { return Ok(None) };
+        let ticket = Sensitive::new(crate::oauth::hex(&entropy::bytes::<32>()));
+        let consent = flow::ticketed(visit.account, &ticket, &person.name, clock::now());
+        desk.write(&consent, visit.consent.as_ref().map(|(version, _)| version)).await?;
+        told("link given out", &consent, None);
+        Ok::<_, Obstacle>(Some((ticket, consent.expires)))
+    };
+    match made.await {
+        Ok(Some((ticket, expires))) => {
+            let url =
+                Url::parse_with_params(&format!("{}/consent/{namespace}/{name}", desk.base()), [("ticket", ticket.expose())]);
+            let url = url.map(|url| url.to_string()).unwrap_or_default();
+            let body = json!({"url": url, "expirationTime": expires.to_string(), "seconds": TICKET_LIFETIME.as_secs()});
+            let mut response = (StatusCode::CREATED, Json(body)).into_response();
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
+        Ok(None) => refuse(StatusCode::NOT_FOUND, &format!("There is no OAuthAccount {name} in namespace {namespace}.")),
+        Err(Obstacle::Refused(_)) => refuse(StatusCode::CONFLICT, "Somebody else asks for a link at the same time; try again."),
+        Err(Obstacle::Unavailable(_, why)) => refuse(StatusCode::SERVICE_UNAVAILABLE, &why),
+    }
+}
+
+/// Who did what, for the audit.
+fn told(what: &str, consent: &Consent, refusal: Option<&Refusal>) {
+    let Account { namespace, name, .. } = &consent.account;
+    let who = consent.by.as_deref().unwrap_or("anybody who logs in as the expected subject");
+    let result = match refusal {
+        None => "success",
+        Some(Refusal::Denied(..)) => "denied",
+        Some(_) => "refused",
+    };
+    tracing::info!(target: "audit", who, what, namespace, name, result, "{what}");
+}

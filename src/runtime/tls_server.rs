@@ -1,0 +1,62 @@
+//! What is served under TLS: many connections at once, none for long without a word.
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections at once.
+const MOST: usize = 512;
+/// Time for a handshake, and for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for what is under way when the process ends.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// Where the socket fails.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    routes: Router,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let acceptor = TlsAcceptor::from(tls);
+    let places = Arc::new(Semaphore::new(MOST));
+    let connections = TaskTracker::new();
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = places.clone().acquire_owned().await else { break };
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted?.0,
+            () = stop.cancelled() => break,
+        };
+        let ended = stop.clone();
+        connections.spawn(connection(stream, acceptor.clone(), routes.clone(), place, ended));
+    }
+    connections.close();
+    let _ = tokio::time::timeout(DRAIN, connections.wait()).await;
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, routes: Router, _: OwnedSemaphorePermit, stop: CancellationToken) {
+    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+    let mut builder = Builder::new(hyper_util::rt::TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE).max_concurrent_streams(64);
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+    }
+    let _ = serving.await;
+}
