@@ -1,14 +1,16 @@
 //! oauth-operator keeps OAuth access tokens fresh in Kubernetes Secrets.
 //!
 //! Users write [`api`], and [`expression`]s in it; [`oauth`] knows the protocol; for each kind we observe, decide, act and report ([`account`]); the
-//! rest of the [`world`] is at arm's length; [`runtime`] keeps it turning, and [`telemetry`] tells how it goes.
+//! rest of the [`world`] is at arm's length; [`runtime`] keeps it turning, and [`telemetry`] tells how it goes. [`authority`] says when
+//! the operator's own CA changes.
 //!
-//! Each module may use only what stands before it here: `api`, `oauth`, `world`, `account`, `runtime`; `telemetry` is a
+//! Each module may use only what stands before it here: `api`, `oauth`, `authority`, `world`, `account`, `runtime`; `telemetry` is a
 //! leaf that all may use. What decides is pure and builds without the feature `operator`, so that the compiler refuses a
 //! socket, a client or a runtime in it.
 
 pub mod account;
 pub mod api;
+pub mod authority;
 pub mod expression;
 pub mod oauth;
 #[cfg(feature = "operator")]
@@ -23,12 +25,13 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What each module may use beside itself.
-    const MAY_USE: [(&str, &[&str]); 7] = [
+    const MAY_USE: [(&str, &[&str]); 8] = [
         ("api", &[]),
         ("expression", &[]),
         ("oauth", &["api"]),
+        ("authority", &["oauth"]),
         ("telemetry", &[]),
-        ("world", &["api", "oauth", "telemetry"]),
+        ("world", &["api", "authority", "oauth", "telemetry"]),
         ("account", &["api", "expression", "oauth", "telemetry", "world"]),
         ("runtime", &["api", "oauth", "telemetry", "world", "account"]),
     ];

@@ -4,6 +4,8 @@ use crate::telemetry::metrics::Metrics;
 use tokio::sync::Semaphore;
 
 pub mod accounts;
+pub mod authority;
+pub mod certificate;
 pub mod clock;
 pub mod cluster;
 pub mod connection;
