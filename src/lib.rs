@@ -1,15 +1,17 @@
 //! oauth-operator keeps OAuth access tokens fresh in Kubernetes Secrets.
 //!
-//! Users write [`api`], and [`expression`]s in it; [`oauth`] knows the protocol; for each kind we observe, decide, act and report ([`account`]); people say yes to a login in
-//! [`consent`]; the
-//! rest of the [`world`] is at arm's length; [`runtime`] keeps it turning, and [`telemetry`] tells how it goes.
+//! Users write [`api`], and [`expression`]s in it; [`oauth`] knows the protocol; for each kind we observe, decide, act and
+//! report ([`account`]); people say yes to a login in [`consent`]; the rest of the [`world`] is at arm's length; [`runtime`]
+//! keeps it turning, and [`telemetry`] tells how it goes. [`authority`] says when the operator's own CA changes.
 //!
-//! Each module may use only what stands before it here: `api`, `oauth`, `world`, `account`, `consent`, `runtime`; `telemetry` is a
+//! Each module may use only what stands before it here: `api`, `oauth`, `authority`, `world`, `account`, `consent`, `runtime`;
+//! `telemetry` is a
 //! leaf that all may use. What decides is pure and builds without the feature `operator`, so that the compiler refuses a
 //! socket, a client or a runtime in it.
 
 pub mod account;
 pub mod api;
+pub mod authority;
 #[cfg(feature = "operator")]
 pub mod consent;
 pub mod expression;
@@ -26,12 +28,13 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What each module may use beside itself.
-    const MAY_USE: [(&str, &[&str]); 8] = [
+    const MAY_USE: [(&str, &[&str]); 9] = [
         ("api", &[]),
         ("expression", &[]),
         ("oauth", &["api"]),
+        ("authority", &["oauth"]),
         ("telemetry", &[]),
-        ("world", &["api", "oauth", "telemetry"]),
+        ("world", &["api", "authority", "oauth", "telemetry"]),
         ("account", &["api", "expression", "oauth", "telemetry", "world"]),
         ("consent", &["api", "oauth", "telemetry", "world", "account"]),
         ("runtime", &["api", "oauth", "telemetry", "world", "account", "consent"]),

@@ -22,6 +22,17 @@ pub const STATE_SECRET_TYPE: &str = "oauth-operator.dev/state";
 /// Key of a state Secret: the record, JSON of one version.
 pub const STATE_KEY: &str = "state";
 
+/// Name of the Secret that holds the operator's own CA, and of the ConfigMap that says whom to trust for it; both in the
+/// operator's namespace.
+pub const CA_NAME: &str = "oauth-operator-ca";
+/// Value of [`COMPONENT_LABEL`] on both.
+pub const CA_COMPONENT: &str = "ca";
+/// Type of that Secret.
+pub const CA_SECRET_TYPE: &str = "oauth-operator.dev/ca";
+/// Key of that ConfigMap: every CA certificate that a client of the operator must trust now, PEM. Key of the Secret: the
+/// certificate of the CA that signs.
+pub const CA_CERTIFICATE_KEY: &str = "ca.crt";
+
 /// Annotation on a state Secret: SHA-256 of the refresh token that is held, by which duplicates are found.
 pub const REFRESH_TOKEN_DIGEST_ANNOTATION: &str = "oauth-operator.dev/refresh-token-digest";
 /// Annotation on a state Secret: SHA-256 of the refresh token that was imported from the seed.

@@ -6,12 +6,15 @@ use super::leadership::{LEASE, Leadership, strive};
 use super::server::{Board, serve};
 use super::settings::Settings;
 use super::sweep;
+use super::tls_server;
 use super::watches::{self, Scope};
 use crate::account::Policy;
 use crate::api::OAuthAccount;
+use crate::consent::serve::{Desk, routes};
 use crate::oauth::OutboundPolicy;
 use crate::telemetry::metrics::Metrics;
 use crate::world::World;
+use crate::world::authority::Authority;
 use crate::world::cluster::Cluster;
 use crate::world::consents::Consents;
 use crate::world::discovery::Discovery;
@@ -23,6 +26,8 @@ use crate::world::lease::LeaseStore;
 use crate::world::logins::Logins;
 use crate::world::outbound::Outbound;
 use crate::world::recent::Recent;
+use axum::Router;
+use kube_runtime::reflector::ObjectRef;
 use kube_runtime::reflector::store::Writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,6 +78,11 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let mut tasks: JoinSet<(&'static str, Result<(), Failure>)> = JoinSet::new();
     let mut scopes = vec![];
     let mut controllers = JoinSet::new();
+    let policy = Policy {
+        token_hosts_required: settings.require_token_hosts,
+        password_grant: settings.allow_password_grant,
+        consent_url: settings.consent_url.as_deref().map(Into::into),
+    };
     for namespace in settings.scopes() {
         let writer: Writer<OAuthAccount> = Writer::default();
         let (wake, woken) = futures::channel::mpsc::unbounded();
@@ -84,11 +94,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
             world: world.clone(),
             scope: scope.clone(),
             leadership: leadership.clone(),
-            policy: Policy {
-                token_hosts_required: settings.require_token_hosts,
-                password_grant: settings.allow_password_grant,
-                consent_url: settings.consent_url.as_deref().map(Into::into),
-            },
+            policy: policy.clone(),
             stop: work.clone(),
             passes: passes.clone(),
         };
@@ -107,9 +113,16 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     spawn(&mut tasks, "watch of consents", watches::consents(scopes.clone(), world.clone()));
     let grace = Duration::from_secs(settings.orphan_grace_seconds);
     spawn(&mut tasks, "sweep", sweep::run(world.clone(), scopes.clone(), leadership.clone(), grace));
-    let board = Board { world: world.clone(), scopes, leadership: leadership.clone(), scrape: Arc::default() };
+    let board = Board { world: world.clone(), scopes: scopes.clone(), leadership: leadership.clone(), scrape: Arc::default() };
     let serving = rest.clone();
     tasks.spawn(async move { ("server", serve(listener, board, serving).await.map_err(Into::into)) });
+    if let Some(pages) = pages(&settings, &policy, &world, &scopes).await? {
+        let (listener, authority, routes) = pages;
+        let (tls, serving) = (authority.server_config(), rest.clone());
+        spawn(&mut tasks, "operator's own CA", authority.run());
+        tasks
+            .spawn(async move { ("consent pages", tls_server::serve(listener, tls, routes, serving).await.map_err(Into::into)) });
+    }
     let store = LeaseStore::new(world.cluster.lease.clone(), &settings.namespace, LEASE);
     let lease = strive(store, settings.identity, leadership, rest.clone());
     tasks.spawn(async move { ("leader election", lease.await.map_err(Into::into)) });
@@ -153,6 +166,30 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     given_up.await.unwrap_or(Ok(()))?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// What the consent pages are served with, where they are to be.
+async fn pages(
+    settings: &Settings,
+    policy: &Policy,
+    world: &Arc<World>,
+    scopes: &Arc<Vec<Arc<Scope>>>,
+) -> Result<Option<(TcpListener, Arc<Authority>, Router)>, Failure> {
+    if settings.consent_url.is_none() {
+        return Ok(None);
+    }
+    let address = settings.listen_tls;
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("--listen-tls {address}: {error}"))?;
+    let authority = Authority::new(world.cluster.objects.clone(), &settings.namespace, settings.tls_names())?;
+    authority.ensure().await?;
+    tracing::info!(address = %listener.local_addr()?, url = settings.consent_url, "consent pages are served");
+    let scopes = scopes.clone();
+    let find = move |namespace: &str, name: &str| {
+        let account = ObjectRef::<OAuthAccount>::new(name).within(namespace);
+        scopes.iter().find(|scope| scope.covers(namespace))?.accounts.get(&account)
+    };
+    let desk = Desk { world: world.clone(), policy: policy.clone(), find: Box::new(find) };
+    Ok(Some((listener, Arc::new(authority), routes(Arc::new(desk)))))
 }
 
 fn spawn(

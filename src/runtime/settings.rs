@@ -56,6 +56,10 @@ pub struct Settings {
     #[arg(long, env = "OAUTH_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
 
+    /// Address of the consent pages, under TLS by the operator's own CA. Used with --consent-url only.
+    #[arg(long, env = "OAUTH_OPERATOR_LISTEN_TLS", default_value = "0.0.0.0:8443")]
+    pub listen_tls: SocketAddr,
+
     /// Form of the log.
     #[arg(long, env = "OAUTH_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
@@ -66,6 +70,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Names under which the operator is reached by its own certificate: its Service, and where people reach its pages.
+    pub fn tls_names(&self) -> Vec<String> {
+        let service = format!("oauth-operator-consent.{}.svc", self.namespace);
+        let page = self.consent_url.as_deref().and_then(|url| Url::parse(url).ok());
+        let page = page.and_then(|url| url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned()));
+        [Some(service), page].into_iter().flatten().collect()
+    }
+
     /// What to watch: each namespace named, or all (`None`).
     pub fn scopes(&self) -> Vec<Option<String>> {
         let mut named: Vec<_> = self.watch_namespaces.iter().filter(|name| !name.is_empty()).cloned().map(Some).collect();

@@ -5,6 +5,8 @@ use tokio::sync::Semaphore;
 
 pub mod access;
 pub mod accounts;
+pub mod authority;
+pub mod certificate;
 pub mod clock;
 pub mod cluster;
 pub mod connection;

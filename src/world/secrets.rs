@@ -4,9 +4,21 @@ use super::{ApiError, call};
 use crate::api::vocabulary::MANAGER;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::Status;
-use kube::{Client, ResourceExt};
+use kube::core::{NamespaceResourceScope, Status};
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::fmt::Debug;
+
+/// What is written whole: a Secret or a ConfigMap.
+pub trait Stored:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
+
+impl Stored for Secret {}
+impl Stored for ConfigMap {}
 
 /// What came of a write.
 #[derive(Debug)]
@@ -53,14 +65,14 @@ pub async fn config_map(client: &Client, namespace: &str, name: &str) -> Result<
     call(Api::<ConfigMap>::namespaced(client.clone(), namespace).get_opt(name)).await
 }
 
-/// Creates a Secret.
+/// Creates a Secret or a ConfigMap.
 ///
 /// # Errors
 /// Whatever the API server answers beside conflict and refusal.
-pub async fn create(client: &Client, secret: &Secret) -> Result<Written, ApiError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
+pub async fn create<K: Stored>(client: &Client, object: &K) -> Result<Written, ApiError> {
+    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    written(call(api.create(&params, secret)).await)
+    written(call(api.create(&params, object)).await)
 }
 
 /// Whether the API server would take a Secret in place of one of the same name, which is about to be deleted for it: `None`, or
@@ -78,14 +90,14 @@ pub async fn refusal_of(client: &Client, secret: &Secret) -> Result<Option<Strin
     }
 }
 
-/// Puts a Secret in place of the one with the UID and resourceVersion in it, and of no other.
+/// Puts a Secret or a ConfigMap in place of the one with the UID and resourceVersion in it, and of no other.
 ///
 /// # Errors
 /// Whatever the API server answers beside conflict and refusal.
-pub async fn replace(client: &Client, secret: &Secret) -> Result<Written, ApiError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
+pub async fn replace<K: Stored>(client: &Client, object: &K) -> Result<Written, ApiError> {
+    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    written(call(api.replace(&secret.name_any(), &params, secret)).await)
+    written(call(api.replace(&object.name_any(), &params, object)).await)
 }
 
 /// Merges a patch (RFC 7396) into the Secret with the UID and resourceVersion in the patch, and into no other.
@@ -118,11 +130,11 @@ fn namespace_is_going(status: &Status) -> bool {
     causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
-fn written(answer: Result<Secret, ApiError>) -> Result<Written, ApiError> {
+fn written(answer: Result<impl Stored, ApiError>) -> Result<Written, ApiError> {
     match answer {
-        Ok(secret) => Ok(Written::Stored {
-            uid: secret.uid().unwrap_or_default(),
-            resource_version: secret.resource_version().unwrap_or_default(),
+        Ok(object) => Ok(Written::Stored {
+            uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
         }),
         Err(error) => match (error.status(), error.refusal_of_write()) {
             (Some(status), _) if namespace_is_going(status) => Ok(Written::NamespaceGone),

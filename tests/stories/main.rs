@@ -9,6 +9,7 @@ mod testbed;
 
 mod api;
 mod at_rest;
+mod authority;
 mod bad_input;
 mod crash;
 mod leadership;
