@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Installs what tests, demo and checks need beyond a compiler: builds a real Kubernetes control plane from its
-# published Go modules, installs the certified OpenID provider from npm, cargo-deny from crates, Prometheus from Debian.
+# published Go modules, installs the certified OpenID provider and the browser's driver from npm, cargo-deny from crates,
+# Prometheus and Chromium from Debian.
 # Everything built goes to one cache folder outside git, keyed by what defines it, so that a second run does nothing.
 #
-#   tools/install.sh kubernetes | authorization-server | cargo-deny | debian | all
+#   tools/install.sh kubernetes | authorization-server | browser | cargo-deny | debian | all
 #
 # OAUTH_OPERATOR_CACHE   where built tools are kept (default: ~/.cache/oauth-operator)
 # KUBEBUILDER_ASSETS     a folder with etcd, kube-apiserver and kubectl (and kube-controller-manager, else it is built) to
 #                        use in place of our own
-# WITHOUT_DEBIAN=1       go without Prometheus where it cannot be installed; the tests that need it then say that they are
+# WITHOUT_DEBIAN=1       go without Prometheus and Chromium where they cannot be installed; the tests that need it then say that they are
 #                        skipped
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,7 +23,7 @@ kubernetes() {
   command -v setpriv >/dev/null || { say "setpriv is missing: install the Debian package util-linux"; exit 1; }
   version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' tools/kubernetes/go.mod)
   minor=$(echo "$version" | cut -d. -f2)
-  key=$(cat tools/kubernetes/go.mod tools/kubernetes/go.sum tools/install.sh | sha256sum | cut -c1-12)
+  key=$({ cat tools/kubernetes/go.mod tools/kubernetes/go.sum; declare -f kubernetes; } | sha256sum | cut -c1-12)
   out=$cache/kubernetes-$version-$key
   [ -z "${KUBEBUILDER_ASSETS:-}" ] || out=$out-with-assets-$(echo "$KUBEBUILDER_ASSETS" | sha256sum | cut -c1-12)
   log=$cache/kubernetes-build.log
@@ -48,18 +49,20 @@ kubernetes() {
   ln -sfn "$out" target/tools/kubernetes
 }
 
-authorization_server() {
-  local key out
-  key=$(cat tests/authorization-server/package-lock.json | sha256sum | cut -c1-12)
-  out=$cache/authorization-server-$key
+# The packages of a folder under tests, as its lock file names them.
+node_package() {
+  local name=$1 key out
+  key=$(cat "tests/$name/package-lock.json" | sha256sum | cut -c1-12)
+  out=$cache/$name-$key
   if [ ! -f "$out/installed" ]; then
-    say "installing oidc-provider from the npm registry ..."
+    say "installing what tests/$name needs from the npm registry ..."
     mkdir -p "$out"
-    cp tests/authorization-server/package.json tests/authorization-server/package-lock.json "$out/"
+    cp "tests/$name/package.json" "tests/$name/package-lock.json" "$out/"
     (cd "$out" && npm ci --no-audit --no-fund --loglevel=error >&2)
     touch "$out/installed"
   fi
-  ln -sfn "$out/node_modules" tests/authorization-server/node_modules
+  [ ! -d "tests/$name/node_modules" ] || [ -L "tests/$name/node_modules" ] || rm -r "tests/$name/node_modules"
+  ln -sfn "$out/node_modules" "tests/$name/node_modules"
 }
 
 cargo_deny() {
@@ -74,6 +77,7 @@ cargo_deny() {
 debian() {
   local missing=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+  command -v chromium >/dev/null || missing+=(chromium)
   [ ${#missing[@]} -gt 0 ] || return 0
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing Debian packages: ${missing[*]} ..."
@@ -90,9 +94,9 @@ debian() {
 
 case "${1:-all}" in
   kubernetes) kubernetes ;;
-  authorization-server) authorization_server ;;
+  authorization-server | browser) node_package "$1" ;;
   cargo-deny) cargo_deny ;;
   debian) debian ;;
-  all) debian; kubernetes; authorization_server; cargo_deny ;;
+  all) debian; kubernetes; node_package authorization-server; node_package browser; cargo_deny ;;
   *) say "unknown tool: $1"; exit 2 ;;
 esac

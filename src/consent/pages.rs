@@ -21,8 +21,6 @@ pub struct Page {
     pub html: String,
     /// Header `Content-Security-Policy`.
     pub policy: String,
-    /// Seconds after which the browser asks again.
-    pub again: Option<u32>,
 }
 
 /// Which account it is about.
@@ -43,7 +41,7 @@ pub struct Subject {
 }
 
 /// `form_target` is where a form leads beside ourselves: browsers judge a form also by where it is redirected to.
-fn page(title: &str, form_target: Option<&str>, again: Option<u32>, body: &Markup) -> Page {
+fn page(title: &str, form_target: Option<&str>, body: &Markup) -> Page {
     let html = html! {
         (DOCTYPE)
         html lang="en" {
@@ -51,7 +49,6 @@ fn page(title: &str, form_target: Option<&str>, again: Option<u32>, body: &Marku
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="robots" content="noindex";
-                @if let Some(seconds) = again { meta http-equiv="refresh" content=(seconds); }
                 title { (title) " – oauth-operator" }
                 style { (PreEscaped(STYLE)) }
             }
@@ -63,7 +60,7 @@ fn page(title: &str, form_target: Option<&str>, again: Option<u32>, body: &Marku
         "default-src 'none'; style-src {}; form-action 'self'{target}; base-uri 'none'; frame-ancestors 'none'",
         &*STYLE_DIGEST
     );
-    Page { html: html.into_string(), policy, again }
+    Page { html: html.into_string(), policy }
 }
 
 fn about(subject: &Subject) -> Markup {
@@ -94,7 +91,7 @@ pub fn start(subject: &Subject, ticket: Option<&str>, origin: Option<&str>) -> P
         }
         p.hint { "You will be asked to log in at the provider, not here: this page never asks for a password." }
     };
-    page("Connect this account", origin, None, &body)
+    page("Connect this account", origin, &body)
 }
 
 /// For who has come without a ticket.
@@ -113,7 +110,7 @@ pub fn needs_ticket(subject: &Subject, base: &str) -> Page {
         pre tabindex="0" { (command) }
         p { "Open the address that it prints, within a quarter of an hour." }
     };
-    page("A link is needed", None, None, &body)
+    page("A link is needed", None, &body)
 }
 
 /// The code of a device: to be entered elsewhere.
@@ -131,9 +128,12 @@ pub fn device(subject: &Subject, code: &str, url: &str, complete: Option<&str>, 
             }
         }
         (about(subject))
-        p.hint role="status" { "This page looks again every few seconds, and says so when you are done." }
+        // A page that loads itself anew would talk over a screen reader (WCAG 2.2.1).
+        form method="get" {
+            button type="submit" name="entered" value="yes" { "I have entered it" }
+        }
     };
-    page("Enter this code", None, Some(5), &body)
+    page("Enter this code", None, &body)
 }
 
 fn quick_response(text: &str) -> Option<String> {
@@ -150,17 +150,18 @@ pub fn connected(subject: &Subject) -> Page {
         p role="status" { "Its token is in the cluster and is kept fresh from now on. You can close this page." }
         (about(subject))
     };
-    page("Connected", None, None, &body)
+    page("Connected", None, &body)
 }
 
 /// The code is there, and what comes of it is not known yet.
 pub fn working(subject: &Subject) -> Page {
     let body = html! {
         h1 { "Nearly done" }
-        p role="status" { "The provider has sent you back, and the operator fetches the token. This page looks again in a moment." }
+        p role="status" { "You are back from the provider, and the operator fetches the token." }
         (about(subject))
+        form method="get" { button type="submit" { "Look again" } }
     };
-    page("Nearly done", None, Some(3), &body)
+    page("Nearly done", None, &body)
 }
 
 /// The provider took the login and gave no token.
@@ -171,7 +172,7 @@ pub fn failed(subject: &Subject, why: &str) -> Page {
         (about(subject))
         p { "To try again, ask for a new link." }
     };
-    page("Not connected", None, None, &body)
+    page("Not connected", None, &body)
 }
 
 /// Something keeps it from beginning.
@@ -180,7 +181,7 @@ pub fn unavailable(title: &str, why: &str) -> Page {
         h1 { (title) }
         p role="alert" { (why) }
     };
-    page(title, None, None, &body)
+    page(title, None, &body)
 }
 
 /// It does not go on.

@@ -413,18 +413,34 @@ fn outcome(desk: &Desk, namespace: &str, name: &str, subject: &Subject, since: T
     Some((false, pages::failed(subject, why)))
 }
 
+/// Whether a person says that they have entered the code.
+#[derive(Deserialize)]
+struct Entered {
+    entered: Option<String>,
+}
+
 async fn code(
     State(desk): State<Arc<Desk>>,
     Path((namespace, name)): Path<(String, String)>,
+    Query(entered): Query<Entered>,
     headers: HeaderMap,
 ) -> Result<Response, Obstacle> {
-    let Some(visit) = desk.visit(&namespace, &name).await? else { return Err(Refusal::NotBegun.into()) };
+    let Some(mut visit) = desk.visit(&namespace, &name).await? else { return Err(Refusal::NotBegun.into()) };
     let cookie = cookie(&headers, &consent_id(&namespace, &name)).map(|cookie| Sensitive::new(cookie).digest());
     let own = matches!(visit.consent(), Some(Consent { phase: Phase::Started { cookie: bound, .. }, .. }) if cookie.as_ref() == Some(bound));
     if !own {
         return Err(Refusal::NotBegun.into());
     }
     let subject = visit.subject(String::new(), true);
+    let waits = |visit: &Visit| {
+        let credential = visit.login.as_ref().and_then(|login| login.credential.as_ref());
+        matches!(credential.map(|credential| &credential.kind), Some(CredentialKind::DeviceCode(_)))
+    };
+    let began = clock::uptime();
+    while entered.entered.is_some() && waits(&visit) && clock::uptime().saturating_sub(began) < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        visit = desk.visit(&namespace, &name).await?.ok_or(Refusal::NotBegun)?;
+    }
     let now = clock::now();
     let credential = visit.login.as_ref().and_then(|login| login.credential.as_ref());
     match credential.map(|credential| &credential.kind) {

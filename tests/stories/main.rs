@@ -11,6 +11,7 @@ mod api;
 mod at_rest;
 mod authority;
 mod bad_input;
+mod consent;
 mod crash;
 mod leadership;
 mod login;

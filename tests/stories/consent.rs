@@ -1,0 +1,388 @@
+//! A person connects an account: in a real browser at a real authorization server, or on another device.
+
+use super::{issuer, story};
+use crate::testbed::authorization_server::{AuthorizationServer, Client};
+use crate::testbed::operator::Operator;
+use crate::testbed::story::{Story, eventually};
+use crate::testbed::{Result, browser, root};
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// An operator with consent pages, and the right to ask who somebody is.
+struct Pages {
+    operator: Operator,
+    /// Where they are.
+    url: String,
+}
+
+async fn pages(story: &Story<'_>, identity: &str) -> Result<Pages> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    pages_at(story, identity, &format!("https://127.0.0.1:{port}"), port).await
+}
+
+async fn pages_at(story: &Story<'_>, identity: &str, url: &str, port: u16) -> Result<Pages> {
+    let text = std::fs::read_to_string(root().join("deploy/consent.yaml"))?;
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+    objects.retain(|object| object["kind"] != json!("Service"));
+    for object in &mut objects {
+        object["metadata"]["name"] = json!(format!("oauth-operator-consent-{}", story.system));
+    }
+    objects[1]["roleRef"]["name"] = objects[0]["metadata"]["name"].clone();
+    objects[1]["subjects"][0]["namespace"] = json!(story.system);
+    story.cluster.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string())?;
+    let listen = format!("127.0.0.1:{port}");
+    let flags = ["--allowed-cidrs", "127.0.0.0/8", "--consent-url", url, "--listen-tls", &listen];
+    Ok(Pages { operator: story.operator_with(identity, &flags).await?, url: url.to_owned() })
+}
+
+/// A client whose codes go to the pages.
+async fn client(provider: &AuthorizationServer, url: &str, patch: Value) -> Result<Client> {
+    let mut metadata = json!({
+        "accessTokenTtl": 3600, "token_endpoint_auth_method": "none", "response_types": ["code"],
+        "grant_types": ["authorization_code", "refresh_token"], "redirect_uris": [format!("{url}/callback")],
+    });
+    metadata.as_object_mut().ok_or("an object")?.extend(patch.as_object().cloned().unwrap_or_default());
+    provider.register_with(&metadata).await
+}
+
+fn account(story: &Story<'_>, name: &str, provider: &AuthorizationServer, client: &Client, patch: Value) -> Result<()> {
+    let mut from = issuer(provider);
+    // oidc-provider gives refresh tokens to those who ask for consent anew (OpenID Connect Core §11).
+    from["overrides"] = json!({"parameters": {"authorize": {"prompt": "consent"}}});
+    let mut spec = json!({
+        "grant": {"clientCredentials": null, "authorizationCode": {}}, "client": {"secretRef": null},
+        "scopes": ["openid", "offline_access", "read"],
+    });
+    spec.as_object_mut().ok_or("an object")?.extend(patch.as_object().cloned().unwrap_or_default());
+    story.account_alone(name, &from, client, &spec)
+}
+
+/// A ServiceAccount of the tenant's that may do these things to accounts, and its token.
+fn person(story: &Story<'_>, name: &str, verbs: &[&str]) -> Result<String> {
+    let meta = json!({"name": name});
+    let rule = json!({"apiGroups": ["oauth-operator.dev"], "resources": ["oauthaccounts"], "verbs": verbs});
+    let rights = "rbac.authorization.k8s.io/v1";
+    let items = json!([
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+        {"apiVersion": rights, "kind": "Role", "metadata": meta, "rules": [rule]},
+        {"apiVersion": rights, "kind": "RoleBinding", "metadata": meta,
+         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+         "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": story.apps}]},
+    ]);
+    story.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())?;
+    Ok(story.kubectl().run(&["create", "token", name])?.trim().to_owned())
+}
+
+/// An HTTP client that trusts the operator's own CA, as published, and nothing else.
+fn http(story: &Story<'_>) -> Result<reqwest::Client> {
+    let kubectl = story.cluster.kubectl().namespaced(&story.system);
+    let ca = kubectl.run(&["get", "configmap", "oauth-operator-ca", "-o", r"jsonpath={.data.ca\.crt}"])?;
+    let ca = reqwest::Certificate::from_pem_bundle(ca.as_bytes())?;
+    Ok(reqwest::Client::builder().tls_certs_only(ca).no_proxy().redirect(reqwest::redirect::Policy::none()).build()?)
+}
+
+/// Asks for a link: status and what is said.
+async fn ticket(story: &Story<'_>, pages: &Pages, name: &str, token: &str) -> Result<(u16, Value)> {
+    let url = format!("{}/tickets/{}/{name}", pages.url, story.apps);
+    let answer = http(story)?.post(url).bearer_auth(token).send().await?;
+    Ok((answer.status().as_u16(), serde_json::from_str(&answer.text().await?)?))
+}
+
+async fn link(story: &Story<'_>, pages: &Pages, name: &str, token: &str) -> Result<String> {
+    let (status, said) = ticket(story, pages, name, token).await?;
+    Ok(said["url"].as_str().filter(|_| status == 201).ok_or_else(|| format!("no link: {status} {said}"))?.to_owned())
+}
+
+/// What a person does at the provider.
+fn log_in(as_whom: &str, answer: &str) -> Vec<Value> {
+    vec![json!({"fill": ["Login", as_whom]}), json!({"click": "Sign in"}), json!({"click": answer})]
+}
+
+fn steps(first: &[Value], then: Vec<Value>, last: &[Value]) -> Value {
+    json!([first, &then, last].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_connects_an_account_in_a_browser_without_javascript() -> Result<()> {
+    if !browser::is_here() {
+        return Ok(());
+    }
+    let (story, provider) = story("consent").await?;
+    let pages = pages(&story, "operator-1").await?;
+    let client = client(provider, &pages.url, json!({})).await?;
+    account(&story, "bot", provider, &client, json!({}))?;
+    let words = story.until("bot", "Ready", "False", "AuthorizationPending").await?;
+    assert!(words.contains(&format!("{}/consent/{}/bot", pages.url, story.apps)), "{words}");
+    assert_eq!(provider.token_requests(&client).await?, (0, 0));
+
+    let link = link(&story, &pages, "bot", &person(&story, "alice", &["authorize"])?).await?;
+    let first =
+        [json!({"open": link}), json!({"judge": true}), json!({"shot": "consent-start"}), json!({"keys": ["Tab", "Enter"]})];
+    let last = [json!({"await": "The account is connected"}), json!({"judge": true}), json!({"shot": "consent-connected"})];
+    let seen = browser::drive(steps(&first, log_in("alice", "Continue"), &last)).await?;
+    assert_eq!(seen["findings"], json!([]), "axe has something to say");
+    let ours = pages.url.trim_start_matches("https://");
+    let theirs = provider.issuer.trim_start_matches("https://");
+    let hosts: Vec<&str> = seen["hosts"].as_array().ok_or("hosts")?.iter().filter_map(Value::as_str).collect();
+    assert!(hosts.iter().all(|host| [ours, theirs].contains(host)), "a page asked somebody else: {hosts:?}");
+    let policy = seen["headers"]["content-security-policy"].as_str().unwrap_or_default();
+    assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert!(
+        !seen["url"].as_str().unwrap_or_default().contains("code="),
+        "the code does not stay in the address: {}",
+        seen["url"]
+    );
+    let cookies = seen["cookies"].as_array().ok_or("cookies")?;
+    let bound = cookies.iter().find(|cookie| cookie["name"].as_str().is_some_and(|name| name.starts_with("__Host-consent-")));
+    let bound = bound.ok_or("no cookie binds the answer to the browser")?;
+    assert_eq!((&bound["httpOnly"], &bound["secure"], &bound["sameSite"]), (&json!(true), &json!(true), &json!("Lax")));
+
+    story.until_ready("bot").await?;
+    let token = story.key("bot-token", "access_token")?;
+    assert_eq!(provider.introspect(&client, &token).await?["active"], json!(true));
+    let status = story.get("bot")?.status.ok_or("no status")?;
+    assert_eq!((status.authorization, status.token.map(|token| token.generation)), (None, Some(1)));
+    let consents = story.cluster.kubectl().namespaced(&story.system);
+    let left = consents.run(&["get", "secrets", "-l", "app.kubernetes.io/component=consent", "-o", "name"])?;
+    assert_eq!(left, "", "the code is deleted once it is redeemed");
+    story.kubectl().run(&["annotate", "oauthaccount", "bot", "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:01Z"])?;
+    story.until_generation("bot", 2).await?;
+    assert_eq!(provider.token_requests(&client).await?, (2, 0), "the code once, the refresh token once");
+
+    let told = |what: &str| pages.operator.log().into_iter().find(|line| line["target"] == "audit" && line["what"] == what);
+    let alice = format!("system:serviceaccount:{}:alice", story.apps);
+    for what in ["link given out", "login begun", "login came back"] {
+        let line = told(what).ok_or_else(|| format!("no audit line: {what}"))?;
+        assert_eq!((&line["who"], &line["name"], &line["result"]), (&json!(alice), &json!("bot"), &json!("success")));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_those_who_may_connect_an_account_and_only_in_one_browser() -> Result<()> {
+    if !browser::is_here() {
+        return Ok(());
+    }
+    let (story, provider) = story("consent-rights").await?;
+    let pages = pages(&story, "operator-1").await?;
+    let client = client(provider, &pages.url, json!({})).await?;
+    account(&story, "bot", provider, &client, json!({}))?;
+    story.until("bot", "Ready", "False", "AuthorizationPending").await?;
+    let (viewer, alice) = (person(&story, "viewer", &["get", "list"])?, person(&story, "alice", &["authorize"])?);
+    let (status, said) = ticket(&story, &pages, "bot", &viewer).await?;
+    assert_eq!(status, 403);
+    assert!(said["error"].as_str().is_some_and(|why| why.contains("may not authorize oauthaccounts/bot")), "{said}");
+    assert_eq!(ticket(&story, &pages, "bot", "not-a-token").await?.0, 401);
+    assert_eq!(ticket(&story, &pages, "nobody", &alice).await?.0, 404);
+
+    let page = format!("{}/consent/{}/bot", pages.url, story.apps);
+    let stranger = browser::drive(json!([{"open": page}, {"judge": true}, {"shot": "consent-without-link"}])).await?;
+    let text = stranger["text"].as_str().unwrap_or_default();
+    assert!(stranger["status"] == json!(403) && text.contains("kubectl create token"), "{text}");
+    let nowhere = browser::drive(json!([{"open": format!("{}/consent/{}/nobody", pages.url, story.apps)}])).await?;
+    assert_eq!(nowhere["text"].as_str().map(|text| text.replace("nobody", "bot")), Some(text.to_owned()), "names are not told");
+
+    // A link that is opened does not end; one that is used does.
+    let first = link(&story, &pages, "bot", &alice).await?;
+    let cancelled = steps(
+        &[json!({"open": first}), json!({"open": first}), json!({"click": "Continue to the provider"})],
+        log_in("mallory", "Cancel"),
+        &[json!({"judge": true}), json!({"shot": "consent-denied"})],
+    );
+    let seen = browser::drive(cancelled).await?;
+    assert!(seen["text"].as_str().is_some_and(|text| text.contains("You said no")), "{}", seen["text"]);
+    let again = browser::drive(json!([{"open": first}, {"shot": "consent-used"}])).await?;
+    assert!(again["text"].as_str().is_some_and(|text| text.contains("This link does not work any more")), "{}", again["text"]);
+
+    // Begun in one browser, brought to its end in another: the login of the second must not become the account's.
+    let second = link(&story, &pages, "bot", &alice).await?;
+    let begun = browser::drive(json!([{"open": second}, {"click": "Continue to the provider"}])).await?;
+    let moved =
+        steps(&[json!({"open": begun["url"]})], log_in("mallory", "Continue"), &[json!({"shot": "consent-other-browser"})]);
+    let seen = browser::drive(moved).await;
+    let text = seen.as_ref().map(|seen| seen["text"].as_str().unwrap_or_default().to_owned()).unwrap_or_default();
+    let kept_out = seen.is_err() || text.contains("was not begun in this browser") || !text.contains("is connected");
+    assert!(kept_out, "{text}");
+    let forged = format!("{}/callback?state={}.x&code=stolen&iss={}", pages.url, "0".repeat(32), provider.issuer);
+    assert_eq!(http(&story)?.get(forged).send().await?.status().as_u16(), 403);
+    assert_eq!(story.condition("bot", "Ready")?.ok_or("no Ready")?.1, "AuthorizationPending");
+    assert_eq!(provider.token_requests(&client).await?, (0, 0), "no code was redeemed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_it_is_known_who_must_log_in_no_link_is_needed_and_nobody_else_is_taken() -> Result<()> {
+    if !browser::is_here() {
+        return Ok(());
+    }
+    let (story, provider) = story("consent-subject").await?;
+    let pages = pages(&story, "operator-1").await?;
+    let client = client(provider, &pages.url, json!({})).await?;
+    account(&story, "bot", provider, &client, json!({"expectedSubject": "alice"}))?;
+    story.until("bot", "Ready", "False", "AuthorizationPending").await?;
+    let page = story.get("bot")?.status.and_then(|status| status.authorization?.url).ok_or("no page")?;
+    let connect = |whom: &str, last: Vec<Value>| {
+        let first = [json!({"open": page}), json!({"click": "Continue to the provider"})];
+        steps(&first, log_in(whom, "Continue"), &last)
+    };
+    let shown = |text: &str, shot: &str| vec![json!({"await": text}), json!({"shot": shot})];
+    browser::drive(connect("mallory", shown("The account is not connected", "consent-wrong-person"))).await?;
+    let why = story.until("bot", "ReauthorizationRequired", "True", "WrongSubject").await?;
+    assert!(why.contains("another user"), "{why}");
+    assert!(story.read_secret("bot-token")?.is_none(), "nothing of another person's is published");
+    browser::drive(connect("alice", shown("The account is connected", "consent-right-person"))).await?;
+    story.until_ready("bot").await?;
+    // Pinned: the next login must be the same person's.
+    browser::drive(connect("mallory", shown("The account is not connected", "consent-pinned"))).await?;
+    assert_eq!(story.condition("bot", "Ready")?.ok_or("no Ready")?.0, "True", "the login before goes on");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_does_not_lead_serves_the_pages_and_the_leader_redeems() -> Result<()> {
+    if !browser::is_here() {
+        return Ok(());
+    }
+    let (story, provider) = story("consent-replica").await?;
+    let _leader = story.operator("operator-1").await?;
+    let pages = pages(&story, "operator-2").await?;
+    let client = client(provider, &pages.url, json!({})).await?;
+    account(&story, "bot", provider, &client, json!({}))?;
+    // The leader has no pages of its own here, and says so of the account until it hears of the code.
+    let link = link(&story, &pages, "bot", &person(&story, "alice", &["authorize"])?).await?;
+    let first = [json!({"open": link}), json!({"click": "Continue to the provider"})];
+    browser::drive(steps(&first, log_in("alice", "Continue"), &[])).await?;
+    assert!(!pages.operator.leads().await);
+    let deposited = || {
+        let kubectl = story.cluster.kubectl().namespaced(&story.system);
+        let phase = r"jsonpath={.items[*].metadata.annotations.oauth-operator\.dev/consent-phase}";
+        Ok((kubectl.run(&["get", "secrets", "-l", "app.kubernetes.io/component=consent", "-o", phase])? == "Deposited")
+            .then_some(()))
+    };
+    eventually(SOON, deposited).await?.ok_or("the code is not deposited")?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pushed_request_and_a_signed_client_connect_an_account() -> Result<()> {
+    if !browser::is_here() {
+        return Ok(());
+    }
+    let (story, provider) = story("consent-pushed").await?;
+    let pages = pages(&story, "operator-1").await?;
+    let metadata = json!({"require_pushed_authorization_requests": true, "token_endpoint_auth_method": "client_secret_basic"});
+    let client = client(provider, &pages.url, metadata).await?;
+    story.secret("bot-client", &[("client_secret", &client.secret)])?;
+    let patch = json!({"client": {"secretRef": {"name": "bot-client", "key": "client_secret"}}, "par": true});
+    account(&story, "bot", provider, &client, patch)?;
+    story.until("bot", "Ready", "False", "AuthorizationPending").await?;
+    let link = link(&story, &pages, "bot", &person(&story, "alice", &["authorize"])?).await?;
+    let first = [json!({"open": link}), json!({"click": "Continue to the provider"})];
+    browser::drive(steps(&first, log_in("alice", "Continue"), &[json!({"await": "The account is connected"})])).await?;
+    story.until_ready("bot").await?;
+    assert_eq!(provider.token_requests(&client).await?, (1, 0));
+    Ok(())
+}
+
+/// An account of a device.
+async fn device(story: &Story<'_>, provider: &AuthorizationServer, patch: Value, metadata: Value) -> Result<Client> {
+    let mut wanted = json!({
+        "accessTokenTtl": 3600, "token_endpoint_auth_method": "none", "response_types": [], "deviceInterval": 1,
+        "grant_types": ["urn:ietf:params:oauth:grant-type:device_code", "refresh_token"], "redirect_uris": [],
+    });
+    wanted.as_object_mut().ok_or("an object")?.extend(metadata.as_object().cloned().unwrap_or_default());
+    let client = provider.register_with(&wanted).await?;
+    let mut spec = json!({
+        "grant": {"clientCredentials": null, "deviceCode": {}}, "client": {"secretRef": null},
+        "scopes": ["openid", "offline_access", "read"],
+    });
+    spec.as_object_mut().ok_or("an object")?.extend(patch.as_object().cloned().unwrap_or_default());
+    story.account_alone("tv", &issuer(provider), &client, &spec)?;
+    Ok(client)
+}
+
+async fn answer(provider: &AuthorizationServer, code: &str, answer: &str) -> Result<()> {
+    let url = format!("{}/testbed/device?user_code={code}&{answer}", provider.issuer);
+    let said = provider.http()?.get(url).send().await?.text().await?;
+    if said.contains("error") { Err(said.into()) } else { Ok(()) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_s_code_is_shown_to_those_who_may_read_the_token_and_entered_elsewhere() -> Result<()> {
+    let (story, provider) = story("device").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = device(&story, provider, json!({}), json!({})).await?;
+    let words = story.until("tv", "Ready", "False", "AuthorizationPending").await?;
+    assert!(words.contains("Secret tv-authorization"), "{words}");
+    let authorization = story.get("tv")?.status.and_then(|status| status.authorization).ok_or("no authorization")?;
+    assert_eq!(
+        (authorization.user_code, authorization.verification_url),
+        (None, None),
+        "whoever may read it could log in as another"
+    );
+    let code = story.key("tv-authorization", "user_code")?;
+    let owner = story.read_secret("tv-authorization")?.ok_or("gone")?.metadata.owner_references.unwrap_or_default();
+    assert_eq!(owner[0].kind, "OAuthAccount");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    answer(provider, &code, "subject=alice").await?;
+    story.until_ready("tv").await?;
+    assert_eq!(provider.introspect(&client, &story.key("tv-token", "access_token")?).await?["sub"], json!("alice"));
+    assert_eq!(story.get("tv")?.status.ok_or("no status")?.authorization, None);
+    story.kubectl().run(&["annotate", "oauthaccount", "tv", "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:01Z"])?;
+    story.until_generation("tv", 2).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_is_denied_or_runs_out_is_asked_for_anew_by_a_person() -> Result<()> {
+    let (story, provider) = story("device-denied").await?;
+    let _operator = story.operator("operator-1").await?;
+    device(&story, provider, json!({"expectedSubject": "alice"}), json!({"deviceCodeTtl": 8})).await?;
+    story.until("tv", "Ready", "False", "AuthorizationPending").await?;
+    let told = || Ok(story.get("tv")?.status.and_then(|status| status.authorization?.user_code));
+    let code = eventually(SOON, told).await?.ok_or("no code")?;
+    answer(provider, &code, "deny=1").await?;
+    let words = story.until("tv", "ReauthorizationRequired", "True", "Authentication").await?;
+    assert!(words.contains("kubectl annotate oauthaccount tv"), "it says what to do: {words}");
+    assert_eq!(story.condition("tv", "Stalled")?.ok_or("no Stalled")?.0, "True");
+    let ask = |second: u8| {
+        let annotation = format!("oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:0{second}Z");
+        story.kubectl().run(&["annotate", "--overwrite", "oauthaccount", "tv", &annotation])
+    };
+    ask(1)?;
+    let another = || Ok(story.get("tv")?.status.and_then(|status| status.authorization?.user_code).filter(|now| *now != code));
+    eventually(SOON, another).await?.ok_or("no new code")?;
+    assert_eq!(story.condition("tv", "Stalled")?, None);
+    story.until("tv", "Stalled", "True", "AuthorizationExpired").await?;
+    ask(2)?;
+    let third = || Ok(story.get("tv")?.status.and_then(|status| status.authorization?.user_code));
+    let code = eventually(SOON, third).await?.ok_or("no third code")?;
+    answer(provider, &code, "subject=alice").await?;
+    story.until_ready("tv").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_consent_page_of_a_device_shows_code_link_and_drawing() -> Result<()> {
+    if !browser::is_here() {
+        return Ok(());
+    }
+    let (story, provider) = story("device-page").await?;
+    let pages = pages(&story, "operator-1").await?;
+    device(&story, provider, json!({}), json!({})).await?;
+    story.until("tv", "Ready", "False", "AuthorizationPending").await?;
+    assert!(story.read_secret("tv-authorization")?.is_none(), "where there are pages, they show it");
+    let link = link(&story, &pages, "tv", &person(&story, "alice", &["authorize"])?).await?;
+    let open = [json!({"open": link}), json!({"shot": "device-start"}), json!({"click": "Show the code"})];
+    let looked = steps(&open, vec![], &[json!({"judge": true}), json!({"shot": "device-code"})]);
+    let seen = browser::drive(looked).await?;
+    assert_eq!(seen["status"], json!(200));
+    assert_eq!(seen["findings"], json!([]));
+    let text = seen["text"].as_str().unwrap_or_default().to_owned();
+    let shown =
+        text.lines().find(|line| line.len() == 9 && line.as_bytes()[4] == b'-').ok_or_else(|| format!("no code: {text}"))?;
+    answer(provider, shown, "subject=alice").await?;
+    story.until_ready("tv").await
+}
