@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Installs what tests, demo and checks need beyond a compiler: builds a real Kubernetes control plane from its
-# published Go modules, installs the certified OpenID provider from npm, cargo-deny from crates, Prometheus from Debian.
+# published Go modules, installs the certified OpenID provider from npm, Coze's SDK from PyPI, cargo-deny from crates,
+# Prometheus from Debian.
 # Everything built goes to one cache folder outside git, keyed by what defines it, so that a second run does nothing.
 #
-#   tools/install.sh kubernetes | authorization-server | cargo-deny | debian | all
+#   tools/install.sh kubernetes | authorization-server | coze | cargo-deny | debian | all
 #
 # OAUTH_OPERATOR_CACHE   where built tools are kept (default: ~/.cache/oauth-operator)
 # KUBEBUILDER_ASSETS     a folder with etcd, kube-apiserver and kubectl (and kube-controller-manager, else it is built) to
 #                        use in place of our own
-# WITHOUT_DEBIAN=1       go without Prometheus where it cannot be installed; the tests that need it then say that they are
-#                        skipped
+# WITHOUT_DEBIAN=1       go without Prometheus and Python where they cannot be installed; the tests that need them then say
+#                        that they are skipped
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${OAUTH_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/oauth-operator}
@@ -22,7 +23,7 @@ kubernetes() {
   command -v setpriv >/dev/null || { say "setpriv is missing: install the Debian package util-linux"; exit 1; }
   version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' tools/kubernetes/go.mod)
   minor=$(echo "$version" | cut -d. -f2)
-  key=$(cat tools/kubernetes/go.mod tools/kubernetes/go.sum tools/install.sh | sha256sum | cut -c1-12)
+  key=$({ cat tools/kubernetes/go.mod tools/kubernetes/go.sum; declare -f kubernetes; } | sha256sum | cut -c1-12)
   out=$cache/kubernetes-$version-$key
   [ -z "${KUBEBUILDER_ASSETS:-}" ] || out=$out-with-assets-$(echo "$KUBEBUILDER_ASSETS" | sha256sum | cut -c1-12)
   log=$cache/kubernetes-build.log
@@ -62,6 +63,23 @@ authorization_server() {
   ln -sfn "$out/node_modules" tests/authorization-server/node_modules
 }
 
+coze() {
+  local key out
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    packages python3-venv
+    python3 -c 'import ensurepip, venv' 2>/dev/null || return 0
+  fi
+  key=$(sha256sum <tests/coze/requirements.txt | cut -c1-12)
+  out=$cache/coze-$key
+  if [ ! -f "$out/installed" ]; then
+    say "installing cozepy from PyPI ..."
+    python3 -m venv --clear "$out"
+    "$out/bin/pip" install --quiet --disable-pip-version-check --requirement tests/coze/requirements.txt >&2
+    touch "$out/installed"
+  fi
+  ln -sfn "$out" target/tools/coze
+}
+
 cargo_deny() {
   local version=0.20.2
   if [ ! -x "$cache/cargo-deny-$version/bin/cargo-deny" ]; then
@@ -74,7 +92,11 @@ cargo_deny() {
 debian() {
   local missing=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
-  [ ${#missing[@]} -gt 0 ] || return 0
+  [ ${#missing[@]} -eq 0 ] || packages "${missing[@]}"
+}
+
+packages() {
+  local missing=("$@")
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing Debian packages: ${missing[*]} ..."
     { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } \
@@ -91,8 +113,9 @@ debian() {
 case "${1:-all}" in
   kubernetes) kubernetes ;;
   authorization-server) authorization_server ;;
+  coze) coze ;;
   cargo-deny) cargo_deny ;;
   debian) debian ;;
-  all) debian; kubernetes; authorization_server; cargo_deny ;;
+  all) debian; kubernetes; authorization_server; coze; cargo_deny ;;
   *) say "unknown tool: $1"; exit 2 ;;
 esac
