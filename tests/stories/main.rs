@@ -11,6 +11,7 @@ mod api;
 mod at_rest;
 mod bad_input;
 mod crash;
+mod grants;
 mod leadership;
 mod login;
 mod main_job;

@@ -7,7 +7,11 @@
 pub mod authorization_server;
 pub mod certificates;
 pub mod cluster;
+pub mod coze;
+pub mod documented;
 pub mod faulty_endpoint;
+pub mod github;
+pub mod keys;
 pub mod kubectl;
 pub mod operator;
 pub mod process;
