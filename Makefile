@@ -20,6 +20,7 @@ test: ## All tests, on real parts; installs what they need
 	@tools/install.sh kubernetes
 	@tools/install.sh authorization-server
 	@tools/install.sh browser
+	@tools/install.sh coze
 	cargo build --locked --release --bin oauth-operator
 	cargo test --locked
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Installs what tests, demo and checks need beyond a compiler: builds a real Kubernetes control plane from its
-# published Go modules, installs the certified OpenID provider and the browser's driver from npm, cargo-deny from crates,
-# Prometheus and Chromium from Debian.
+# published Go modules, installs the certified OpenID provider and the browser's driver from npm, Coze's SDK from PyPI,
+# cargo-deny from crates, Prometheus and Chromium from Debian.
 # Everything built goes to one cache folder outside git, keyed by what defines it, so that a second run does nothing.
 #
-#   tools/install.sh kubernetes | authorization-server | browser | cargo-deny | debian | all
+#   tools/install.sh kubernetes | authorization-server | browser | coze | cargo-deny | debian | all
 #
 # OAUTH_OPERATOR_CACHE   where built tools are kept (default: ~/.cache/oauth-operator)
 # KUBEBUILDER_ASSETS     a folder with etcd, kube-apiserver and kubectl (and kube-controller-manager, else it is built) to
 #                        use in place of our own
-# WITHOUT_DEBIAN=1       go without Prometheus and Chromium where they cannot be installed; the tests that need it then say that they are
-#                        skipped
+# WITHOUT_DEBIAN=1       go without Prometheus, Chromium and Python where they cannot be installed; the tests that need them
+#                        then say that they are skipped
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${OAUTH_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/oauth-operator}
@@ -65,6 +65,23 @@ node_package() {
   ln -sfn "$out/node_modules" "tests/$name/node_modules"
 }
 
+coze() {
+  local key out
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    packages python3-venv
+    python3 -c 'import ensurepip, venv' 2>/dev/null || return 0
+  fi
+  key=$(sha256sum <tests/coze/requirements.txt | cut -c1-12)
+  out=$cache/coze-$key
+  if [ ! -f "$out/installed" ]; then
+    say "installing cozepy from PyPI ..."
+    python3 -m venv --clear "$out"
+    "$out/bin/pip" install --quiet --disable-pip-version-check --requirement tests/coze/requirements.txt >&2
+    touch "$out/installed"
+  fi
+  ln -sfn "$out" target/tools/coze
+}
+
 cargo_deny() {
   local version=0.20.2
   if [ ! -x "$cache/cargo-deny-$version/bin/cargo-deny" ]; then
@@ -78,7 +95,11 @@ debian() {
   local missing=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
   command -v chromium >/dev/null || missing+=(chromium)
-  [ ${#missing[@]} -gt 0 ] || return 0
+  [ ${#missing[@]} -eq 0 ] || packages "${missing[@]}"
+}
+
+packages() {
+  local missing=("$@")
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing Debian packages: ${missing[*]} ..."
     { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } \
@@ -95,8 +116,9 @@ debian() {
 case "${1:-all}" in
   kubernetes) kubernetes ;;
   authorization-server | browser) node_package "$1" ;;
+  coze) coze ;;
   cargo-deny) cargo_deny ;;
   debian) debian ;;
-  all) debian; kubernetes; node_package authorization-server; node_package browser; cargo_deny ;;
+  all) debian; kubernetes; node_package authorization-server; node_package browser; coze; cargo_deny ;;
   *) say "unknown tool: $1"; exit 2 ;;
 esac

@@ -21,7 +21,8 @@ fn secrets() -> Secrets {
 
 fn endpoints(names_issuer: bool) -> Endpoints {
     let url = |text: &str| text.parse().unwrap();
-    let endpoints = Endpoints { issuer: Some("https://a.example".into()), names_issuer, ..Endpoints::default() };
+    let mut endpoints = Endpoints::default();
+    (endpoints.issuer, endpoints.names_issuer) = (Some("https://a.example".into()), names_issuer);
     endpoints
         .with(Endpoint::Authorization, url("https://a.example/auth?tenant=x"))
         .with(Endpoint::Token, url("https://a.example/t"))

@@ -458,7 +458,9 @@ impl TokenRequest {
 
     /// RFC 7523 §3, with the claims that the account adds.
     fn signed(&self, assertion: &Assertion, moment: &Moment) -> Result<String, Fault> {
-        let expires = moment.now + assertion.lifetime.unwrap_or(ASSERTION_LIFETIME);
+        // Providers measure from `iat`, and refuse what lives longer than they allow. A short one must outlive its way.
+        let said = assertion.lifetime.map(|lifetime| (lifetime - SKEW).max(lifetime / 2));
+        let expires = moment.now + said.unwrap_or(ASSERTION_LIFETIME);
         let mut claims = Map::new();
         let issuer = assertion.issuer.as_ref().or(self.client_id.as_ref());
         claims.insert("iss".into(), json!(issuer));
@@ -569,6 +571,21 @@ mod tests {
         sorted.sort();
         assert_eq!(fields, sorted);
         assert_eq!(request.secrets(), [token], "the refresh token is a secret, the id of a public client is none");
+    }
+
+    #[test]
+    fn an_assertion_lives_as_long_as_it_is_told_to_and_never_dies_under_way() {
+        for (said, lives, left) in [(3600, 3600, 3540), (120, 120, 60), (10, 65, 5)] {
+            let key = crate::oauth::assertion_tests::key();
+            let lifetime = Some(SignedDuration::from_secs(said));
+            let grant = GrantRequest::Assertion(Box::new(Assertion { lifetime, ..Assertion::by(key) }));
+            let composed = TokenRequest { grant, ..request(ClientAuthentication::Basic) }.compose(&moment()).unwrap();
+            let assertion = body(&composed).into_iter().find(|(name, _)| name == "assertion").unwrap().1;
+            let claims = crate::oauth::claims(&assertion).unwrap();
+            let at = |claim: &str| claims[claim].as_i64().unwrap();
+            assert_eq!(at("exp") - at("iat"), lives, "{said}");
+            assert_eq!(at("exp") - moment().now.as_second(), left, "{said}");
+        }
     }
 
     #[test]

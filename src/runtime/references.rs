@@ -86,10 +86,15 @@ fn keys(account: &OAuthAccount) -> Vec<Key> {
     let spec = &account.spec;
     let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
     let client = spec.client.as_ref();
+    let grant = &spec.grant;
     let seeds = [
         client.and_then(|client| client.secret_ref.as_ref()),
         client.and_then(|client| client.id_from.as_ref()).map(|from| &from.secret_key_ref),
-        spec.grant.refresh_token.as_ref().map(|refresh_token| &refresh_token.secret_ref),
+        grant.refresh_token.as_ref().map(|refresh_token| &refresh_token.secret_ref),
+        grant.jwt_bearer.as_ref().map(|assertion| &assertion.key_ref),
+        grant.token_exchange.as_ref().and_then(|exchange| exchange.subject_token.secret_ref.as_ref()),
+        grant.github_app.as_ref().map(|app| &app.key_ref),
+        grant.password.as_ref().map(|password| &password.secret_ref),
     ];
     let mut keys = vec![(Referent::Secret, namespace.into(), token_secret_name(account).into_boxed_str())];
     keys.extend(seeds.into_iter().flatten().map(|seed| (Referent::Secret, namespace.into(), seed.name.as_str().into())));
@@ -109,13 +114,17 @@ mod tests {
     use serde_json::json;
 
     fn account(seed: &str) -> OAuthAccount {
+        with(seed, &json!({"clientCredentials": {}}))
+    }
+
+    fn with(seed: &str, grant: &serde_json::Value) -> OAuthAccount {
         serde_json::from_value(json!({
             "apiVersion": "oauth-operator.dev/v1alpha1", "kind": "OAuthAccount",
             "metadata": {"name": "a", "namespace": "apps"},
             "spec": {
                 "provider": {"issuer": "https://login.example.com", "caBundleRef": {"name": "ca"}},
                 "client": {"id": "app", "secretRef": {"name": seed, "key": "k"}},
-                "grant": {"clientCredentials": {}}
+                "grant": grant,
             }
         }))
         .unwrap()
@@ -135,5 +144,21 @@ mod tests {
         assert_eq!(found(Referent::Secret, "elsewhere", "two"), 0);
         references.remove(&account("two"));
         assert!(references.lock().accounts.is_empty() && references.lock().keys.is_empty());
+    }
+
+    #[test]
+    fn whatever_a_grant_is_made_with_wakes_its_account() {
+        let key = json!({"name": "right", "key": "k"});
+        for grant in [
+            json!({"refreshToken": {"secretRef": key}}),
+            json!({"jwtBearer": {"keyRef": key}}),
+            json!({"tokenExchange": {"subjectToken": {"secretRef": key}}}),
+            json!({"githubApp": {"appID": 1, "installationID": 2, "keyRef": key}}),
+            json!({"password": {"secretRef": key}}),
+        ] {
+            let references = References::default();
+            references.set(&with("one", &grant));
+            assert_eq!(references.to(Referent::Secret, "apps", "right").len(), 1, "{grant}");
+        }
     }
 }

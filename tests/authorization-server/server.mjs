@@ -7,6 +7,8 @@
 //   GET /testbed/token-requests?client_id=…    {"issued": n, "refused": n}
 //   GET /testbed/redemptions?client_id=…       [{"digest": first hex digits of a refresh token's SHA-256, "status": n}, …]
 //   GET /testbed/revocations?client_id=…       [{"digest": of any token, "token_type_hint": if given, "status": n}, …]
+//   GET /testbed/assertions?client_id=…        [{"parameter": its name, "header", "claims": of a JWT that came, "status": n}, …]
+//   GET /testbed/change?client_id=…&metadata=… changes a client, as its owner does at a console: {"changed": [its name, …]}
 //   GET /testbed/resource                      {"sub", "client_id", "scope"} of the access token it is asked with, or 401
 //
 //   node server.mjs '{"certificate": FILE, "key": FILE, "registrationToken": TEXT, "port": 0, "clientCA": FILE}'
@@ -30,6 +32,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
+import { decodeJwt, decodeProtectedHeader } from 'jose';
 import Provider from 'oidc-provider';
 import { configuration } from './configuration.mjs';
 import { registerGrants } from './grants.mjs';
@@ -40,6 +43,7 @@ const settings = JSON.parse(process.argv[2]);
 const tokenRequests = new Map();
 const redemptions = new Map();
 const revocations = new Map();
+const assertions = new Map();
 const polls = new Map();
 
 const digestOf = (token) => createHash('sha256').update(token).digest('hex').slice(0, 8);
@@ -73,6 +77,15 @@ const answerDevice = async (provider, { user_code: userCode, subject: accountId,
   return { approved: !deny };
 };
 
+// A client's secret or keys are replaced; what RFC 7592 offers lets nobody choose a secret.
+const change = async (provider, { client_id: id, metadata }) => {
+  const changed = JSON.parse(metadata);
+  const { adapter } = provider.Client;
+  await adapter.upsert(id, { ...(await adapter.find(id)), ...changed });
+  await provider.Client.find(id);
+  return { changed: Object.keys(changed) };
+};
+
 // RFC 8628 §3.5, which the provider leaves out: one that polls too soon is told to slow down, by five seconds more.
 const pace = (ctx, client) => {
   const { device_code: code } = ctx.oidc.params;
@@ -92,6 +105,11 @@ const record = (ctx) => {
     const count = tokenRequests.get(id) ?? { issued: 0, refused: 0 };
     count[ctx.status === 200 ? 'issued' : 'refused'] += 1;
     tokenRequests.set(id, count);
+    for (const parameter of ['assertion', 'client_assertion', 'subject_token']) {
+      const jwt = params[parameter];
+      if (jwt?.split('.').length !== 3) continue;
+      append(assertions, id, { parameter, header: decodeProtectedHeader(jwt), claims: decodeJwt(jwt), status: ctx.status });
+    }
     if (params.refresh_token) append(redemptions, id, { digest: digestOf(params.refresh_token), status: ctx.status });
     if (client?.deviceInterval && ctx.body?.error === 'authorization_pending') pace(ctx, client);
   } else if (ctx.path === '/token/revocation' && params.token) {
@@ -117,6 +135,8 @@ server.listen(settings.port ?? 0, '127.0.0.1', () => {
   const testbed = new Map([
     ['/testbed/login', async (ctx) => (ctx.body = await login(provider, ctx.query))],
     ['/testbed/device', async (ctx) => (ctx.body = await answerDevice(provider, ctx.query))],
+    ['/testbed/assertions', (ctx) => (ctx.body = assertions.get(ctx.query.client_id) ?? [])],
+    ['/testbed/change', async (ctx) => (ctx.body = await change(provider, ctx.query))],
     ['/testbed/token-requests', (ctx) => (ctx.body = tokenRequests.get(ctx.query.client_id) ?? { issued: 0, refused: 0 })],
     ['/testbed/redemptions', (ctx) => (ctx.body = redemptions.get(ctx.query.client_id) ?? [])],
     ['/testbed/revocations', (ctx) => (ctx.body = revocations.get(ctx.query.client_id) ?? [])],

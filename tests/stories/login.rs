@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// No refresh token came twice, and none was refused.
-async fn each_once(provider: &AuthorizationServer, client: &Client) -> Result<usize> {
+pub async fn each_once(provider: &AuthorizationServer, client: &Client) -> Result<usize> {
     let redemptions = provider.redemptions(client).await?;
     for (number, (digest, status)) in redemptions.iter().enumerate() {
         assert_eq!(*status, 200, "{redemptions:?}");
@@ -98,7 +98,7 @@ async fn a_spent_seed_applied_again_does_no_harm_and_a_new_one_is_taken_up() -> 
 }
 
 /// Asks for a new token by annotation.
-fn refresh(story: &Story<'_>, name: &str, moment: &str) -> Result<()> {
+pub fn refresh(story: &Story<'_>, name: &str, moment: &str) -> Result<()> {
     let annotation = format!("oauth-operator.dev/refresh-requested-at={moment}");
     story.kubectl().run(&["annotate", "--overwrite", "oauthaccount", name, &annotation]).map(drop)
 }

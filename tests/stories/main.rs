@@ -13,6 +13,7 @@ mod authority;
 mod bad_input;
 mod consent;
 mod crash;
+mod grants;
 mod leadership;
 mod login;
 mod main_job;

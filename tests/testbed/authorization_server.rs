@@ -1,6 +1,6 @@
 //! The certified OpenID provider, under TLS by a private CA.
 
-use super::certificates::Authority;
+use super::certificates::{Authority, Identity};
 use super::process::{Process, folder};
 use super::{Result, root};
 use serde_json::{Value, json};
@@ -13,6 +13,8 @@ pub struct AuthorizationServer {
     pub issuer: String,
     /// The CA to trust, PEM.
     pub ca: String,
+    /// Signs the certificates by which clients are known (RFC 8705 §2.1).
+    clients: Authority,
     registration_token: String,
     process: Process,
 }
@@ -29,8 +31,13 @@ impl AuthorizationServer {
         let folder = folder(name)?;
         let authority = Authority::new("testbed provider")?;
         let (certificate, key) = authority.server(&["127.0.0.1", "localhost"])?.store(&folder, "server")?;
+        let clients = Authority::new("testbed clients")?;
+        let client_ca = folder.join("client-ca.crt");
+        std::fs::write(&client_ca, &clients.certificate)?;
         let registration_token = random();
-        let settings = json!({"certificate": certificate, "key": key, "registrationToken": registration_token, "port": 0});
+        let settings = json!({
+            "certificate": certificate, "key": key, "clientCA": client_ca, "registrationToken": registration_token, "port": 0,
+        });
         let script = root().join("tests/authorization-server/server.mjs").display().to_string();
         let process = Process::start("oidc-provider", &folder, Path::new("node"), &[script, settings.to_string()], &[])?;
         let issuer = |output: String| {
@@ -39,7 +46,7 @@ impl AuthorizationServer {
         };
         process.until("listening", Duration::from_secs(30), async || issuer(process.output()).is_some()).await?;
         let issuer = issuer(process.output()).ok_or("no issuer")?;
-        Ok(Self { issuer, ca: authority.certificate.clone(), registration_token, process })
+        Ok(Self { issuer, ca: authority.certificate.clone(), clients, registration_token, process })
     }
 
     /// An HTTP client that trusts it.
@@ -64,6 +71,20 @@ impl AuthorizationServer {
         let text_of = |key: &str| value[key].as_str().map(str::to_owned).ok_or_else(|| format!("registration: {text}"));
         // A public client has no secret.
         Ok(Client { id: text_of("client_id")?, secret: text_of("client_secret").unwrap_or_default() })
+    }
+
+    /// A certificate of this common name, by the CA that the provider believes.
+    pub fn client_certificate(&self, name: &str) -> Result<Identity> {
+        self.clients.client(name, None)
+    }
+
+    /// Changes what is registered of a client, as its owner does at the provider's console.
+    pub async fn change(&self, client: &Client, metadata: &Value) -> Result<()> {
+        let mut url = url::Url::parse(&format!("{}/testbed/change", self.issuer))?;
+        url.query_pairs_mut().append_pair("client_id", &client.id).append_pair("metadata", &metadata.to_string());
+        let answer = self.http()?.get(url).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        if status.is_success() { Ok(()) } else { Err(format!("{status}: {text}").into()) }
     }
 
     /// Registers a public client with refresh tokens, and logs a person in: the client and the first refresh token.
@@ -107,6 +128,20 @@ impl AuthorizationServer {
         let request = request.body(body.finish());
         let answer = request.header("content-type", "application/x-www-form-urlencoded").send().await?;
         Ok(serde_json::from_str(&answer.text().await?)?)
+    }
+
+    /// What an API of the provider's makes of a token: whose it is, or nothing where it does not take it.
+    pub async fn resource(&self, token: &str) -> Result<Option<Value>> {
+        let answer = self.http()?.get(format!("{}/testbed/resource", self.issuer)).bearer_auth(token).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        if status.is_success() { Ok(Some(serde_json::from_str(&text)?)) } else { Ok(None) }
+    }
+
+    /// JWTs that came to the token endpoint in a client's name: `parameter`, `header`, `claims` and `status` of the answer,
+    /// which is 200 where the provider has verified them.
+    pub async fn assertions(&self, client: &Client) -> Result<Vec<Value>> {
+        let url = format!("{}/testbed/assertions?client_id={}", self.issuer, client.id);
+        Ok(serde_json::from_str(&self.http()?.get(url).send().await?.text().await?)?)
     }
 
     /// Token requests of a client that were granted and refused so far.
