@@ -12,6 +12,7 @@ mod credentials;
 mod decide;
 #[cfg(feature = "operator")]
 mod inputs;
+mod lifetime;
 mod login_faults;
 #[cfg(feature = "operator")]
 pub mod memory;

@@ -211,6 +211,8 @@ pub struct Plan {
     pub authentication: ClientAuthentication,
     /// By what right.
     pub grant: GrantPlan,
+    /// How old a login may become, whatever its use.
+    pub absolute: Option<SignedDuration>,
     /// What a refresh does to a refresh token.
     pub rotation: Rotation,
     /// A cheap request that tells whether an access token lives.
@@ -360,6 +362,11 @@ impl Plan {
         let extra = Extra::of(account, &dialect.response.extra, &knobs.api_hosts)?;
         Ok(Self {
             par: spec.par,
+            absolute: knobs
+                .refresh_token
+                .as_ref()
+                .and_then(|lifetimes| lifetimes.absolute_seconds)
+                .map(|seconds| SignedDuration::from_secs(seconds.into())),
             registers,
             registration_lifetime: registration.lifetime_seconds.map(|seconds| SignedDuration::from_secs(seconds.into())),
             scope_list: registration.scope_list,
@@ -668,11 +675,9 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
 
 /// The same of a provider's knobs.
 fn unsupported_override(overrides: &ProviderOverrides) -> Option<&'static str> {
-    let absolute = overrides.refresh_token.as_ref().is_some_and(|lifetimes| lifetimes.absolute_seconds.is_some());
     [
         (overrides.revocation_url.is_some(), "spec.provider.overrides.revocationURL"),
         (overrides.introspection_url.is_some(), "spec.provider.overrides.introspectionURL"),
-        (absolute, "spec.provider.overrides.refreshToken.absoluteSeconds"),
     ]
     .into_iter()
     .find_map(|(set, field)| set.then_some(field))

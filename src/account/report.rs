@@ -1,8 +1,9 @@
 //! What status says, as a function of what was seen and of `now`.
 
 use super::backoff::next_attempt;
+use super::login_faults::again;
 use super::plan::token_secret_name;
-use super::{Plan, Refusal, Seen, TokenSecretView, consent, refresh, restart};
+use super::{Plan, Refusal, Seen, TokenSecretView, consent, lifetime, refresh, restart};
 use crate::api::{
     Attempt, AttemptResult, ConditionType, CreationPolicy, LoginStatus, OAuthAccountStatus, Reason, TokenStatus, Trigger,
 };
@@ -83,6 +84,8 @@ fn login(seen: &Seen) -> (Option<LoginStatus>, Option<Time>) {
                     .filter(|credential| credential.is_refresh_token())
                     .map(|credential| credential.refresh_token.fingerprint()),
                 seed_fingerprint: state.seed_digest.chars().take(8).collect(),
+                start_time: state.since.map(|since| Time(floor(since))),
+                expiration_time: seen.plan.as_ref().ok().and_then(|plan| lifetime::end(state, plan)).map(|end| Time(floor(end))),
             };
             (Some(told), held.and_then(|credential| credential.expires).map(|end| Time(floor(end))))
         }
@@ -241,6 +244,11 @@ fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure
         if let Some(type_) = special {
             add(type_, "True", &failure.reason, failure.message.clone());
         }
+    }
+    if let Some(end) = status.login.as_ref().and_then(|login| lifetime::due(login, now)).filter(|_| !over) {
+        let again = seen.plan.as_ref().map(|plan| again(seen, plan)).unwrap_or_default();
+        let words = format!("This login ends at {end}, whatever its use. Before that, {again}.");
+        add(ConditionType::ReauthorizationDue, "True", Reason::LoginEnds.as_str(), words);
     }
     if conflict {
         add(ConditionType::SecretConflict, "True", Reason::SecretConflict.as_str(), message);

@@ -78,6 +78,10 @@ fn issued(state: State, token: Token, redemption: &Redemption, plan: &Plan, seen
         if state.displaced.is_some() {
             return (state.rejected(), Err(seed_refused(&fault, &plan.grant)));
         }
+        // Somebody else has consented: their login is none of ours.
+        if state.credential.as_ref().is_some_and(|held| !held.is_refresh_token()) {
+            return (state.rejected(), Err(Fault::new(fault.kind, format!("{} Then, {}.", fault.message, again(seen, plan)))));
+        }
         // The login is another's, and its refresh token the only one there is: it is kept, and nothing is published.
         let subject = state.subject.clone();
         return (State { subject, ..state.spent(token.refresh_token.clone(), Some(&token)) }, Err(fault));

@@ -17,6 +17,12 @@ pub enum ConditionType {
     SecretConflict,
     /// The login is over: a person must log in again.
     ReauthorizationRequired,
+    /// The login ends soon, whatever its use.
+    ReauthorizationDue,
+    /// The resource server refuses tokens, also fresh ones.
+    TokenRejectedByResource,
+    /// The resource server of `spec.healthCheck` accepts the token. Present with a health check only.
+    Healthy,
     /// Nobody knows whether the refresh token was spent.
     RefreshOutcomeUnknown,
     /// The refresh token of the seed is another account's.
@@ -27,13 +33,16 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every type, in the order in which status lists them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Ready,
         Self::Authorized,
         Self::Reconciling,
         Self::Stalled,
         Self::RefreshFailing,
         Self::ReauthorizationRequired,
+        Self::ReauthorizationDue,
+        Self::TokenRejectedByResource,
+        Self::Healthy,
         Self::RefreshOutcomeUnknown,
         Self::DuplicateCredential,
         Self::StateRolledBack,
@@ -50,6 +59,9 @@ impl ConditionType {
             Self::RefreshFailing => "RefreshFailing",
             Self::SecretConflict => "SecretConflict",
             Self::ReauthorizationRequired => "ReauthorizationRequired",
+            Self::ReauthorizationDue => "ReauthorizationDue",
+            Self::TokenRejectedByResource => "TokenRejectedByResource",
+            Self::Healthy => "Healthy",
             Self::RefreshOutcomeUnknown => "RefreshOutcomeUnknown",
             Self::DuplicateCredential => "DuplicateCredential",
             Self::StateRolledBack => "StateRolledBack",
@@ -106,6 +118,12 @@ pub enum Reason {
     AuthorizationPending,
     /// Nobody has consented in time.
     AuthorizationExpired,
+    /// The login ends soon, whatever its use.
+    LoginEnds,
+    /// The resource server accepts the token.
+    TokenAccepted,
+    /// The resource server refuses the token.
+    TokenRejected,
 }
 
 impl Reason {
@@ -135,6 +153,9 @@ impl Reason {
             Self::RestartFailed => "RestartFailed",
             Self::AuthorizationPending => "AuthorizationPending",
             Self::AuthorizationExpired => "AuthorizationExpired",
+            Self::LoginEnds => "LoginEnds",
+            Self::TokenAccepted => "TokenAccepted",
+            Self::TokenRejected => "TokenRejected",
         }
     }
 }

@@ -82,6 +82,12 @@ pub struct LoginStatus {
     /// The same of the refresh token that was imported from the seed.
     #[schemars(length(max = 64))]
     pub seed_fingerprint: String,
+    /// When the login was made, as far as is known here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When it ends, whatever its use; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiration_time: Option<Time>,
 }
 
 /// Why an attempt was made.

@@ -16,7 +16,7 @@ fn account(uid: &str) -> Account {
 }
 
 fn secrets() -> Secrets {
-    Secrets::new(&"a".repeat(32), &[7; 96])
+    Secrets::new(&"a".repeat(32), &std::array::from_fn(|number| u8::try_from(number).unwrap()))
 }
 
 fn endpoints(names_issuer: bool) -> Endpoints {

@@ -95,18 +95,16 @@ pub fn start(subject: &Subject, ticket: Option<&str>, origin: Option<&str>) -> P
 }
 
 /// For who has come without a ticket.
-pub fn needs_ticket(subject: &Subject, base: &str) -> Page {
+pub fn needs_ticket(namespace: &str, name: &str, base: &str) -> Page {
     let command = format!(
-        "curl -X POST -H \"Authorization: Bearer $(kubectl create token YOUR-SERVICE-ACCOUNT)\" {base}/tickets/{}/{}",
-        subject.namespace, subject.name
+        "curl -X POST -H \"Authorization: Bearer $(kubectl create token YOUR-SERVICE-ACCOUNT)\" {base}/tickets/{namespace}/{name}"
     );
     let body = html! {
         h1 { "This account needs a link that works once" }
         p {
             "Whoever connects an account decides whose login programs use. So the link comes from somebody who has the verb "
-            code { "authorize" } " on it:"
+            code { "authorize" } " on the account:"
         }
-        (about(subject))
         pre tabindex="0" { (command) }
         p { "Open the address that it prints, within a quarter of an hour." }
     };

@@ -241,17 +241,7 @@ async fn show(
     Query(link): Query<Link>,
 ) -> Result<Response, Obstacle> {
     // Whoever has no ticket learns nothing, not even whether there is such an account.
-    let stranger = || {
-        let subject = Subject {
-            namespace: namespace.clone(),
-            name: name.clone(),
-            provider: "not told without a link".into(),
-            host: String::new(),
-            scopes: vec![],
-            expected: None,
-        };
-        respond(StatusCode::FORBIDDEN, pages::needs_ticket(&subject, desk.base()))
-    };
+    let stranger = || respond(StatusCode::FORBIDDEN, pages::needs_ticket(&namespace, &name, desk.base()));
     let Some(visit) = desk.visit(&namespace, &name).await? else { return Ok(stranger()) };
     match flow::admit(visit.consent(), &visit.account, link.ticket.as_deref(), visit.is_open(), clock::now()) {
         Err(Refusal::NoTicket) => return Ok(stranger()),

@@ -262,3 +262,44 @@ fn without_consent_pages_there_is_no_authorization_code() {
     world.reconcile();
     assert_eq!(told(&world, ConditionType::Stalled), yes("Configuration"));
 }
+
+#[test]
+fn somebody_else_s_consent_is_not_kept() {
+    let mut world = browser(json!({"expectedSubject": "alice"}));
+    world.reconcile();
+    world.login.live = Some("code-1".into());
+    world.login.reply = json!({"id_token": super::login::id_token("mallory")});
+    world.person.consent("code-1", 300);
+    world.reconcile();
+    assert_eq!((held(&world), world.secret.is_none()), (None, true));
+    assert_eq!(told(&world, ConditionType::ReauthorizationRequired), yes("WrongSubject"));
+    world.run_until(7200);
+    assert_eq!(world.login.seen, ["code-1"], "mallory's refresh token is not even there to be used");
+    world.login.log_in();
+    world.login.live = Some("code-2".into());
+    world.login.reply = json!({"id_token": super::login::id_token("alice")});
+    world.person.consent("code-2", 7500);
+    world.reconcile();
+    assert_eq!(ready(&world), yes("TokenPublished"));
+}
+
+#[test]
+fn before_a_login_ends_for_good_a_person_is_told_and_a_new_one_begins_the_count_anew() {
+    let overrides = json!({"provider": {"overrides": {"refreshToken": {"absoluteSeconds": 864_000}}}});
+    let mut world = browser(overrides);
+    world.reconcile();
+    world.login.live = Some("code-1".into());
+    world.person.consent("code-1", 300);
+    world.reconcile();
+    assert_eq!(world.status.login.as_ref().unwrap().expiration_time.as_ref().unwrap().0, at(864_000));
+    world.run_until(8 * 86_400 - 60);
+    assert_eq!(world.condition(ConditionType::ReauthorizationDue), None);
+    world.run_until(8 * 86_400 + 300);
+    assert_eq!(told(&world, ConditionType::ReauthorizationDue), yes("LoginEnds"));
+    assert_eq!(ready(&world), yes("TokenPublished"), "until then all is well");
+    world.login.log_in();
+    world.login.live = Some("code-2".into());
+    world.person.consent("code-2", 8 * 86_400 + 900);
+    world.reconcile();
+    assert_eq!(world.condition(ConditionType::ReauthorizationDue), None);
+}
