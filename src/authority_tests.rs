@@ -113,7 +113,7 @@ struct World {
 impl World {
     /// What a replica does when it looks.
     fn pass(&mut self, replica: usize, publishes: bool, now: Timestamp) {
-        loop {
+        for _ in 0..16 {
             if let Some(stored) = &self.stored {
                 let root = &stored.current.root;
                 if root.life.usable(now) && self.leaves[replica].as_ref().is_none_or(|leaf| leaf.is_due(root, now)) {
@@ -134,6 +134,7 @@ impl World {
             let made = || Ok::<_, ()>(Signer { root, key: Sensitive::new("key") });
             self.stored = Some(after(self.stored.take(), next, now, made).unwrap());
         }
+        panic!("no rest at {now}: {:?}", self.steps);
     }
 
     fn is_trusted(&self, now: Timestamp) {
