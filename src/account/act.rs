@@ -1,12 +1,13 @@
 //! One step, done: the only verb that changes the world.
 
+use super::health::{Checked, Verdict};
 use super::memory::Memory;
 use super::{
     AttemptOutcome, Contents, Held, Next, Outcome, Record, Restarted, Seen, Settlement, Template, TokenSecretView, annotation,
     consent_steps, inputs, is_controlled, manifest, notices, patch, spend, view,
 };
 use crate::api::{OAuthAccountStatus, RestartTarget, Trigger};
-use crate::oauth::{Endpoint, Fault, FaultKind, TlsSettings, TokenRequest};
+use crate::oauth::{Endpoint, Fault, FaultKind, Sensitive, TlsSettings, TokenRequest};
 use crate::world::gate::Permit;
 use crate::world::marks::{Mark, Marks};
 use crate::world::secrets::{Deleted, Written};
@@ -73,6 +74,9 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
         Next::ReadState => spend::read_state(seen, hands).await,
         Next::ReadJournal { intent, armed } => Ok(spend::read_journal(&intent, &armed, hands)),
         Next::FindDuplicate { digests } => Ok(spend::find_duplicate(&digests, seen, hands)),
+        Next::CheckHealth { url, access_token, generation, tls } => {
+            Ok(Outcome::HealthChecked(check_health(&url, &access_token, generation, &tls, seen, hands).await))
+        }
         Next::Probe { probe, access_token, tls } => Ok(spend::probe(&probe, &access_token, &tls, hands).await),
         Next::Arm { state, over } => spend::arm(state, over.as_ref(), seen, hands).await,
         Next::Spend { request, tls, intent, armed, began } => {
@@ -122,6 +126,30 @@ async fn redeem(trigger: Trigger, request: &TokenRequest, tls: &TlsSettings, see
     let issued = token.map(|token| (token.access_token.fingerprint(), token.expiry.at));
     told(trigger, issued, fault, (exchange.sent, exchange.finished), seen, hands);
     Outcome::Redeemed { trigger, sent: exchange.sent, finished: exchange.finished, result: exchange.result }
+}
+
+/// Asks the resource server that the user names.
+async fn check_health(
+    url: &Url,
+    token: &Sensitive,
+    generation: i64,
+    tls: &TlsSettings,
+    seen: &Seen,
+    hands: &Hands<'_>,
+) -> Checked {
+    let answer = token_endpoint::probe(&hands.world.outbound, "GET", url.as_str(), token.expose(), tls).await;
+    let verdict = match answer {
+        Ok(200..=299) => Verdict::Accepted,
+        Ok(401) => Verdict::Rejected,
+        Ok(status) => Verdict::Unclear(format!("it answers HTTP {status}.")),
+        Err(fault) => Verdict::Unclear(fault.message),
+    };
+    if verdict == Verdict::Rejected {
+        tracing::warn!(generation, "the resource server of the health check refuses the token");
+    }
+    let checked = Checked { at: clock::now(), generation, verdict: Some(verdict) };
+    hands.memory.check(seen.uid(), checked.clone());
+    checked
 }
 
 /// Tells log and metrics what became of a refresh that is kept.

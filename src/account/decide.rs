@@ -1,8 +1,8 @@
 //! What to do next, as a function of what was seen and of `now`.
 
 use super::{
-    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, consent, refresh, report,
-    restart, token_secret_name,
+    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, consent, health, refresh,
+    report, restart, token_secret_name,
 };
 use crate::api::{OAuthAccountStatus, Probe, RestartTarget, ServiceAccountToken, Trigger};
 use crate::oauth::{DeviceAuthorization, Fault, FaultKind, Reply, Sensitive, TlsSettings, TokenRequest};
@@ -89,6 +89,17 @@ pub enum Next {
     FindDuplicate {
         /// Their digests.
         digests: Vec<String>,
+    },
+    /// Ask the resource server that the user names whether it accepts the published token.
+    CheckHealth {
+        /// What is asked.
+        url: Url,
+        /// With what.
+        access_token: Sensitive,
+        /// The token's generation.
+        generation: i64,
+        /// Whom to trust.
+        tls: TlsSettings,
     },
     /// Ask a resource server whether the published token lives.
     Probe {
@@ -228,6 +239,7 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
         (None, Some(record)) if restart_is_due(seen, plan, now) && seen.attempt.is_none() => {
             Next::Restart { targets: plan.restart_targets.clone(), generation: record.public.generation }
         }
+        (None, Some(record)) if seen.attempt.is_none() => health_check(seen, plan, record, now),
         _ => say_or_rest(seen, now),
     }
 }
@@ -244,6 +256,7 @@ enum Quiet {
 fn attempt_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
     let status = &seen.status;
     let due = status.token.is_none() || status.next_refresh_time.as_ref().is_some_and(|next| next.0 <= now);
+    let due = due || health::wants_fresh(seen, None);
     let may = !plan.suspended && !seen.waits(now) && !seen.asked_for_patience(now) && !report::conflicted(status);
     (may || seen.deposited) && seen.unpublished.is_none() && (due || seen.requested().is_some() || seen.deposited)
 }
@@ -255,6 +268,28 @@ fn first_token_is_wanted(seen: &Seen, plan: &Plan) -> bool {
 
 fn restart_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
     seen.restarted.is_none() && restart::due(seen, plan).is_some_and(|due| due <= now)
+}
+
+fn health_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
+    health::due(seen, plan, now).is_some_and(|due| due <= now)
+}
+
+/// The check of the token's health, where it is due.
+fn health_check(seen: &Seen, plan: &Plan, record: &Record, now: Timestamp) -> Next {
+    let Some(check) = plan.health_check.as_ref().filter(|_| health_is_due(seen, plan, now)) else {
+        return say_or_rest(seen, now);
+    };
+    if plan.ca_bundle.is_some() && seen.inputs.is_none() {
+        return Next::ReadInputs(plan.clone());
+    }
+    let credentials = seen.inputs.as_ref().and_then(|inputs| inputs.credentials.as_ref().ok());
+    Next::CheckHealth {
+        url: check.url.clone(),
+        access_token: record.access_token.clone(),
+        generation: record.public.generation,
+        // Our certificate is for the provider alone.
+        tls: TlsSettings { identity: None, ..credentials.map(super::Credentials::tls).unwrap_or_default() },
+    }
 }
 
 /// Whether the watch shows the token Secret as it was published.
@@ -272,6 +307,8 @@ fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
         || restart_is_due(seen, plan, now)
         || report::conflicted(status)
         || seen.deposited
+        || health_is_due(seen, plan, now)
+        || (health::wants_fresh(seen, None) && !seen.waits(now) && !plan.suspended)
     {
         return Quiet::No;
     }
@@ -393,6 +430,7 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
         Some(record) if record.request_digest != plan.request_digest() => Some(Trigger::SpecChanged),
         Some(record) if !seen.serves(record, plan, now) => Some(Trigger::Schedule),
         Some(_) if seen.requested().is_some() => Some(Trigger::Requested),
+        Some(record) if health::wants_fresh(seen, Some(record)) => Some(Trigger::Rejected),
         // Also a doubt that nobody has told of yet.
         Some(_) => (seen.login_in_question() || refresh::doubted(seen)).then_some(Trigger::Retry),
     }
@@ -434,6 +472,7 @@ fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
         paused,
         seen.plan.as_ref().ok().and_then(|plan| refresh::waits_until(seen, plan, now)),
         seen.plan.as_ref().ok().and_then(|plan| restart::due(seen, plan)),
+        seen.plan.as_ref().ok().and_then(|plan| health::due(seen, plan, now)),
         consent::next_poll(seen),
         status.authorization.as_ref().and_then(|awaited| awaited.expiration_time.as_ref()).map(|end| end.0),
     ];

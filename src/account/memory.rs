@@ -1,5 +1,6 @@
 //! What one pass over an account must hand to the next. Nothing of it is needed for safety: a restart forgets it.
 
+use super::health::Checked;
 use super::{Polled, Record};
 use crate::api::OAuthAccountStatus;
 use std::collections::{HashMap, HashSet};
@@ -20,6 +21,8 @@ struct Entries {
     unpublished: HashMap<String, Record>,
     /// Intents that were written and that nothing was done about.
     unposted: HashMap<String, String>,
+    /// Checks of tokens' health.
+    checked: HashMap<String, Checked>,
     /// When devices are polled next.
     polled: HashMap<String, Polled>,
     gone: HashSet<String>,
@@ -73,6 +76,16 @@ impl Memory {
         self.lock().unposted.get(uid).cloned()
     }
 
+    /// The health of a token was checked.
+    pub fn check(&self, uid: &str, checked: Checked) {
+        self.lock().checked.insert(uid.to_owned(), checked);
+    }
+
+    /// The last check of a token's health.
+    pub fn checked(&self, uid: &str) -> Option<Checked> {
+        self.lock().checked.get(uid).cloned()
+    }
+
     /// A device was polled.
     pub fn poll(&self, uid: &str, polled: Polled) {
         self.lock().polled.insert(uid.to_owned(), polled);
@@ -108,6 +121,7 @@ impl Memory {
         entries.said.retain(|uid, _| there.contains(uid));
         entries.unpublished.retain(|uid, _| there.contains(uid));
         entries.unposted.retain(|uid, _| there.contains(uid));
+        entries.checked.retain(|uid, _| there.contains(uid));
         entries.polled.retain(|uid, _| there.contains(uid));
         entries.gone.retain(|uid| there.contains(uid));
     }
@@ -123,6 +137,7 @@ impl Entries {
         self.said.remove(uid);
         self.unpublished.remove(uid);
         self.unposted.remove(uid);
+        self.checked.remove(uid);
         self.polled.remove(uid);
     }
 }

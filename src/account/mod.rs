@@ -10,6 +10,7 @@ mod consent_secret;
 mod consent_steps;
 mod credentials;
 mod decide;
+pub mod health;
 #[cfg(feature = "operator")]
 mod inputs;
 mod lifetime;

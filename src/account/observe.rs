@@ -1,10 +1,12 @@
 //! What caches and memory tell of an account, before anybody is asked.
 
+use super::health::Checked;
 use super::memory::Memory;
-use super::{Instance, LoginSeen, Plan, Policy, SecretMark, Seen, Stray, token_secret_name};
-use crate::api::OAuthAccount;
+use super::{Instance, LoginSeen, Plan, Policy, SecretMark, Seen, Stray, fraction, token_secret_name};
+use crate::api::{ConditionType, OAuthAccount};
 use crate::world::marks::Marks;
 use crate::world::{World, entropy};
+use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 
 /// The first look; `turn`: whether the account's turn at the provider's gate has come.
@@ -25,6 +27,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
             .collect(),
         policy: policy.clone(),
         deposited: world.consents.has_deposit(namespace, account.metadata.name.as_deref().unwrap_or_default()),
+        checked: memory.checked(uid).or_else(|| checked_before(&account, world.started)),
         polled: memory.polled(uid),
         instance: Instance {
             identity: world.identity.clone(),
@@ -47,4 +50,14 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
         restarted: None,
         account,
     }
+}
+
+/// A check that an earlier process has told of: the next ones are spread over their interval, and not made all at once.
+fn checked_before(account: &OAuthAccount, started: Timestamp) -> Option<Checked> {
+    let status = account.status.as_ref()?;
+    let interval = SignedDuration::from_secs(account.spec.health_check.as_ref()?.interval_seconds.into());
+    status.conditions.iter().find(|condition| condition.type_ == ConditionType::Healthy.as_str())?;
+    let spread = interval.mul_f64(fraction(account.metadata.uid.as_deref().unwrap_or_default(), "health check"));
+    let generation = status.token.as_ref().map_or(0, |token| token.generation);
+    Some(Checked { at: started - interval + spread, generation, verdict: None })
 }

@@ -1,6 +1,7 @@
 //! What came of a step, and how it changes what has been seen.
 
 use super::consent::{Deposit, Polled};
+use super::health::Checked;
 use super::refresh::{Liveness, Redemption, Settlement};
 use super::{
     AttemptOutcome, Contents, Held, Inputs, Record, Restarted, SecretMark, Seen, State, StateView, Stray, TokenSecretView,
@@ -51,6 +52,8 @@ pub enum Outcome {
     JournalRead(Option<Redemption>),
     /// Other accounts were asked for the same refresh token; the one that has it.
     DuplicateSought(Option<String>),
+    /// The health of the published token was checked.
+    HealthChecked(Checked),
     /// A probe of the published token ended.
     Probed(Liveness),
     /// The provider has not asked for patience.
@@ -151,6 +154,7 @@ impl Seen {
                 self.redeemed(found);
             }
             Outcome::DuplicateSought(other) => self.login.duplicate = Some(other),
+            Outcome::HealthChecked(checked) => self.checked = Some(checked),
             Outcome::Probed(liveness) => self.login.probed = Some(liveness),
             Outcome::Heeded => self.heeded = true,
             Outcome::Armed { version, state, began } => {

@@ -1,5 +1,6 @@
 //! The spec as the operator understands it: parsed once, refused with a sentence where this version lacks the effect.
 
+use super::health::HealthCheck;
 use super::publication::Extra;
 use super::schedule::Schedule;
 use super::{Credentials, Seen};
@@ -9,7 +10,9 @@ use crate::api::{
     ProviderOverrides, Reason, RestartTarget, RevocationPolicy, RotationMode, RotationOverrides, ServiceAccountToken,
     StatePolicy, TokenExchange, UnknownOutcome,
 };
-use crate::oauth::{ClientAuthentication, Dialect, Endpoint, Endpoints, GrantRequest, TokenRequest, hex, host_and_port, knobs};
+use crate::oauth::{
+    ClientAuthentication, Dialect, Endpoint, Endpoints, GrantRequest, TokenRequest, hex, host_and_port, host_matches, knobs,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -211,6 +214,8 @@ pub struct Plan {
     pub authentication: ClientAuthentication,
     /// By what right.
     pub grant: GrantPlan,
+    /// Whether the token is accepted, asked now and then.
+    pub health_check: Option<HealthCheck>,
     /// How old a login may become, whatever its use.
     pub absolute: Option<SignedDuration>,
     /// What a refresh does to a refresh token.
@@ -362,6 +367,7 @@ impl Plan {
         let extra = Extra::of(account, &dialect.response.extra, &knobs.api_hosts)?;
         Ok(Self {
             par: spec.par,
+            health_check: health_check(account, &extra)?,
             absolute: knobs
                 .refresh_token
                 .as_ref()
@@ -589,6 +595,21 @@ fn endpoints(
     Ok((EndpointSource::Known, known))
 }
 
+/// The check, where there is one: a token goes only where its account lets it go.
+fn health_check(account: &OAuthAccount, extra: &Extra) -> Result<Option<HealthCheck>, String> {
+    let Some(check) = &account.spec.health_check else { return Ok(None) };
+    let url = https(&check.url).map_err(|why| format!("spec.healthCheck.url is not usable: {why}."))?;
+    let host = host_and_port(&url);
+    let hosts = extra.allowed_hosts();
+    if !hosts.is_empty() && !hosts.iter().any(|pattern| host_matches(pattern, &host)) {
+        return Err(format!(
+            "spec.healthCheck.url is at {host}, where this token may not go; add it to spec.allowedHosts, which names {}.",
+            hosts.join(", ")
+        ));
+    }
+    Ok(Some(HealthCheck { url, interval: SignedDuration::from_secs(check.interval_seconds.into()) }))
+}
+
 /// How the client proves itself: as the account says, else as the provider is known to want it.
 fn authentication(
     client: Option<&Client>,
@@ -665,7 +686,6 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
         (custom.is_some_and(|c| c.revocation_url.is_some()), "spec.provider.custom.revocationURL"),
         (custom.is_some_and(|c| c.introspection_url.is_some()), "spec.provider.custom.introspectionURL"),
         (spec.dpop.is_some(), "spec.dpop"),
-        (spec.health_check.is_some(), "spec.healthCheck"),
         (spec.revocation_policy != RevocationPolicy::Never, "spec.revocationPolicy other than Never"),
     ]
     .into_iter()

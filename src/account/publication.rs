@@ -115,6 +115,11 @@ impl Extra {
         }
     }
 
+    /// Where the token may go; none: anywhere.
+    pub fn allowed_hosts(&self) -> &[String] {
+        &self.allowed_hosts
+    }
+
     fn render(&self, variables: &Variables) -> Result<BTreeMap<String, Sensitive>, (String, String)> {
         let one = |(key, template): (&String, &expression::Template)| match template.render(variables) {
             Ok(text) => Ok((key.clone(), Sensitive::new(text))),

@@ -3,7 +3,7 @@
 use super::backoff::next_attempt;
 use super::login_faults::again;
 use super::plan::token_secret_name;
-use super::{Plan, Refusal, Seen, TokenSecretView, consent, lifetime, refresh, restart};
+use super::{Plan, Refusal, Seen, TokenSecretView, consent, health, lifetime, refresh, restart};
 use crate::api::{
     Attempt, AttemptResult, ConditionType, CreationPolicy, LoginStatus, OAuthAccountStatus, Reason, TokenStatus, Trigger,
 };
@@ -57,6 +57,8 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
         Ok(plan) => restart::told(seen, plan),
         Err(_) => old.restart.clone(),
     };
+    let (health, verdict) = health::told(seen, old);
+    status.health = health;
     status.authorization = seen.plan.as_ref().ok().and_then(|plan| consent::authorization(seen, plan, now));
     count(&mut status, seen, now);
     // A code that a person can enter now: whatever failed before is over, and their request is answered.
@@ -65,7 +67,7 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
         status.last_handled_refresh_time = seen.requested().map(Time).or(status.last_handled_refresh_time);
     }
     let failure = failure(&status, seen);
-    status.conditions = conditions(&status, seen, failure.as_ref(), now);
+    status.conditions = conditions(&status, seen, failure.as_ref(), verdict, now);
     status
 }
 
@@ -103,7 +105,8 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
     let Some(attempt) = &seen.attempt else {
         // What the API server has just refused to have written is not over because the token is well.
         let refused = seen.publish_refused || seen.write_refused(now);
-        if healthy(seen, now) && seen.to_publish().is_none() && !refused && !seen.login_in_question() {
+        let settled = seen.to_publish().is_none() && !refused && !seen.login_in_question();
+        if healthy(seen, now) && settled && !health::wants_fresh(seen, seen.record()) {
             forgive(status);
         }
         // An edit while the provider wants patience is tried when that is over.
@@ -204,7 +207,13 @@ fn failure(status: &OAuthAccountStatus, seen: &Seen) -> Option<Failure> {
     Some(Failure { kind: super::seen::last_fault(&seen.status), reason: told.reason.clone(), message: told.message.clone() })
 }
 
-fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    status: &OAuthAccountStatus,
+    seen: &Seen,
+    failure: Option<&Failure>,
+    verdict: Option<(&'static str, Reason, String)>,
+    now: Timestamp,
+) -> Vec<Condition> {
     let mut all = Vec::with_capacity(4);
     let mut add = |type_: ConditionType, state: &str, reason: &str, message: String| {
         let before = find(&seen.status, type_).filter(|before| before.status == state);
@@ -250,6 +259,12 @@ fn conditions(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure
         let words = format!("This login ends at {end}, whatever its use. Before that, {again}.");
         add(ConditionType::ReauthorizationDue, "True", Reason::LoginEnds.as_str(), words);
     }
+    if let Some((state, reason, message)) = verdict.or_else(|| health_before(seen)) {
+        if status.health.as_ref().is_some_and(|health| health.rejected_tokens > 1) {
+            add(ConditionType::TokenRejectedByResource, "True", reason.as_str(), message.clone());
+        }
+        add(ConditionType::Healthy, state, reason.as_str(), message);
+    }
     if conflict {
         add(ConditionType::SecretConflict, "True", Reason::SecretConflict.as_str(), message);
     }
@@ -270,6 +285,18 @@ fn special(kind: FaultKind, seen: &Seen) -> Option<ConditionType> {
         FaultKind::StateRolledBack => Some(ConditionType::StateRolledBack),
         _ => None,
     }
+}
+
+/// What the last check of the token's health said, as status tells it.
+fn health_before(seen: &Seen) -> Option<(&'static str, Reason, String)> {
+    seen.plan.as_ref().ok()?.health_check.as_ref()?;
+    let before = find(&seen.status, ConditionType::Healthy)?;
+    let (state, reason) = match before.status.as_str() {
+        "True" => ("True", Reason::TokenAccepted),
+        "False" => ("False", Reason::TokenRejected),
+        _ => ("Unknown", Reason::ProviderError),
+    };
+    Some((state, reason, before.message.clone()))
 }
 
 fn suspended(seen: &Seen) -> bool {

@@ -1,5 +1,6 @@
 //! What has been seen of one account: the argument of `decide`.
 
+use super::health::Checked;
 use super::refresh::{Instance, LoginSeen};
 use super::schedule::renewal;
 use super::{Contents, Inputs, Plan, Policy, Polled, Record, Refusal, Restarted};
@@ -91,6 +92,8 @@ pub struct Seen {
     pub policy: Policy,
     /// Whether the consent pages have left something.
     pub deposited: bool,
+    /// The last check of the token's health.
+    pub checked: Option<Checked>,
     /// When a device is polled next.
     pub polled: Option<Polled>,
     /// Who decides.
@@ -339,6 +342,7 @@ pub mod tests {
             strays: vec![],
             policy: Policy::default(),
             deposited: false,
+            checked: None,
             polled: None,
             instance: Instance { identity: "operator-1".into(), entropy: [7; 32], unposted: None, unsteady_until: None },
             login: LoginSeen::default(),

@@ -31,6 +31,7 @@ pub use provider::{
 };
 pub use reference::{CABundleKind, CABundleReference, KeyReference};
 pub use status::{
-    Attempt, AttemptResult, Authorization, ExpirySource, LoginStatus, OAuthAccountStatus, RestartStatus, TokenStatus, Trigger,
+    Attempt, AttemptResult, Authorization, ExpirySource, HealthStatus, LoginStatus, OAuthAccountStatus, RestartStatus,
+    TokenStatus, Trigger,
 };
 pub use token_secret::{CreationPolicy, DeletionPolicy, SecretType, TokenSecret};

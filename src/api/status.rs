@@ -90,6 +90,18 @@ pub struct LoginStatus {
     pub expiration_time: Option<Time>,
 }
 
+/// Tokens that the resource server of `spec.healthCheck` has refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthStatus {
+    /// Generation of the last one.
+    #[schemars(range(min = 0, max = 9007199254740991i64))]
+    pub generation: i64,
+    /// How many in a row.
+    #[schemars(range(min = 0, max = 2147483647))]
+    pub rejected_tokens: i32,
+}
+
 /// Why an attempt was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Trigger {
@@ -107,6 +119,8 @@ pub enum Trigger {
     Requested,
     /// A person has consented, or was to.
     Consented,
+    /// The resource server of the health check refused the token before.
+    Rejected,
 }
 
 /// How an attempt ended.
@@ -226,6 +240,9 @@ pub struct OAuthAccountStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub token_secret_resource_version: Option<String>,
+    /// Tokens that the resource server of `spec.healthCheck` has refused; absent while it refuses none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthStatus>,
     /// Restarts of the workloads in `spec.restartTargets`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartStatus>,

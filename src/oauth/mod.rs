@@ -23,7 +23,7 @@ pub use discovery::{Endpoint, Endpoints, metadata_urls, read_metadata};
 pub(crate) use expiry::claims;
 pub use expiry::{Expiry, LONGEST_LIFETIME};
 pub use fault::{Fault, FaultKind, retry_after};
-pub use outbound::{OutboundPolicy, REFUSED, TlsSettings, host_and_port};
+pub use outbound::{OutboundPolicy, REFUSED, TlsSettings, host_and_port, host_matches};
 pub use preset::{Preset, knobs, names as preset_names, preset};
 pub(crate) use sensitive::hex;
 pub use sensitive::{Sensitive, exposed, exposed_option};

@@ -86,6 +86,15 @@ pub fn host_and_port(url: &Url) -> String {
     url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
 }
 
+/// Whether a host (with its port, where that is not https's own) is one of those that a pattern names: itself, or with `*.` in
+/// place of one label.
+pub fn host_matches(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix("*.") {
+        None => pattern.eq_ignore_ascii_case(host),
+        Some(parent) => host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(parent)),
+    }
+}
+
 fn carried(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
@@ -116,6 +125,22 @@ mod tests {
 
     fn policy(cidrs: &[&str]) -> OutboundPolicy {
         OutboundPolicy { allowed_cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect() }
+    }
+
+    #[test]
+    fn a_pattern_names_one_host_or_one_label() {
+        for (pattern, host, matches) in [
+            ("api.example.com", "API.example.com", true),
+            ("api.example.com", "api.example.com:8443", false),
+            ("api.example.com:8443", "api.example.com:8443", true),
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "a.b.example.com", false),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", ".example.com", false),
+            ("example.com", "evilexample.com", false),
+        ] {
+            assert_eq!(host_matches(pattern, host), matches, "{pattern} {host}");
+        }
     }
 
     #[test]

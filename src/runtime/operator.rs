@@ -68,6 +68,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         logins: Logins::default(),
         consents: Consents::default(),
         identity: settings.identity.clone(),
+        started: crate::world::clock::now(),
         namespace: settings.namespace.clone(),
         replies_in_hand: AtomicUsize::new(0),
         cluster,

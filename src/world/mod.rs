@@ -54,6 +54,8 @@ pub struct World {
     pub consents: consents::Consents,
     /// Who this instance is.
     pub identity: String,
+    /// When it started.
+    pub started: jiff::Timestamp,
     /// Its own namespace.
     pub namespace: String,
     /// Replies of token endpoints that are not durable yet.

@@ -3,6 +3,7 @@
 mod consent;
 mod course;
 mod doubt;
+mod health;
 mod histories;
 mod interruption;
 mod login;

@@ -2,6 +2,7 @@
 
 use super::person::{Answer, Person};
 use super::provider::Provider;
+use crate::account::health::{Checked, Verdict};
 use crate::account::seen::tests::{account, at, unseen};
 use crate::account::{
     AttemptOutcome, Contents, Credentials, Held, Inputs, Liveness, Next, Outcome, Plan, Polled, Record, Redemption, Restarted,
@@ -60,6 +61,10 @@ pub struct World {
     /// Whether replies are journalled.
     pub journals: bool,
     pub duplicate: Option<String>,
+    /// What the resource server of the health check says.
+    pub verdict: Verdict,
+    pub checked: Option<Checked>,
+    pub health_checks: u64,
     /// Who is to consent, and the pages that they do it on.
     pub person: Person,
     /// The token of a ServiceAccount, or why there is none.
@@ -115,6 +120,9 @@ impl World {
             seed: Ok(()),
             minted: Ok(Sensitive::new("minted")),
             person: Person::default(),
+            verdict: Verdict::Accepted,
+            checked: None,
+            health_checks: 0,
             token_hosts: None,
             refresh_token: Ok("r1".into()),
             login: Provider::new(),
@@ -223,6 +231,7 @@ impl World {
         seen.plan = Plan::of(&seen.account).and_then(|plan| plan.permitted(&seen.policy));
         seen.deposited = self.person.deposit.is_some();
         seen.polled = self.person.polled;
+        seen.checked = self.checked.clone();
         seen
     }
 
@@ -384,6 +393,12 @@ impl World {
                 }))
             }
             Next::FindDuplicate { .. } => Outcome::DuplicateSought(self.duplicate.clone()),
+            Next::CheckHealth { generation, .. } => {
+                self.health_checks += 1;
+                let checked = Checked { at: self.now, generation, verdict: Some(self.verdict.clone()) };
+                self.checked = Some(checked.clone());
+                Outcome::HealthChecked(checked)
+            }
             Next::Probe { .. } => {
                 self.probes += 1;
                 Outcome::Probed(self.probe.clone())
@@ -538,6 +553,7 @@ pub fn name(next: &Next) -> &'static str {
         Next::ReadState => "read state",
         Next::ReadJournal { .. } => "read journal",
         Next::FindDuplicate { .. } => "find duplicate",
+        Next::CheckHealth { .. } => "check health",
         Next::Probe { .. } => "probe",
         Next::TakeTurn(_) => "take turn",
         Next::Heed { .. } => "heed",
