@@ -7,7 +7,7 @@ use super::{
     consent_steps, inputs, is_controlled, manifest, notices, patch, spend, view,
 };
 use crate::api::{OAuthAccountStatus, RestartTarget, Trigger};
-use crate::oauth::{Endpoint, Fault, FaultKind, Sensitive, TlsSettings, TokenRequest};
+use crate::oauth::{Endpoint, Fault, FaultKind, Sensitive, TlsSettings, TokenRequest, read_introspection};
 use crate::world::gate::Permit;
 use crate::world::marks::{Mark, Marks};
 use crate::world::secrets::{Deleted, Written};
@@ -74,6 +74,11 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
         Next::ReadState => spend::read_state(seen, hands).await,
         Next::ReadJournal { intent, armed } => Ok(spend::read_journal(&intent, &armed, hands)),
         Next::FindDuplicate { digests } => Ok(spend::find_duplicate(&digests, seen, hands)),
+        Next::Introspect { request, tls } => {
+            let exchange = token_endpoint::converse(world, &request, &tls).await;
+            let read = |reply| read_introspection(&reply, &request.dialect, &request.secrets(), exchange.finished);
+            Ok(Outcome::Introspected(exchange.result.and_then(read)))
+        }
         Next::CheckHealth { url, access_token, generation, tls } => {
             Ok(Outcome::HealthChecked(check_health(&url, &access_token, generation, &tls, seen, hands).await))
         }

@@ -4,8 +4,8 @@ use super::{
     Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, consent, health, refresh,
     report, restart, token_secret_name,
 };
-use crate::api::{OAuthAccountStatus, Probe, RestartTarget, ServiceAccountToken, Trigger};
-use crate::oauth::{DeviceAuthorization, Fault, FaultKind, Reply, Sensitive, TlsSettings, TokenRequest};
+use crate::api::{ExpirySource, OAuthAccountStatus, Probe, RestartTarget, ServiceAccountToken, Trigger};
+use crate::oauth::{DeviceAuthorization, Endpoint, Fault, FaultKind, GrantRequest, Reply, Sensitive, TlsSettings, TokenRequest};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 use url::Url;
@@ -89,6 +89,13 @@ pub enum Next {
     FindDuplicate {
         /// Their digests.
         digests: Vec<String>,
+    },
+    /// Ask the provider what it says of a token.
+    Introspect {
+        /// What is sent.
+        request: TokenRequest,
+        /// Whom to trust, and who we are.
+        tls: TlsSettings,
     },
     /// Ask the resource server that the user names whether it accepts the published token.
     CheckHealth {
@@ -353,6 +360,13 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     if seen.write_refused(now) {
         return None;
     }
+    // Nobody has said when it expires: its provider may know.
+    if unpublished.is_some() && record.public.expiry_source == ExpirySource::Default && seen.introspected.is_none() {
+        let introspect = introspection(seen, plan, &record.access_token);
+        if introspect.is_some() {
+            return introspect;
+        }
+    }
     let wanted = match record.published(&seen.account, &plan.extra) {
         Ok(wanted) => wanted,
         Err(fault) => return Some(Next::Withhold(fault)),
@@ -362,6 +376,15 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     }
     let name = plan.token_secret_name.clone();
     Some(Next::Publish { name, record: record.clone(), contents: wanted, over: over.cloned() })
+}
+
+/// Asks the provider what it says of a token, where it can be asked.
+pub(super) fn introspection(seen: &Seen, plan: &Plan, token: &Sensitive) -> Option<Next> {
+    let endpoint = seen.endpoints.as_ref()?.as_ref().ok()?.get(Endpoint::Introspection)?;
+    let credentials = seen.inputs.as_ref()?.credentials.as_ref().ok()?;
+    let permitted = credentials.permit(&[], endpoint, seen.policy.token_hosts_required).is_ok();
+    let request = plan.request(endpoint.clone(), credentials, GrantRequest::Introspection(token.clone()));
+    (permitted && !plan.registers).then(|| Next::Introspect { request, tls: credentials.tls() })
 }
 
 /// The next step towards a token, where one is due.

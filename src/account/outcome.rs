@@ -7,9 +7,12 @@ use super::{
     AttemptOutcome, Contents, Held, Inputs, Record, Restarted, SecretMark, Seen, State, StateView, Stray, TokenSecretView,
     Version,
 };
-use crate::api::{OAuthAccountStatus, Trigger};
-use crate::oauth::{DeviceAuthorization, Ending, Endpoints, Fault, FaultKind, RegisteredClient, Sensitive, Token, judge};
+use crate::api::{ExpirySource, OAuthAccountStatus, Trigger};
+use crate::oauth::{
+    DeviceAuthorization, Ending, Endpoints, Fault, FaultKind, Introspection, RegisteredClient, Sensitive, Token, judge,
+};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;
 
 /// What came of a step.
@@ -52,6 +55,8 @@ pub enum Outcome {
     JournalRead(Option<Redemption>),
     /// Other accounts were asked for the same refresh token; the one that has it.
     DuplicateSought(Option<String>),
+    /// The provider was asked what it says of a token.
+    Introspected(Result<Introspection, Fault>),
     /// The health of the published token was checked.
     HealthChecked(Checked),
     /// A probe of the published token ended.
@@ -154,6 +159,7 @@ impl Seen {
                 self.redeemed(found);
             }
             Outcome::DuplicateSought(other) => self.login.duplicate = Some(other),
+            Outcome::Introspected(said) => self.introspected(said),
             Outcome::HealthChecked(checked) => self.checked = Some(checked),
             Outcome::Probed(liveness) => self.login.probed = Some(liveness),
             Outcome::Heeded => self.heeded = true,
@@ -215,6 +221,22 @@ impl Seen {
             Outcome::Gone => self.gone = true,
         }
         self
+    }
+
+    /// What the provider says of a token is worth more than what nobody said.
+    fn introspected(&mut self, said: Result<Introspection, Fault>) {
+        self.login.probed = Some(match &said {
+            Ok(Introspection { active: true, .. }) => Liveness::Alive,
+            Ok(Introspection { active: false, .. }) => Liveness::Dead,
+            Err(fault) => Liveness::Unclear(fault.clone()),
+        });
+        if let (Ok(Introspection { active: true, expires: Some(end) }), Some(record)) = (&said, self.to_publish()) {
+            let mut record = record.clone();
+            let public = &mut record.public;
+            (public.expiration_time, public.expiry_source) = (Time(*end), ExpirySource::Introspection);
+            self.unpublished = Some(record);
+        }
+        self.introspected = Some(said);
     }
 
     /// A refused refresh token must be what the record holds: it is looked at once more.

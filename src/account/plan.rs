@@ -132,7 +132,8 @@ impl Rotation {
         let said = knobs.rotation.as_ref().unwrap_or(&unsaid);
         let mode = said.mode.unwrap_or(RotationMode::Maybe);
         let grace = SignedDuration::from_secs(said.grace_seconds.unwrap_or(0).into());
-        let probed = said.kills_old_access_token == Some(true) && knobs.probe.is_some();
+        let asked = knobs.probe.is_some() || knobs.introspection_url.is_some();
+        let probed = said.kills_old_access_token == Some(true) && asked;
         let on_unknown = said.on_unknown.unwrap_or(match mode {
             RotationMode::Never => UnknownOutcome::Retry,
             _ if grace.is_positive() => UnknownOutcome::Grace,
@@ -330,8 +331,10 @@ impl Plan {
         }
         let rotation = Rotation::of(&knobs);
         let probe = knobs.probe.clone();
-        if rotation.on_unknown == UnknownOutcome::Probe && probe.is_none() {
-            return Err("spec.provider.overrides.rotation.onUnknown is Probe and needs spec.provider.overrides.probe.".into());
+        // An issuer may have an introspection endpoint to ask.
+        let asked = probe.is_some() || known.get(Endpoint::Introspection).is_some() || endpoint != EndpointSource::Known;
+        if rotation.on_unknown == UnknownOutcome::Probe && !asked {
+            return Err("spec.provider.overrides.rotation.onUnknown is Probe and needs spec.provider.overrides.probe or introspectionURL.".into());
         }
         if let Some(probe) = &probe {
             https(&probe.url).map_err(|why| format!("spec.provider.overrides.probe.url is not usable: {why}."))?;
@@ -684,7 +687,6 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
     let custom = provider.custom.as_ref();
     [
         (custom.is_some_and(|c| c.revocation_url.is_some()), "spec.provider.custom.revocationURL"),
-        (custom.is_some_and(|c| c.introspection_url.is_some()), "spec.provider.custom.introspectionURL"),
         (spec.dpop.is_some(), "spec.dpop"),
         (spec.revocation_policy != RevocationPolicy::Never, "spec.revocationPolicy other than Never"),
     ]
@@ -695,12 +697,9 @@ fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
 
 /// The same of a provider's knobs.
 fn unsupported_override(overrides: &ProviderOverrides) -> Option<&'static str> {
-    [
-        (overrides.revocation_url.is_some(), "spec.provider.overrides.revocationURL"),
-        (overrides.introspection_url.is_some(), "spec.provider.overrides.introspectionURL"),
-    ]
-    .into_iter()
-    .find_map(|(set, field)| set.then_some(field))
+    [(overrides.revocation_url.is_some(), "spec.provider.overrides.revocationURL")]
+        .into_iter()
+        .find_map(|(set, field)| set.then_some(field))
 }
 
 #[cfg(test)]

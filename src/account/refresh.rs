@@ -9,7 +9,7 @@ use super::login_faults::{again, dead, duplicate, gone, login_changed, rolled_ba
 use super::settle::{lost, settle};
 use super::state::{self, Credential, CredentialKind, INTENT_LIFETIME, Intent, Login, Source, State};
 use super::state_secret::{StateView, Version, state_secret_name};
-use super::unknown::{Resolution, resolve};
+use super::unknown::{Resolution, postponed, resolve};
 use super::{AttemptOutcome, Credentials, GrantPlan, Next, Plan, Record, Seen};
 use crate::api::{RotationMode, Trigger};
 use crate::oauth::{DeviceAuthorization, Ending, Endpoints, Fault, FaultKind, GrantRequest, RegisteredClient, Sensitive, hex};
@@ -258,7 +258,15 @@ pub fn attempt(
     }
     let tls = credentials.tls();
     if let Some(doubt) = credential.doubt.filter(|_| trigger != Trigger::Requested) {
-        match (resolve(&plan.rotation, doubt, seen.standing(), now), &seen.login.probed, &plan.probe, seen.record()) {
+        let mut resolution = resolve(&plan.rotation, doubt, seen.standing(), now);
+        if let (Resolution::Probe, None, None, Some(record)) = (resolution, &seen.login.probed, &plan.probe, seen.record()) {
+            match super::decide::introspection(seen, plan, &record.access_token) {
+                Some(introspect) => return Some(introspect),
+                // There is nobody to ask.
+                None => resolution = postponed(seen.standing(), now),
+            }
+        }
+        match (resolution, &seen.login.probed, &plan.probe, seen.record()) {
             // The operator ended before it could say so.
             (Resolution::Wait(_), ..) if seen.status.failed_attempts == 0 => {
                 return fail(unknown("The operator ended in the middle of a refresh, or lost its way."));

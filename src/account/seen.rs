@@ -5,7 +5,7 @@ use super::refresh::{Instance, LoginSeen};
 use super::schedule::renewal;
 use super::{Contents, Inputs, Plan, Policy, Polled, Record, Refusal, Restarted};
 use crate::api::{Attempt, AttemptResult, OAuthAccount, OAuthAccountStatus, TokenStatus, Trigger};
-use crate::oauth::{Endpoints, Fault, FaultKind, Sensitive};
+use crate::oauth::{Endpoints, Fault, FaultKind, Introspection, Sensitive};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 
@@ -92,6 +92,8 @@ pub struct Seen {
     pub policy: Policy,
     /// Whether the consent pages have left something.
     pub deposited: bool,
+    /// What the provider says of a token, where it was asked in this pass.
+    pub introspected: Option<Result<Introspection, Fault>>,
     /// The last check of the token's health.
     pub checked: Option<Checked>,
     /// When a device is polled next.
@@ -342,6 +344,7 @@ pub mod tests {
             strays: vec![],
             policy: Policy::default(),
             deposited: false,
+            introspected: None,
             checked: None,
             polled: None,
             instance: Instance { identity: "operator-1".into(), entropy: [7; 32], unposted: None, unsteady_until: None },

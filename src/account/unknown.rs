@@ -24,7 +24,9 @@ pub enum Resolution {
 /// it is posted again only where it cannot have been spent, is still accepted though it was, or nothing is lost by it.
 pub fn resolve(rotation: &Rotation, doubt: Timestamp, published: Option<&TokenStatus>, now: Timestamp) -> Resolution {
     let alive = published.filter(|token| token.expiration_time.0 > now);
-    let Some(token) = alive else { return Resolution::Post };
+    if alive.is_none() {
+        return Resolution::Post;
+    }
     if rotation.mode == RotationMode::Never {
         return Resolution::Post;
     }
@@ -32,10 +34,15 @@ pub fn resolve(rotation: &Rotation, doubt: Timestamp, published: Option<&TokenSt
         UnknownOutcome::Retry => Resolution::Post,
         UnknownOutcome::Probe => Resolution::Probe,
         UnknownOutcome::Grace if now + EXCHANGE.min(rotation.grace / 4) < doubt + rotation.grace => Resolution::Post,
-        UnknownOutcome::Grace | UnknownOutcome::Postpone => {
-            let nearly_spent = nearly_spent(token);
-            if now >= nearly_spent { Resolution::Post } else { Resolution::Wait(nearly_spent) }
-        }
+        UnknownOutcome::Grace | UnknownOutcome::Postpone => postponed(published, now),
+    }
+}
+
+/// When the access token is nearly spent, and there is little left to lose.
+pub fn postponed(published: Option<&TokenStatus>, now: Timestamp) -> Resolution {
+    match published.map(nearly_spent) {
+        Some(nearly_spent) if now < nearly_spent => Resolution::Wait(nearly_spent),
+        _ => Resolution::Post,
     }
 }
 

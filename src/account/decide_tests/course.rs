@@ -296,3 +296,16 @@ fn nothing_is_asked_for_before_the_token_secret_was_read_live() {
     seen.account = Arc::new(account(&json!({})));
     assert_eq!(decide(&seen, at(0)), Next::ReadTokenSecret("demo-token".into()));
 }
+
+#[test]
+fn an_expiry_that_nobody_has_said_is_asked_of_the_provider() {
+    use crate::oauth::Endpoint;
+    let mut world = World::new(&json!({}));
+    world.source = crate::api::ExpirySource::Default;
+    world.discovered =
+        std::mem::take(&mut world.discovered).with(Endpoint::Introspection, "https://login.example.com/i".parse().unwrap());
+    world.reconcile();
+    let token = world.status.token.clone().unwrap();
+    assert_eq!((token.expiration_time.0, token.expiry_source), (at(7200), crate::api::ExpirySource::Introspection));
+    assert_eq!((world.probes, world.requests, world.writes), (1, 1, 1), "asked before it is published");
+}

@@ -117,3 +117,22 @@ fn a_request_is_leave_to_post_once() {
 fn on_unknown(rotation: Value) -> Value {
     json!({"provider": {"overrides": {"rotation": rotation, "probe": {"method": "GET", "url": "https://api.example.com/me"}}}})
 }
+
+#[test]
+fn a_provider_that_can_be_asked_tells_whether_the_old_token_lives() {
+    use crate::oauth::Endpoint;
+    let mut world = rotating(json!({"provider": {"overrides": {"rotation": {"mode": "Always", "onUnknown": "Probe"}}}}));
+    world.reconcile();
+    world.login.fate = Fate::ReplyLost;
+    world.run_until(2800);
+    let posts = world.login.seen.len();
+    world.login.fate = Fate::Answered;
+    world.run_until(3000);
+    assert_eq!((world.probes, world.login.seen.len()), (0, posts), "without anybody to ask it is postponed");
+    world.discovered =
+        std::mem::take(&mut world.discovered).with(Endpoint::Introspection, "https://login.example.com/i".parse().unwrap());
+    world.probe = crate::account::Liveness::Dead;
+    world.account.metadata.generation = Some(2);
+    world.run_until(3100);
+    assert!(world.probes >= 1, "{:?}", world.steps);
+}

@@ -9,7 +9,7 @@ use crate::account::{
     SecretMark, Seen, State, StateView, Stray, TokenSecretView, Version, decide, notices,
 };
 use crate::api::{ConditionType, ExpirySource, OAuthAccount, OAuthAccountStatus, Trigger};
-use crate::oauth::{Ending, Endpoint, Endpoints, Expiry, Fault, FaultKind, GrantRequest, Reply, Sensitive, Token};
+use crate::oauth::{Ending, Endpoint, Endpoints, Expiry, Fault, FaultKind, GrantRequest, Introspection, Reply, Sensitive, Token};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -61,6 +61,10 @@ pub struct World {
     /// Whether replies are journalled.
     pub journals: bool,
     pub duplicate: Option<String>,
+    /// Who says when a token expires.
+    pub source: ExpirySource,
+    /// What the provider's metadata say beside the usual.
+    pub discovered: Endpoints,
     /// What the resource server of the health check says.
     pub verdict: Verdict,
     pub checked: Option<Checked>,
@@ -120,6 +124,8 @@ impl World {
             seed: Ok(()),
             minted: Ok(Sensitive::new("minted")),
             person: Person::default(),
+            source: ExpirySource::Field,
+            discovered: Endpoints::default(),
             verdict: Verdict::Accepted,
             checked: None,
             health_checks: 0,
@@ -322,7 +328,8 @@ impl World {
             Next::FindEndpoint { .. } => Outcome::EndpointsFound(Ok(Endpoints::default()
                 .with(Endpoint::Token, "https://login.example.com/token".parse().unwrap())
                 .with(Endpoint::DeviceAuthorization, "https://login.example.com/device".parse().unwrap())
-                .with(Endpoint::Registration, "https://login.example.com/register".parse().unwrap()))),
+                .with(Endpoint::Registration, "https://login.example.com/register".parse().unwrap())
+                .or(self.discovered.clone()))),
             Next::Register { .. } => Outcome::Registered(self.person.register(self.now)),
             Next::Record { state, over } => match self.store(&state, over.as_ref()) {
                 Some(version) => Outcome::Recorded { version, state },
@@ -393,6 +400,14 @@ impl World {
                 }))
             }
             Next::FindDuplicate { .. } => Outcome::DuplicateSought(self.duplicate.clone()),
+            Next::Introspect { .. } => {
+                self.probes += 1;
+                Outcome::Introspected(match &self.probe {
+                    Liveness::Alive => Ok(Introspection { active: true, expires: Some(at(7200)) }),
+                    Liveness::Dead => Ok(Introspection { active: false, expires: None }),
+                    Liveness::Unclear(fault) => Err(fault.clone()),
+                })
+            }
             Next::CheckHealth { generation, .. } => {
                 self.health_checks += 1;
                 let checked = Checked { at: self.now, generation, verdict: Some(self.verdict.clone()) };
@@ -465,7 +480,7 @@ impl World {
                     access_token: Sensitive::new(format!("token-{}", self.requests)),
                     token_type: "Bearer".into(),
                     scopes: self.granted.clone(),
-                    expiry: Expiry { at: sent + SignedDuration::from_secs(lifetime), source: ExpirySource::Field },
+                    expiry: Expiry { at: sent + SignedDuration::from_secs(lifetime), source: self.source },
                     refresh_token: None,
                     refresh_token_expires: None,
                     refresh_at: None,
@@ -553,6 +568,7 @@ pub fn name(next: &Next) -> &'static str {
         Next::ReadState => "read state",
         Next::ReadJournal { .. } => "read journal",
         Next::FindDuplicate { .. } => "find duplicate",
+        Next::Introspect { .. } => "introspect",
         Next::CheckHealth { .. } => "check health",
         Next::Probe { .. } => "probe",
         Next::TakeTurn(_) => "take turn",
