@@ -2,6 +2,7 @@
 //! which is polled for (RFC 8628). Until somebody consents there is nothing to try and nothing has failed.
 
 use super::refresh::{account, is_rolled_back};
+use super::revocation::Revocation;
 use super::state::{Credential, CredentialKind, DeviceSession, Login, Registration, State};
 use super::state_secret::{StateView, Version};
 use super::{Credentials, GrantPlan, Next, Plan, Seen, login_faults};
@@ -119,13 +120,16 @@ pub fn candidate(
         Some(StateView::Stored { state, .. }) => Some(state).filter(|state| state.login == *login),
         Some(StateView::Absent) | None => None,
     };
-    if let Some(step) = deposited(seen, login, state, now) {
-        return Ok(step);
-    }
     let mirrored = |state: &State| {
-        let state = State { account: account(seen), policy: plan.state_policy, ..state.clone() };
+        let revocation = Revocation::of(plan, credentials, endpoints, seen.policy.token_hosts_required);
+        let state = State { account: account(seen), policy: plan.state_policy, revocation, ..state.clone() };
         Box::new(State { token_hosts: credentials.token_hosts.clone(), ..state })
     };
+    match deposited(seen, login, state, now) {
+        Some(Candidate::Held(state, imported)) => return Ok(Candidate::Held(mirrored(&state), imported)),
+        Some(step) => return Ok(step),
+        None => {}
+    }
     match state.and_then(|state| Some((state, state.credential.as_ref()?))) {
         // Imported in this pass already.
         Some((state, _)) if state.intent.as_ref().is_some_and(|intent| intent.id == seen.instance.intent_id()) => {

@@ -1,5 +1,7 @@
 //! What to do next, as a function of what was seen and of `now`.
 
+use super::revocation::Revocation;
+use super::state::Login;
 use super::{
     Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, consent, health, refresh,
     report, restart, token_secret_name,
@@ -360,6 +362,12 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     if seen.write_refused(now) {
         return None;
     }
+    // What is to be revoked one day must be known then.
+    if let Some(unpublished) = unpublished.filter(|_| plan.revokes && !plan.spends())
+        && let Some(step) = remembered(seen, plan, unpublished)
+    {
+        return Some(step);
+    }
     // Nobody has said when it expires: its provider may know.
     if unpublished.is_some() && record.public.expiry_source == ExpirySource::Default && seen.introspected.is_none() {
         let introspect = introspection(seen, plan, &record.access_token);
@@ -376,6 +384,24 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     }
     let name = plan.token_secret_name.clone();
     Some(Next::Publish { name, record: record.clone(), contents: wanted, over: over.cloned() })
+}
+
+/// The step by which a token that is not refreshed is written down, so that it can be revoked when its account is gone.
+fn remembered(seen: &Seen, plan: &Plan, record: &Record) -> Option<Next> {
+    let endpoints = seen.endpoints.as_ref()?.as_ref().ok()?;
+    let credentials = seen.inputs.as_ref()?.credentials.as_ref().ok()?;
+    let revocation = Revocation::of(plan, credentials, endpoints, seen.policy.token_hosts_required)?;
+    if seen.login.state.is_none() {
+        return Some(Next::ReadState);
+    }
+    let stored = seen.login.stored().map(|(_, state)| state);
+    if stored.and_then(|state| state.record.as_ref()).is_some_and(|there| there.access_token == record.access_token) {
+        return None;
+    }
+    let login = Login::of(endpoints.token(false).ok()?, &credentials.client_id);
+    let state = State::begun(refresh::account(seen), login, record.public.generation, stored);
+    let (record, revocation, policy) = (Some(record.clone()), Some(revocation), plan.state_policy);
+    Some(Next::Record { state: State { record, revocation, policy, ..state }, over: seen.login.version() })
 }
 
 /// Asks the provider what it says of a token, where it can be asked.

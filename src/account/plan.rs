@@ -225,6 +225,8 @@ pub struct Plan {
     pub probe: Option<Probe>,
     /// Whose login it must be.
     pub expected_subject: Option<String>,
+    /// Whether the provider is told when the account is gone.
+    pub revokes: bool,
     /// What becomes of the operator's own record when the account is gone.
     pub state_policy: StatePolicy,
     /// Scopes asked for.
@@ -329,6 +331,10 @@ impl Plan {
                 grant.name()
             ));
         }
+        let revokes = spec.revocation_policy == RevocationPolicy::OnDelete;
+        if revokes && endpoint == EndpointSource::Known && known.get(Endpoint::Revocation).is_none() {
+            return Err("spec.revocationPolicy OnDelete needs an endpoint of RFC 7009: set spec.provider.overrides.revocationURL, or Never.".into());
+        }
         let rotation = Rotation::of(&knobs);
         let probe = knobs.probe.clone();
         // An issuer may have an introspection endpoint to ask.
@@ -392,6 +398,7 @@ impl Plan {
             rotation,
             probe,
             expected_subject: spec.expected_subject.clone(),
+            revokes,
             state_policy: spec.state_policy,
             scopes: spec.scopes.clone(),
             audience: spec.audience.clone(),
@@ -682,24 +689,7 @@ fn https(text: &str) -> Result<Url, String> {
 
 /// The first field that is set and has no effect yet.
 fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
-    let spec = &account.spec;
-    let provider = &spec.provider;
-    let custom = provider.custom.as_ref();
-    [
-        (custom.is_some_and(|c| c.revocation_url.is_some()), "spec.provider.custom.revocationURL"),
-        (spec.dpop.is_some(), "spec.dpop"),
-        (spec.revocation_policy != RevocationPolicy::Never, "spec.revocationPolicy other than Never"),
-    ]
-    .into_iter()
-    .find_map(|(set, field)| set.then_some(field))
-    .or_else(|| provider.overrides.as_deref().and_then(unsupported_override))
-}
-
-/// The same of a provider's knobs.
-fn unsupported_override(overrides: &ProviderOverrides) -> Option<&'static str> {
-    [(overrides.revocation_url.is_some(), "spec.provider.overrides.revocationURL")]
-        .into_iter()
-        .find_map(|(set, field)| set.then_some(field))
+    account.spec.dpop.is_some().then_some("spec.dpop")
 }
 
 #[cfg(test)]

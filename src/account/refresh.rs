@@ -6,6 +6,7 @@
 
 use super::consent::{self, Candidate, Deposit};
 use super::login_faults::{again, dead, duplicate, gone, login_changed, rolled_back, unknown};
+use super::revocation::Revocation;
 use super::settle::{lost, settle};
 use super::state::{self, Credential, CredentialKind, INTENT_LIFETIME, Intent, Login, Source, State};
 use super::state_secret::{StateView, Version, state_secret_name};
@@ -236,7 +237,10 @@ pub fn attempt(
     };
     let login = Login::of(origin, &credentials.client_id);
     let candidate = match &plan.grant {
-        GrantPlan::RefreshToken(_) => candidate(seen, plan, credentials, &login, view, &again),
+        GrantPlan::RefreshToken(_) => {
+            let revocation = Revocation::of(plan, credentials, endpoints, seen.policy.token_hosts_required);
+            candidate(seen, plan, credentials, &login, view, &again).map(|(state, new)| (State { revocation, ..state }, new))
+        }
         _ => match consent::candidate(seen, plan, &login, credentials, endpoints, now) {
             Ok(Candidate::Held(state, imported)) => Ok((*state, imported)),
             Ok(Candidate::Step(step)) => return Some(*step),

@@ -2,6 +2,7 @@
 //! and what must never be posted again. Every change of it is a function here; it lives in a Secret of the operator's.
 
 use super::Record;
+use super::revocation::Revocation;
 use crate::api::{StatePolicy, Trigger};
 use crate::oauth::{Sensitive, Token, exposed, exposed_option};
 use jiff::{SignedDuration, Timestamp};
@@ -208,6 +209,9 @@ pub struct State {
     /// The client that the provider has registered for us.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
+    /// What is told to the provider when the account goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
     /// Annotation `token-hosts` of each seed when it was last read, with the Secret's name: it binds also when the seed is
     /// gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -240,6 +244,7 @@ impl State {
             subject: same.and_then(|prior| prior.subject.clone()),
             since: same.and_then(|prior| prior.since),
             registration: prior.and_then(|prior| prior.registration.clone()),
+            revocation: None,
             token_hosts: vec![],
             policy: StatePolicy::default(),
             account,

@@ -69,6 +69,7 @@ pub fn state_manifest(namespace: &str, state: &State, over: Option<&Version>) ->
         (v::ACCOUNT_ANNOTATION, Some(format!("{}/{}", account.namespace, account.name))),
         (v::REFRESH_TOKEN_DIGEST_ANNOTATION, state.digest()),
         (v::SEED_DIGEST_ANNOTATION, Some(state.seed_digest.clone())),
+        (v::REVOCATION_POLICY_ANNOTATION, state.revocation.as_ref().map(|_| "OnDelete".to_owned())),
         (v::STATE_POLICY_ANNOTATION, Some(format!("{:?}", state.policy))),
     ];
     let document = Document { version: VERSION, state: state.clone() };

@@ -7,8 +7,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 /// Fields whose effect this version does not have: `kubectl explain` says so, and an account that sets one is refused.
-pub const NOT_YET: [&str; 4] =
-    ["spec.provider.overrides.revocationURL", "spec.provider.custom.revocationURL", "spec.dpop", "spec.revocationPolicy"];
+pub const NOT_YET: [&str; 1] = ["spec.dpop"];
 
 /// Every CustomResourceDefinition of this version, with its file name under `crds/`.
 ///

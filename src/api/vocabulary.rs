@@ -49,6 +49,8 @@ pub const EXPIRY_SOURCE_ANNOTATION: &str = "oauth-operator.dev/expiry-source";
 /// Annotation on a token Secret: when the provider wishes the token to be refreshed, and before when not, RFC 3339; `-`
 /// where it does not say. Absent where it says neither.
 pub const REFRESH_HINTS_ANNOTATION: &str = "oauth-operator.dev/refresh-hints";
+/// On a state Secret: its tokens are revoked when the account is gone.
+pub const REVOCATION_POLICY_ANNOTATION: &str = "oauth-operator.dev/revocation-policy";
 /// Component of the Secret that shows a code to log in with.
 pub const AUTHORIZATION_COMPONENT: &str = "authorization";
 /// Type of the Secret of a consent under way.

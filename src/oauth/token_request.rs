@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ const ASSERTION_LIFETIME: SignedDuration = SignedDuration::from_mins(4);
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// How the client proves itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientAuthentication {
     /// HTTP Basic with id and secret (RFC 6749 §2.3.1).
     Basic,

@@ -1,12 +1,15 @@
 //! Records of logins whose account is gone: deleted when two live looks, a grace apart, both find no such account. A record
-//! is the only copy of a login: a cache, a failed list or a missing kind is no proof of absence.
+//! is the only copy of a login: a cache, a failed list or a missing kind is no proof of absence. Where the account wanted it,
+//! the provider is told at once, for as long as a deadline lets us; nothing waits for that, the account is gone already.
 
 use super::leadership::Leadership;
 use super::watches::Scope;
+use crate::account::{State, StateView, revocation_requests, state_manifest, state_view};
 use crate::api::OAuthAccount;
+use crate::oauth::GrantRequest;
 use crate::world::logins::LoginEntry;
 use crate::world::secrets::Deleted;
-use crate::world::{ApiError, World, accounts, clock, secrets};
+use crate::world::{ApiError, World, accounts, clock, secrets, token_endpoint};
 use kube_runtime::reflector::ObjectRef;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +18,9 @@ use std::time::Duration;
 /// How often is looked, at most.
 const PERIOD: Duration = Duration::from_secs(60);
 
+/// How long it is tried to tell the provider.
+const REVOCATION_DEADLINE: Duration = Duration::from_secs(60);
+
 /// When accounts were first found gone, by UID of the record.
 type Sightings = HashMap<Box<str>, Duration>;
 
@@ -22,7 +28,12 @@ type Sightings = HashMap<Box<str>, Duration>;
 pub async fn run(world: Arc<World>, scopes: Arc<Vec<Arc<Scope>>>, leadership: Leadership, grace: Duration) {
     let mut sightings = Sightings::new();
     loop {
-        tokio::time::sleep(PERIOD.min(grace / 4).max(Duration::from_secs(1))).await;
+        let period =
+            if sightings.is_empty() { PERIOD.min(grace / 4).max(Duration::from_secs(1)) } else { Duration::from_secs(2) };
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            () = world.logins.left() => {}
+        }
         let synced = scopes.iter().all(|scope| scope.is_synced());
         if !leadership.is_held() || !synced {
             sightings.clear();
@@ -40,7 +51,7 @@ pub async fn run(world: Arc<World>, scopes: Arc<Vec<Arc<Scope>>>, leadership: Le
 fn is_orphan(login: &LoginEntry, scopes: &[Arc<Scope>]) -> bool {
     let account = ObjectRef::<OAuthAccount>::new(&login.name).within(&login.namespace);
     let served = scopes.iter().find(|scope| scope.covers(&login.namespace));
-    login.deletable && served.is_some_and(|scope| scope.accounts.get(&account).is_none())
+    (login.deletable || login.revocable) && served.is_some_and(|scope| scope.accounts.get(&account).is_none())
 }
 
 async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, grace: Duration) {
@@ -57,7 +68,18 @@ async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, gra
     }
     let now = clock::uptime();
     let first = *sightings.entry(orphan.uid.clone()).or_insert(now);
-    if now.saturating_sub(first) < grace {
+    let age = now.saturating_sub(first);
+    if orphan.revocable {
+        if !revoke(orphan, world).await && age < REVOCATION_DEADLINE {
+            return;
+        }
+        if !orphan.deletable {
+            forget(orphan, world).await;
+            sightings.remove(&orphan.uid);
+            return;
+        }
+        // What is revoked is no login any more: nobody misses its record.
+    } else if age < grace {
         return;
     }
     let (namespace, name) = (&*orphan.namespace, &*orphan.name);
@@ -88,4 +110,46 @@ async fn delete(orphan: &LoginEntry, world: &World) -> Result<Deleted, ApiError>
         return Ok(Deleted::Changed);
     }
     secrets::delete(client, &world.namespace, &orphan.secret, &orphan.uid, version.as_deref()).await
+}
+
+/// Tells the provider that the tokens are to end (RFC 7009); whether it knows all of it.
+async fn revoke(orphan: &LoginEntry, world: &World) -> bool {
+    let (namespace, name) = (&*orphan.namespace, &*orphan.name);
+    let record = match secrets::secret(&world.cluster.objects, &world.namespace, &orphan.secret).await {
+        Ok(record) => record,
+        Err(error) => {
+            tracing::warn!(namespace, name, %error, "tokens of an account that is gone could not be revoked yet");
+            return false;
+        }
+    };
+    let StateView::Stored { state, .. } = state_view(record) else { return true };
+    let Some((tls, requests)) = revocation_requests(&state) else { return true };
+    let mut all = true;
+    for request in requests {
+        let exchange = token_endpoint::converse(world, &request, &tls).await;
+        let answer = exchange.result.map(|reply| reply.status);
+        let GrantRequest::Revocation { token, hint } = &request.grant else { continue };
+        // A server that does not revoke this kind of token says so with 400 (RFC 7009 §2.2.1), and will not change its mind.
+        let (done, result) = match &answer {
+            Ok(200..=299) => (true, "success".to_owned()),
+            Ok(status @ 400..=499) if *status != 429 => (true, format!("refused with HTTP {status}")),
+            Ok(status) => (false, format!("HTTP {status}")),
+            Err(fault) => (false, fault.message.clone()),
+        };
+        all &= done;
+        let fingerprint = token.fingerprint();
+        tracing::info!(target: "audit", who = world.identity, what = "token revoked", namespace, name, hint, fingerprint, result, "token revoked");
+    }
+    all
+}
+
+/// Keeps the record of an account that is gone and takes from it what was revoked.
+async fn forget(orphan: &LoginEntry, world: &World) {
+    let client = &world.cluster.objects;
+    let Ok(record) = secrets::secret(client, &world.namespace, &orphan.secret).await else { return };
+    let StateView::Stored { state, version } = state_view(record) else { return };
+    let state = State { record: None, revocation: None, displaced: None, ..state }.rejected();
+    if let Err(error) = secrets::replace(client, &state_manifest(&world.namespace, &state, Some(&version))).await {
+        tracing::warn!(namespace = &*orphan.namespace, name = &*orphan.name, %error, "the record of a login was not brought up to date");
+    }
 }

@@ -146,6 +146,7 @@ pub async fn accounts(scope: Arc<Scope>, mut writer: Writer<OAuthAccount>, world
                 scope.references.remove(account);
                 scope.queue.left(&ObjectRef::from_obj(account));
                 scope.memory.forget(account.metadata.uid.as_deref().unwrap_or_default());
+                world.logins.account_left();
             }
             Event::Init | Event::InitApply(_) => {}
             Event::InitDone => {

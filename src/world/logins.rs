@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// How long an account that is about to import a refresh token keeps others from it, until its state Secret says so.
 const CLAIM: Duration = Duration::from_secs(60);
@@ -26,6 +27,8 @@ pub struct LoginEntry {
     digests: Vec<Box<str>>,
     /// Whether it goes when the account is gone.
     pub deletable: bool,
+    /// Whether its tokens are revoked then.
+    pub revocable: bool,
 }
 
 impl LoginEntry {
@@ -40,6 +43,7 @@ impl LoginEntry {
             namespace: namespace.into(),
             name: name.into(),
             digests: digests.iter().filter_map(|key| annotations.get(*key)).map(|digest| digest.as_str().into()).collect(),
+            revocable: annotations.contains_key(v::REVOCATION_POLICY_ANNOTATION),
             deletable: annotations.get(v::STATE_POLICY_ANNOTATION).is_some_and(|policy| policy == "Delete"),
         })
     }
@@ -61,6 +65,8 @@ struct Index {
 #[derive(Default)]
 pub struct Logins {
     index: Mutex<Index>,
+    /// Told when an account goes.
+    left: Notify,
 }
 
 impl Logins {
@@ -87,6 +93,16 @@ impl Logins {
             Some(entry) => index.entries.insert(secret.into(), entry),
             None => index.entries.remove(secret),
         };
+    }
+
+    /// An account is gone: what it leaves is looked at.
+    pub fn account_left(&self) {
+        self.left.notify_one();
+    }
+
+    /// Waits until an account goes.
+    pub async fn left(&self) {
+        self.left.notified().await;
     }
 
     /// These and no other state Secrets are there.

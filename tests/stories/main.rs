@@ -15,6 +15,7 @@ mod consent;
 mod crash;
 mod grants;
 mod leadership;
+mod lifecycle;
 mod login;
 mod main_job;
 mod token_secret;
