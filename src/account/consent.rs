@@ -28,8 +28,12 @@ pub struct Deposit {
     pub verifier: Option<Sensitive>,
     /// Where it was sent to.
     pub redirect_uri: String,
+    /// When it was left there.
+    pub at: Timestamp,
     /// Until when it is worth anything.
     pub expires: Timestamp,
+    /// Whom it was asked of, as which client: it is sent to nobody else.
+    pub login: Login,
 }
 
 /// When a device is polled next, and how much slower than it was told at first.
@@ -112,6 +116,7 @@ pub fn candidate(
     login: &Login,
     credentials: &Credentials,
     endpoints: &Endpoints,
+    trigger: Trigger,
     now: Timestamp,
 ) -> Result<Candidate, Fault> {
     let again = login_faults::again(seen, plan);
@@ -149,6 +154,12 @@ pub fn candidate(
         }
         Some((state, _)) if is_rolled_back(seen, plan, state) => Err(login_faults::rolled_back(&again)),
         Some((state, _)) => Ok(Candidate::Held(mirrored(state), false)),
+        // A login there was: it does not begin anew by itself, and a person must hear of it.
+        None if seen.generation_of_token() > 0 && trigger != Trigger::Requested && seen.login.device.is_none() => {
+            let other = seen.login.stored().map(|(_, state)| state);
+            let other = other.filter(|state| state.login != *login && state.credential.is_some());
+            Err(other.map_or_else(|| login_faults::dead(&again), |state| login_faults::login_changed(state, login, &again)))
+        }
         None if plan.grant == GrantPlan::DeviceCode => {
             let endpoint = endpoints.require(Endpoint::DeviceAuthorization)?;
             Ok(Candidate::Step(Box::new(match &seen.login.device {
@@ -175,7 +186,7 @@ fn deposited(seen: &Seen, login: &Login, state: Option<&State>, now: Timestamp) 
         return None;
     }
     let Some(found) = &seen.login.deposit else { return Some(Candidate::Step(Box::new(Next::ReadDeposit))) };
-    let deposit = found.as_ref().filter(|deposit| !is_stale(seen, deposit, now))?;
+    let deposit = found.as_ref().filter(|deposit| !is_stale(seen, deposit, now) && deposit.login == *login)?;
     let Deposit { code, verifier, redirect_uri, .. } = deposit;
     if state.is_some_and(|state| state.is_dead(code) || state.seed_digest == code.digest()) {
         return None;
@@ -190,6 +201,15 @@ fn deposited(seen: &Seen, login: &Login, state: Option<&State>, now: Timestamp) 
 /// Whether a deposit is for another account of this name, or too old.
 fn is_stale(seen: &Seen, deposit: &Deposit, now: Timestamp) -> bool {
     deposit.uid != seen.uid() || deposit.expires <= now
+}
+
+/// Whether what the consent pages have left was tried, or is known not to be worth it: back-off holds for it from then on.
+pub fn was_tried(seen: &Seen) -> bool {
+    match &seen.login.deposit {
+        None => false,
+        Some(None) => true,
+        Some(Some(deposit)) => seen.status.last_attempt_time.as_ref().is_some_and(|last| last.0 >= deposit.at),
+    }
 }
 
 /// Whether what the consent pages have left is dealt with.

@@ -2,7 +2,7 @@
 //! apart from the record of the login: pages that anybody may open must not be able to clobber that.
 
 use super::consent::Deposit;
-use super::state::Account;
+use super::state::{Account, Login};
 use super::state_secret::Version;
 use crate::api::vocabulary as v;
 use crate::oauth::{Sensitive, exposed, exposed_option, hex};
@@ -40,6 +40,8 @@ pub enum Phase {
         /// Whether the provider says that it names itself.
         #[serde(default)]
         names_issuer: bool,
+        /// Whom the code is asked of, as which client.
+        login: Login,
     },
     /// It came back with a code, for the leader to redeem.
     Deposited {
@@ -53,6 +55,10 @@ pub enum Phase {
         redirect_uri: String,
         /// Digest of the cookie that the browser was given.
         cookie: String,
+        /// When it came.
+        at: Timestamp,
+        /// Whom it was asked of, as which client.
+        login: Login,
     },
 }
 
@@ -137,9 +143,9 @@ pub fn version_of(secret: &Secret) -> Version {
 /// What the leader is to redeem.
 pub fn deposit(secret: &Secret) -> Option<Deposit> {
     let consent = consent_of(secret)?;
-    let Phase::Deposited { code, verifier, redirect_uri, .. } = consent.phase else { return None };
+    let Phase::Deposited { code, verifier, redirect_uri, at, login, .. } = consent.phase else { return None };
     let (uid, expires) = (consent.account.uid, consent.expires);
-    Some(Deposit { version: version_of(secret), uid, code, verifier, redirect_uri, expires })
+    Some(Deposit { version: version_of(secret), uid, code, verifier, redirect_uri, at, expires, login })
 }
 
 #[cfg(test)]
@@ -158,6 +164,8 @@ mod tests {
             verifier: Some(Sensitive::new("verif1er")),
             redirect_uri: "https://connect.example.com/callback".into(),
             cookie: "digest".into(),
+            at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            login: Login { origin: "https://login.example.com".into(), client_id: "app".into() },
         };
         let consent = consent(deposited);
         let secret = consent_manifest("system", &consent, None);

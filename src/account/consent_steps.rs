@@ -72,6 +72,8 @@ pub async fn poll(
             return later(before + SLOWER);
         }
     }
+    // Whatever it was, the next poll is not before its time.
+    later(before);
     let now = clock::now();
     let intent = Intent {
         id: seen.instance.intent_id(),

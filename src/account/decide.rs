@@ -233,6 +233,9 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
     {
         return step;
     }
+    if seen.deposited && plan.is_interactive() && seen.login.deposit.is_none() {
+        return Next::ReadDeposit;
+    }
     if let Some(publish) = publication(seen, plan, view, now) {
         return publish;
     }
@@ -323,7 +326,7 @@ fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
     }
     // Nothing but a person's consent changes it.
     let awaited = status.authorization.as_ref().is_some_and(|awaited| awaited.expiration_time.is_none());
-    if awaited && status.failed_attempts == 0 && plan.is_interactive() {
+    if awaited && status.token.is_none() && status.failed_attempts == 0 && plan.is_interactive() {
         return Quiet::Yes;
     }
     if seen.waits(now) {
@@ -487,7 +490,7 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
 
 /// What lets the attempt be made now; `None` while it has to wait after a failure that nothing has changed since.
 fn trigger(seen: &Seen, cause: Trigger, now: Timestamp) -> Option<Trigger> {
-    if cause == Trigger::Consented {
+    if cause == Trigger::Consented && !consent::was_tried(seen) {
         return Some(cause);
     }
     let requested = seen.requested().is_some();

@@ -87,15 +87,14 @@ pub(super) fn gone(record: &str, again: &str) -> Fault {
 }
 
 /// The login is not that of the spec.
-pub(super) fn login_changed(state: &State, login: &Login, grant: &GrantPlan) -> Fault {
+pub(super) fn login_changed(state: &State, login: &Login, again: &str) -> Fault {
     let (what, before, now) = if state.login.origin == login.origin {
         ("client id", "another one", "the new one")
     } else {
         ("provider", state.login.origin.as_str(), login.origin.as_str())
     };
     let message = format!(
-        "The login was made with {before} and the spec now names another {what}: its refresh token is not sent there. Put one of {now} into {}, or set the spec back.",
-        place(grant)
+        "The login was made with {before} and the spec now names another {what}: its refresh token is not sent there. For {now}, {again}; or set the spec back."
     );
     Fault::new(FaultKind::LoginChanged, message)
 }

@@ -60,5 +60,5 @@ pub use secret::{is_controlled, manifest, patch, view};
 pub use seen::{AttemptOutcome, Held, SecretMark, Seen, Stray, TokenSecretView};
 #[cfg(feature = "operator")]
 pub use spend::ReplyInHand;
-pub use state::{Account, CredentialKind, DeviceSession, INTENT_LIFETIME, Intent, State};
+pub use state::{Account, CredentialKind, DeviceSession, INTENT_LIFETIME, Intent, Login, State};
 pub use state_secret::{StateView, Version, state_manifest, state_secret_name, state_view};

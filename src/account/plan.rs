@@ -181,9 +181,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Where codes are sent to.
-    pub fn callback(&self) -> Option<String> {
-        self.consent_url.as_ref().map(|base| format!("{}/callback", base.trim_end_matches('/')))
+    /// Where codes for an account are sent to. Each has an address of its own, which its client is registered with: a code that
+    /// one account asks for cannot be led to another, whatever that one says of its provider (RFC 9700 §4.4).
+    pub fn callback(&self, namespace: &str, name: &str) -> Option<String> {
+        self.consent_url.as_ref().map(|base| format!("{}/callback/{namespace}/{name}", base.trim_end_matches('/')))
     }
 
     /// The consent page of an account.
@@ -308,6 +309,12 @@ impl Plan {
         let registration = knobs.registration.clone().unwrap_or_default();
         // A client that the account names needs no registration.
         let registers = registration.dynamic == Some(true) && client_id.is_none();
+        if registers && client_secret.is_some() {
+            return Err(
+                "spec.client.secretRef has no use where the provider registers the client; remove it, or set spec.client.id."
+                    .into(),
+            );
+        }
         if registers && !matches!(grant, GrantPlan::AuthorizationCode(_) | GrantPlan::DeviceCode) {
             return Err(format!("Grant {} needs a client that you have registered: set spec.client.id.", grant.name()));
         }
@@ -334,6 +341,17 @@ impl Plan {
         let revokes = spec.revocation_policy == RevocationPolicy::OnDelete;
         if revokes && endpoint == EndpointSource::Known && known.get(Endpoint::Revocation).is_none() {
             return Err("spec.revocationPolicy OnDelete needs an endpoint of RFC 7009: set spec.provider.overrides.revocationURL, or Never.".into());
+        }
+        let reserved =
+            ["response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method", "request_uri"];
+        let set = knobs
+            .parameters
+            .as_ref()
+            .and_then(|parameters| parameters.authorize.keys().find(|name| reserved.contains(&name.as_str())));
+        if let Some(name) = set {
+            return Err(format!(
+                "spec.provider.overrides.parameters.authorize may not set {name}, which the operator sets itself."
+            ));
         }
         let rotation = Rotation::of(&knobs);
         let probe = knobs.probe.clone();
@@ -440,7 +458,12 @@ impl Plan {
         GrantRequest::Registration {
             name: format!("oauth-operator {namespace}/{name}"),
             scope_list: self.scope_list.clone(),
-            redirect_uris: seen.policy.callback().filter(|_| self.grant != GrantPlan::DeviceCode).into_iter().collect(),
+            redirect_uris: seen
+                .policy
+                .callback(namespace, name)
+                .filter(|_| self.grant != GrantPlan::DeviceCode)
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -457,7 +480,7 @@ impl Plan {
         TokenRequest {
             grant,
             endpoint,
-            client_id: self.client_id.as_ref().map(|_| credentials.client_id.clone()),
+            client_id: Some(credentials.client_id.clone()).filter(|id| !id.is_empty()),
             client_id_is_secret: matches!(self.client_id, Some(ClientIDFrom::Secret(_))),
             client_secret: credentials.client_secret.clone(),
             authentication: self.authentication.clone(),

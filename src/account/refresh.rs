@@ -13,7 +13,9 @@ use super::state_secret::{StateView, Version, state_secret_name};
 use super::unknown::{Resolution, postponed, resolve};
 use super::{AttemptOutcome, Credentials, GrantPlan, Next, Plan, Record, Seen};
 use crate::api::{RotationMode, Trigger};
-use crate::oauth::{DeviceAuthorization, Ending, Endpoints, Fault, FaultKind, GrantRequest, RegisteredClient, Sensitive, hex};
+use crate::oauth::{
+    DeviceAuthorization, Ending, Endpoint, Endpoints, Fault, FaultKind, GrantRequest, RegisteredClient, Sensitive, hex,
+};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -236,12 +238,20 @@ pub fn attempt(
         Err(fault) => return fail(fault),
     };
     let login = Login::of(origin, &credentials.client_id);
+    // Before anything is sent anywhere with what the Secrets hold.
+    let mirrored = seen.login.stored().map_or(&[][..], |(_, state)| &state.token_hosts);
+    let used = [Endpoint::Token, Endpoint::Refresh, Endpoint::DeviceAuthorization];
+    for endpoint in used.into_iter().filter_map(|endpoint| endpoints.get(endpoint)) {
+        if let Err(fault) = credentials.permit(mirrored, endpoint, seen.policy.token_hosts_required) {
+            return fail(fault);
+        }
+    }
     let candidate = match &plan.grant {
         GrantPlan::RefreshToken(_) => {
             let revocation = Revocation::of(plan, credentials, endpoints, seen.policy.token_hosts_required);
             candidate(seen, plan, credentials, &login, view, &again).map(|(state, new)| (State { revocation, ..state }, new))
         }
-        _ => match consent::candidate(seen, plan, &login, credentials, endpoints, now) {
+        _ => match consent::candidate(seen, plan, &login, credentials, endpoints, trigger, now) {
             Ok(Candidate::Held(state, imported)) => Ok((*state, imported)),
             Ok(Candidate::Step(step)) => return Some(*step),
             Ok(Candidate::Wait) => return None,
@@ -378,7 +388,7 @@ fn candidate(
         Ok(token) if state.login != *login => {
             // The seed itself, never replaced by a reply, may go where its owner now sends it.
             let unused = state.credential.as_ref().is_none_or(|credential| credential.source == Source::Seed);
-            if unused { import(token, Some(state)) } else { Err(login_changed(state, login, &plan.grant)) }
+            if unused { import(token, Some(state)) } else { Err(login_changed(state, login, again)) }
         }
         Err(fault) if !adopted || state.login != *login || state.credential.is_none() => Err(fault.clone()),
         // The same seed entitles an account of the same name to what its predecessor left.

@@ -62,8 +62,11 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
     status.authorization = seen.plan.as_ref().ok().and_then(|plan| consent::authorization(seen, plan, now));
     count(&mut status, seen, now);
     // A code that a person can enter now: whatever failed before is over, and their request is answered.
-    if status.authorization.as_ref().is_some_and(|awaited| awaited.expiration_time.is_some()) && seen.attempt.is_none() {
+    let begun = matches!(seen.login.device, Some(Ok(_))) && seen.attempt.is_none();
+    if begun && status.authorization.is_some() {
         forgive(&mut status);
+    }
+    if status.authorization.is_some() && seen.attempt.is_none() {
         status.last_handled_refresh_time = seen.requested().map(Time).or(status.last_handled_refresh_time);
     }
     let failure = failure(&status, seen);

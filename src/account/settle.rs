@@ -95,13 +95,15 @@ fn issued(state: State, token: Token, redemption: &Redemption, plan: &Plan, seen
 
 fn wrong_subject(plan: &Plan, state: &State, token: &Token) -> Option<Fault> {
     let fault = |message: String| Some(Fault::new(FaultKind::WrongSubject, message));
+    let consented = state.credential.as_ref().is_some_and(|held| !held.is_refresh_token());
     let wanted = plan.expected_subject.as_ref();
     match (wanted.or(state.subject.as_ref()), &token.subject) {
         (Some(wanted), Some(subject)) if wanted != subject => fault(
             "The provider's reply is about another user than the one this account is for; log in as that user, or set spec.expectedSubject to the new one.".into(),
         ),
-        (Some(_), None) if wanted.is_some() && state.subject.as_ref() != wanted => fault(
-            "spec.expectedSubject is set, and the provider's reply has no ID token that names a subject; ask for the scope openid, or remove the field.".into(),
+        // Whoever consents must say who they are, each time; a refresh is of the login that it is of.
+        (Some(_), None) if consented || (wanted.is_some() && state.subject.as_ref() != wanted) => fault(
+            "It is known who must log in here, and the provider's reply has no ID token that says who did; ask for the scope openid in spec.scopes.".into(),
         ),
         _ => None,
     }

@@ -15,7 +15,7 @@ pub const INTENT_LIFETIME: SignedDuration = SignedDuration::from_secs(45);
 const TOMBSTONES: usize = 16;
 
 /// Whom the login was made with: a refresh token is sent nowhere else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Login {
     /// Scheme, host and port of the token endpoint.

@@ -1,6 +1,6 @@
 //! How a consent goes on, as a function of how far it has come; pure.
 
-use crate::account::{Account, Consent, Phase, Plan};
+use crate::account::{Account, Consent, Login, Phase, Plan};
 use crate::oauth::{Endpoint, Endpoints, Fault, Sensitive};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -32,6 +32,8 @@ pub enum Refusal {
     Denied(String, Option<String>),
     /// The answer holds neither a code nor an error.
     Empty,
+    /// Another login of the account is being completed at this moment.
+    Busy,
 }
 
 /// Secrets of one visit, of which only digests are kept where they must come back to us.
@@ -46,21 +48,15 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Made of bytes that nobody else has. `consent` tells which consent an answer belongs to.
-    pub fn new(consent: &str, entropy: &[u8; 96]) -> Self {
+    /// Made of bytes that nobody else has.
+    pub fn new(entropy: &[u8; 96]) -> Self {
         let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         Self {
-            state: Sensitive::new(format!("{consent}.{}", part(&entropy[..32]))),
+            state: Sensitive::new(part(&entropy[..32])),
             cookie: Sensitive::new(part(&entropy[32..64])),
             verifier: Sensitive::new(part(&entropy[64..])),
         }
     }
-}
-
-/// Which consent an answer belongs to.
-pub fn consent_of_state(state: &str) -> Option<&str> {
-    let (consent, _) = state.split_once('.')?;
-    (consent.len() == 32 && consent.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(consent)
 }
 
 /// The consent that begins with a link for `by`.
@@ -79,21 +75,27 @@ pub fn admit(
     anybody: bool,
     now: Timestamp,
 ) -> Result<Option<String>, Refusal> {
+    // What came back is redeemed first.
+    let busy = |prior: &Consent| matches!(prior.phase, Phase::Deposited { .. }) && prior.expires > now;
+    if prior.is_some_and(busy) {
+        return Err(Refusal::Busy);
+    }
     if anybody {
-        return Ok(None);
+        // Whoever has a link all the same is told of as who they are.
+        let by = prior.filter(|prior| ticket.is_some_and(|ticket| has_ticket(prior, ticket))).and_then(|prior| prior.by.clone());
+        return Ok(by);
     }
     let ticket = ticket.filter(|ticket| !ticket.is_empty()).ok_or(Refusal::NoTicket)?;
     let prior = prior.filter(|prior| prior.account == *account).ok_or(Refusal::TicketInvalid)?;
-    match &prior.phase {
-        Phase::Ticket { ticket: digest } if Sensitive::new(ticket).digest() == *digest => {
-            if prior.expires > now {
-                Ok(prior.by.clone())
-            } else {
-                Err(Refusal::Expired)
-            }
-        }
-        _ => Err(Refusal::TicketInvalid),
+    match has_ticket(prior, ticket) {
+        true if prior.expires > now => Ok(prior.by.clone()),
+        true => Err(Refusal::Expired),
+        false => Err(Refusal::TicketInvalid),
     }
+}
+
+fn has_ticket(consent: &Consent, ticket: &str) -> bool {
+    matches!(&consent.phase, Phase::Ticket { ticket: digest } if Sensitive::new(ticket).digest() == *digest)
 }
 
 /// The consent of a browser that is sent to the provider.
@@ -103,6 +105,7 @@ pub fn started(
     pkce: bool,
     redirect_uri: &str,
     endpoints: &Endpoints,
+    login: Login,
     by: Option<String>,
     now: Timestamp,
 ) -> Consent {
@@ -113,6 +116,7 @@ pub fn started(
         redirect_uri: redirect_uri.to_owned(),
         issuer: endpoints.issuer.clone(),
         names_issuer: endpoints.names_issuer,
+        login,
     };
     Consent { account, phase, expires: now + VISIT, by }
 }
@@ -136,7 +140,7 @@ pub struct Answer {
 /// Why it is not taken: state, browser and issuer must be those that were begun with.
 pub fn deposited(prior: Option<&Consent>, cookie: Option<&str>, answer: &Answer, now: Timestamp) -> Result<Consent, Refusal> {
     let prior = prior.ok_or(Refusal::NotBegun)?;
-    let Phase::Started { state, cookie: bound, verifier, redirect_uri, issuer, names_issuer } = &prior.phase else {
+    let Phase::Started { state, cookie: bound, verifier, redirect_uri, issuer, names_issuer, login } = &prior.phase else {
         return Err(Refusal::NotBegun);
     };
     let digest = |text: &str| Sensitive::new(text).digest();
@@ -156,7 +160,7 @@ pub fn deposited(prior: Option<&Consent>, cookie: Option<&str>, answer: &Answer,
     }
     let code = answer.code.clone().ok_or(Refusal::Empty)?;
     let (verifier, redirect_uri, cookie) = (verifier.clone(), redirect_uri.clone(), bound.clone());
-    let phase = Phase::Deposited { code, verifier, redirect_uri, cookie };
+    let phase = Phase::Deposited { code, verifier, redirect_uri, cookie, at: now, login: login.clone() };
     Ok(Consent { phase, expires: now + CODE_LIFETIME, ..prior.clone() })
 }
 
@@ -211,6 +215,14 @@ pub fn authorization_url(
         }
     }
     Ok(url)
+}
+
+/// Whether a text is a name that an object of Kubernetes may have (RFC 1123): nothing else is looked up, or shown in a command.
+pub fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    let ends = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let bytes = text.as_bytes();
+    text.len() <= 253 && bytes.iter().all(|byte| fits(*byte)) && ends(bytes.first()) && ends(bytes.last())
 }
 
 #[cfg(test)]

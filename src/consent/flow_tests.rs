@@ -16,7 +16,7 @@ fn account(uid: &str) -> Account {
 }
 
 fn secrets() -> Secrets {
-    Secrets::new(&"a".repeat(32), &std::array::from_fn(|number| u8::try_from(number).unwrap()))
+    Secrets::new(&std::array::from_fn(|number| u8::try_from(number).unwrap()))
 }
 
 fn endpoints(names_issuer: bool) -> Endpoints {
@@ -30,7 +30,11 @@ fn endpoints(names_issuer: bool) -> Endpoints {
 
 fn begun(names_issuer: bool) -> Consent {
     let redirect_uri = "https://connect.example.com/callback";
-    started(account("u"), &secrets(), true, redirect_uri, &endpoints(names_issuer), Some("alice".into()), now())
+    started(account("u"), &secrets(), true, redirect_uri, &endpoints(names_issuer), login(), Some("alice".into()), now())
+}
+
+fn login() -> Login {
+    Login { origin: "https://a.example".into(), client_id: "app".into() }
 }
 
 fn answer() -> Answer {
@@ -72,7 +76,7 @@ fn what_comes_back_is_taken_from_the_browser_that_was_sent_and_from_the_provider
     let Phase::Deposited { code, verifier, .. } = &consent.phase else { panic!("{consent:?}") };
     assert_eq!((code.expose(), verifier.as_ref(), consent.by.as_deref()), ("c0de", Some(&secrets().verifier), Some("alice")));
     assert_eq!(taken(&consent, &answer()), Err(Refusal::NotBegun), "a page that is opened twice");
-    let guessed = Answer { state: format!("{}.guess", "a".repeat(32)), ..answer() };
+    let guessed = Answer { state: "guess".into(), ..answer() };
     assert_eq!(taken(&begun(true), &guessed), Err(Refusal::NotBegun));
     for cookie in [None, Some("another browser's")] {
         assert_eq!(deposited(Some(&begun(true)), cookie, &answer(), later(1)), Err(Refusal::NotBegun));
@@ -117,9 +121,18 @@ fn the_request_carries_a_challenge_and_what_the_provider_needs() {
 }
 
 #[test]
-fn a_state_tells_which_consent_it_is_of_and_nothing_else_is_looked_up() {
-    assert_eq!(consent_of_state(secrets().state.expose()), Some("a".repeat(32).as_str()));
-    for state in ["", "x", "../../secrets.x", &format!("{}.x", "g".repeat(32)), &"a".repeat(32)] {
-        assert_eq!(consent_of_state(state), None, "{state}");
+fn while_a_code_waits_nobody_begins_another_login() {
+    let waiting = taken(&begun(true), &answer()).unwrap();
+    assert_eq!(admit(Some(&waiting), &account("u"), None, true, later(2)), Err(Refusal::Busy));
+    assert_eq!(admit(Some(&waiting), &account("u"), None, true, later(12)), Ok(None), "not for ever");
+}
+
+#[test]
+fn only_what_may_be_a_name_is_one() {
+    for name in ["bot", "a.b-c", "0"] {
+        assert!(is_name(name), "{name}");
+    }
+    for name in ["", "bot;curl evil|sh", "../x", "Bot", "-a", "a-", "a b", "\u{e9}"] {
+        assert!(!is_name(name), "{name}");
     }
 }

@@ -1,6 +1,8 @@
 //! What people see; pure. Plain HTML: it works without JavaScript, by keyboard and with a screen reader, in light and dark.
 
 use super::flow::Refusal;
+use crate::account::DeviceSession;
+use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use base64::Engine;
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -40,8 +42,8 @@ pub struct Subject {
     pub expected: Option<String>,
 }
 
-/// `form_target` is where a form leads beside ourselves: browsers judge a form also by where it is redirected to.
-fn page(title: &str, form_target: Option<&str>, body: &Markup) -> Page {
+/// `leads_away`: whether its form leads to the provider.
+fn page(title: &str, leads_away: bool, body: &Markup) -> Page {
     let html = html! {
         (DOCTYPE)
         html lang="en" {
@@ -55,9 +57,10 @@ fn page(title: &str, form_target: Option<&str>, body: &Markup) -> Page {
             body { main { (body) } }
         }
     };
-    let target = form_target.map(|origin| format!(" {origin}")).unwrap_or_default();
+    // Browsers judge a form by every redirect that follows it, and providers send people on to origins that nobody here knows.
+    let target = if leads_away { "'self' https:" } else { "'self'" };
     let policy = format!(
-        "default-src 'none'; style-src {}; form-action 'self'{target}; base-uri 'none'; frame-ancestors 'none'",
+        "default-src 'none'; style-src {}; form-action {target}; base-uri 'none'; frame-ancestors 'none'",
         &*STYLE_DIGEST
     );
     Page { html: html.into_string(), policy }
@@ -67,7 +70,8 @@ fn about(subject: &Subject) -> Markup {
     html! {
         dl {
             dt { "Account" } dd { code { (subject.name) } " in namespace " code { (subject.namespace) } }
-            dt { "Provider" } dd { (subject.provider) @if !subject.host.is_empty() { " (" (subject.host) ")" } }
+            @if !subject.host.is_empty() { dt { "Log in at" } dd { (subject.host) } }
+            dt { "Provider" } dd { (subject.provider) }
             dt { "Permissions" }
             dd {
                 @if subject.scopes.is_empty() { "the provider’s default" }
@@ -79,8 +83,8 @@ fn about(subject: &Subject) -> Markup {
 }
 
 /// Before a browser is sent to the provider, or shown a device's code.
-pub fn start(subject: &Subject, ticket: Option<&str>, origin: Option<&str>) -> Page {
-    let verb = if origin.is_some() { "Continue to the provider" } else { "Show the code" };
+pub fn start(subject: &Subject, ticket: Option<&str>, leads_away: bool) -> Page {
+    let verb = if leads_away { "Continue to the provider" } else { "Show the code" };
     let body = html! {
         h1 { "Connect this account" }
         p { "Programs in your cluster will use the login that you make now. Continue only if you expected this page." }
@@ -91,13 +95,13 @@ pub fn start(subject: &Subject, ticket: Option<&str>, origin: Option<&str>) -> P
         }
         p.hint { "You will be asked to log in at the provider, not here: this page never asks for a password." }
     };
-    page("Connect this account", origin, &body)
+    page("Connect this account", leads_away, &body)
 }
 
 /// For who has come without a ticket.
 pub fn needs_ticket(namespace: &str, name: &str, base: &str) -> Page {
     let command = format!(
-        "curl -X POST -H \"Authorization: Bearer $(kubectl create token YOUR-SERVICE-ACCOUNT)\" {base}/tickets/{namespace}/{name}"
+        "curl -X POST -H \"Authorization: Bearer $(kubectl create token YOUR-SERVICE-ACCOUNT --audience {base})\" {base}/tickets/{namespace}/{name}"
     );
     let body = html! {
         h1 { "This account needs a link that works once" }
@@ -108,16 +112,18 @@ pub fn needs_ticket(namespace: &str, name: &str, base: &str) -> Page {
         pre tabindex="0" { (command) }
         p { "Open the address that it prints, within a quarter of an hour." }
     };
-    page("A link is needed", None, &body)
+    page("A link is needed", false, &body)
 }
 
 /// The code of a device: to be entered elsewhere.
-pub fn device(subject: &Subject, code: &str, url: &str, complete: Option<&str>, expires: Timestamp, now: Timestamp) -> Page {
+pub fn device(subject: &Subject, session: &DeviceSession, asked: bool, now: Timestamp) -> Page {
+    let DeviceSession { user_code: code, verification_url: url, verification_url_complete: complete, expires, .. } = session;
     let minutes = (expires.duration_since(now).as_secs() / 60).max(1);
-    let link = complete.unwrap_or(url);
+    let link = complete.as_ref().unwrap_or(url);
     let body = html! {
         h1 { "Enter this code" }
-        p.code role="text" { (code) }
+        @if asked { p role="status" { "The provider has not heard of it yet. Enter the code there, and then come back." } }
+        p.code { (code) }
         p { "Open " a href=(url) rel="noreferrer" { (url) } " on any device and enter it, within " (minutes) " minutes." }
         @if let Some(drawing) = quick_response(link) {
             figure {
@@ -131,7 +137,7 @@ pub fn device(subject: &Subject, code: &str, url: &str, complete: Option<&str>, 
             button type="submit" name="entered" value="yes" { "I have entered it" }
         }
     };
-    page("Enter this code", None, &body)
+    page("Enter this code", false, &body)
 }
 
 fn quick_response(text: &str) -> Option<String> {
@@ -148,7 +154,7 @@ pub fn connected(subject: &Subject) -> Page {
         p role="status" { "Its token is in the cluster and is kept fresh from now on. You can close this page." }
         (about(subject))
     };
-    page("Connected", None, &body)
+    page("Connected", false, &body)
 }
 
 /// The code is there, and what comes of it is not known yet.
@@ -159,7 +165,7 @@ pub fn working(subject: &Subject) -> Page {
         (about(subject))
         form method="get" { button type="submit" { "Look again" } }
     };
-    page("Nearly done", None, &body)
+    page("Nearly done", false, &body)
 }
 
 /// The provider took the login and gave no token.
@@ -168,9 +174,36 @@ pub fn failed(subject: &Subject, why: &str) -> Page {
         h1 { "The account is not connected" }
         p role="alert" { (why) }
         (about(subject))
-        p { "To try again, ask for a new link." }
+        p { "To try again, begin anew." }
     };
-    page("Not connected", None, &body)
+    page("Not connected", false, &body)
+}
+
+/// No code is open that somebody could enter.
+pub fn no_code(subject: &Subject) -> Page {
+    let command = format!(
+        "kubectl annotate oauthaccount {} --namespace {} --overwrite {REFRESH_REQUESTED_ANNOTATION}=$(date -u +%Y-%m-%dT%H:%M:%SZ)",
+        subject.name, subject.namespace
+    );
+    let body = html! {
+        h1 { "No code is open" }
+        p role="status" { "Codes are good for some minutes only, and nobody has entered the last one. Ask for another:" }
+        pre tabindex="0" { (command) }
+        form method="get" { button type="submit" { "Look again" } }
+        (about(subject))
+    };
+    page("No code is open", false, &body)
+}
+
+/// It was long ago.
+pub fn forgotten(subject: &Subject) -> Page {
+    let command = format!("kubectl get oauthaccount {} --namespace {}", subject.name, subject.namespace);
+    let body = html! {
+        h1 { "This page does not know any more" }
+        p { "It tells of a login that was just made. How the account is now:" }
+        pre tabindex="0" { (command) }
+    };
+    page("Not known any more", false, &body)
 }
 
 /// Something keeps it from beginning.
@@ -179,7 +212,7 @@ pub fn unavailable(title: &str, why: &str) -> Page {
         h1 { (title) }
         p role="alert" { (why) }
     };
-    page(title, None, &body)
+    page(title, false, &body)
 }
 
 /// It does not go on.
@@ -207,6 +240,10 @@ pub fn refused(refusal: &Refusal) -> Page {
             "The provider refuses",
             format!("It says {code}{}. Check the account’s client, scopes and redirect URI at the provider.", words.as_ref().map(|words| format!(": {words}")).unwrap_or_default()),
         ),
+        Refusal::Busy => (
+            "Another login is being completed",
+            "Somebody has just logged in for this account. Wait a minute, and see whether it is connected.".to_owned(),
+        ),
         Refusal::Empty => ("The answer is empty", "The provider sent you back without a code and without an error. Ask for a new link.".to_owned()),
     };
     unavailable(title, &why)
@@ -230,7 +267,7 @@ mod tests {
     #[test]
     fn what_others_wrote_is_text_and_never_markup() {
         let pages = [
-            start(&subject(), Some("\"><b>"), Some("https://a.example")),
+            start(&subject(), Some("\"><b>"), true),
             failed(&subject(), "<img src=x>"),
             refused(&Refusal::Denied("<i>".into(), Some("<u>".into()))),
         ];
@@ -243,16 +280,23 @@ mod tests {
 
     #[test]
     fn a_page_may_do_nothing_but_show_its_style_and_send_its_form() {
-        let page = start(&subject(), None, Some("https://a.example"));
+        let page = start(&subject(), None, true);
         assert!(page.policy.starts_with("default-src 'none'; style-src 'sha256-"), "{}", page.policy);
-        assert!(page.policy.contains("form-action 'self' https://a.example; base-uri 'none'; frame-ancestors 'none'"));
+        assert!(page.policy.contains("form-action 'self' https:; base-uri 'none'; frame-ancestors 'none'"));
         assert!(!page.html.contains("<script") && !page.html.contains(" style=") && !page.html.contains("onclick"));
     }
 
     #[test]
     fn a_device_s_code_comes_as_text_link_and_drawing() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let page = device(&subject(), "AB-CD", "https://a.example/d", Some("https://a.example/d?c=AB-CD"), now, now);
+        let session = DeviceSession {
+            user_code: "AB-CD".into(),
+            verification_url: "https://a.example/d".into(),
+            verification_url_complete: Some("https://a.example/d?c=AB-CD".into()),
+            expires: now,
+            interval: 5,
+        };
+        let page = device(&subject(), &session, true, now);
         for part in ["AB-CD", "href=\"https://a.example/d\"", "<svg", "QR code that leads to", "within 1 minutes"] {
             assert!(page.html.contains(part), "{part}");
         }

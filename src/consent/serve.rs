@@ -3,15 +3,16 @@
 use super::flow::{self, Answer, Refusal, Secrets, TICKET_LIFETIME};
 use super::pages::{self, Page, Subject};
 use crate::account::{
-    Account, Consent, CredentialKind, Credentials, GrantPlan, Phase, Plan, Policy, State as Login, StateView, Version,
-    consent_id, consent_manifest, consent_of, endpoints, read_inputs, state_secret_name, state_view, version_of,
+    Account, Consent, CredentialKind, Credentials, GrantPlan, Login, Phase, Plan, Policy, State as LoginRecord, StateView,
+    Version, consent_id, consent_manifest, consent_of, endpoints, read_inputs, state_secret_name, state_view, version_of,
 };
 use crate::api::{AttemptResult, ConditionType, OAuthAccount, Pkce, Trigger};
 use crate::oauth::{Endpoint, Endpoints, Fault, GrantRequest, Sensitive, host_and_port, read_pushed};
 use crate::world::secrets::Written;
 use crate::world::{ApiError, World, access, clock, entropy, secrets, token_endpoint};
-use axum::extract::{DefaultBodyLimit, Form, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Form, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -20,12 +21,24 @@ use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use url::Url;
 
 /// Bytes of a form.
 const LARGEST_FORM: usize = 16 * 1024;
 /// How long a browser is kept waiting for what comes of its code.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Requests at once: people are few, and what keeps tokens fresh must not wait behind those who only knock.
+const AT_ONCE: usize = 16;
+
+/// Lets a request in, if there is room.
+async fn in_turn(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let Ok(_place) = places.try_acquire() else {
+        return Obstacle::Unavailable("Too many at once", "Try again in a moment.".into()).into_response();
+    };
+    next.run(request).await
+}
 
 /// Finds an account in the caches.
 pub type Find = dyn Fn(&str, &str) -> Option<Arc<OAuthAccount>> + Send + Sync;
@@ -46,8 +59,9 @@ pub fn routes(desk: Arc<Desk>) -> Router {
         .route("/consent/{namespace}/{name}", get(show).post(begin))
         .route("/consent/{namespace}/{name}/code", get(code))
         .route("/consent/{namespace}/{name}/result", get(result))
-        .route("/callback", get(callback))
+        .route("/callback/{namespace}/{name}", get(callback))
         .route("/tickets/{namespace}/{name}", post(ticket))
+        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(AT_ONCE)), in_turn))
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
         .with_state(desk)
 }
@@ -97,8 +111,8 @@ fn respond(status: StatusCode, page: Page) -> Response {
     set(header::CONTENT_TYPE, "text/html; charset=utf-8");
     set(header::CONTENT_SECURITY_POLICY, &page.policy);
     set(header::CACHE_CONTROL, "no-store");
-    // A ticket or code in the address is nobody else's business.
-    set(header::REFERRER_POLICY, "no-referrer");
+    // A ticket or code in the address is nobody else's business; our own forms say where they come from.
+    set(header::REFERRER_POLICY, "same-origin");
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::X_FRAME_OPTIONS, "DENY");
     set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
@@ -110,14 +124,14 @@ struct Visit {
     account: Account,
     plan: Plan,
     provider: String,
-    login: Option<Login>,
+    login: Option<LoginRecord>,
     consent: Option<(Version, Option<Consent>)>,
 }
 
 impl Visit {
-    /// Whether it is known who must log in: then anybody may begin.
-    fn is_open(&self) -> bool {
-        self.plan.expected_subject.is_some() || self.login.as_ref().is_some_and(|login| login.subject.is_some())
+    /// Whom a code is asked of, as which client.
+    fn asked(&self, credentials: &Credentials, endpoints: &Endpoints) -> Result<Login, Obstacle> {
+        Ok(Login::of(endpoints.token(false)?, &credentials.client_id))
     }
 
     fn consent(&self) -> Option<&Consent> {
@@ -161,6 +175,18 @@ impl Desk {
             login,
             consent: self.consent(&consent_id(namespace, name)).await?,
         }))
+    }
+
+    /// Whether it is known who must log in: then anybody may begin. A login that another account, client or provider had pins
+    /// nobody: what is redeemed now would not be of it.
+    async fn is_open(&self, visit: &Visit) -> bool {
+        if visit.plan.expected_subject.is_some() {
+            return true;
+        }
+        let pinned = visit.login.as_ref().filter(|login| login.subject.is_some() && login.account.uid == visit.account.uid);
+        let Some(pinned) = pinned else { return false };
+        let Ok((credentials, endpoints)) = self.client(visit).await else { return false };
+        visit.asked(&credentials, &endpoints).is_ok_and(|login| login == pinned.login)
     }
 
     /// A consent by the end of its Secret's name.
@@ -240,48 +266,69 @@ async fn show(
     Path((namespace, name)): Path<(String, String)>,
     Query(link): Query<Link>,
 ) -> Result<Response, Obstacle> {
-    // Whoever has no ticket learns nothing, not even whether there is such an account.
-    let stranger = || respond(StatusCode::FORBIDDEN, pages::needs_ticket(&namespace, &name, desk.base()));
-    let Some(visit) = desk.visit(&namespace, &name).await? else { return Ok(stranger()) };
-    match flow::admit(visit.consent(), &visit.account, link.ticket.as_deref(), visit.is_open(), clock::now()) {
-        Err(Refusal::NoTicket) => return Ok(stranger()),
-        admitted => drop(admitted?),
+    if !flow::is_name(&namespace) || !flow::is_name(&name) {
+        return Ok((StatusCode::NOT_FOUND, "There is no such page.\n").into_response());
     }
+    // Whoever has no ticket learns nothing, not even whether there is such an account or what is wrong with it.
+    let stranger = || respond(StatusCode::FORBIDDEN, pages::needs_ticket(&namespace, &name, desk.base()));
     let ticket = link.ticket.as_deref();
-    let admitted = !visit.is_open() || ticket.is_some();
+    let visit = match desk.visit(&namespace, &name).await {
+        Ok(Some(visit)) => visit,
+        Ok(None) => return Ok(stranger()),
+        Err(_) if ticket.is_none() => return Ok(stranger()),
+        Err(obstacle) => return Err(obstacle),
+    };
+    let has_ticket = flow::admit(visit.consent(), &visit.account, ticket, false, clock::now());
+    let open = has_ticket.is_err() && desk.is_open(&visit).await;
+    match has_ticket {
+        Ok(_) => {}
+        Err(_) if open => {}
+        Err(Refusal::NoTicket) => return Ok(stranger()),
+        Err(refusal) => return Err(refusal.into()),
+    }
+    let admitted = has_ticket.is_ok();
     if visit.plan.grant == GrantPlan::DeviceCode {
-        return Ok(respond(StatusCode::OK, pages::start(&visit.subject(String::new(), admitted), ticket, None)));
+        return Ok(respond(StatusCode::OK, pages::start(&visit.subject(String::new(), admitted), ticket, false)));
     }
     let (_, endpoints) = desk.client(&visit).await?;
-    let authorization = endpoints.require(Endpoint::Authorization)?;
-    let (host, origin) = (host_and_port(authorization), authorization.origin().ascii_serialization());
-    Ok(respond(StatusCode::OK, pages::start(&visit.subject(host, admitted), ticket, Some(&origin))))
+    let host = host_and_port(endpoints.require(Endpoint::Authorization)?);
+    Ok(respond(StatusCode::OK, pages::start(&visit.subject(host, admitted), ticket, true)))
 }
 
 async fn begin(
     State(desk): State<Arc<Desk>>,
     Path((namespace, name)): Path<(String, String)>,
+    headers: HeaderMap,
     Form(link): Form<Link>,
 ) -> Result<Response, Obstacle> {
+    // Another site's form must not begin a login in this browser.
+    let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+    let origin = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok());
+    let foreign = site.is_some_and(|site| !["same-origin", "none"].contains(&site));
+    if foreign || origin.is_some_and(|origin| origin != desk.base()) {
+        return Err(Refusal::NotBegun.into());
+    }
     let now = clock::now();
     let Some(visit) = desk.visit(&namespace, &name).await? else { return Err(Refusal::TicketInvalid.into()) };
-    let by = flow::admit(visit.consent(), &visit.account, link.ticket.as_deref(), visit.is_open(), now)?;
+    let open = desk.is_open(&visit).await;
+    let by = flow::admit(visit.consent(), &visit.account, link.ticket.as_deref(), open, now)?;
     let id = consent_id(&namespace, &name);
-    let secrets = Secrets::new(&id, &entropy::bytes());
+    let secrets = Secrets::new(&entropy::bytes());
     let over = visit.consent.as_ref().map(|(version, _)| version);
-    let callback = desk.policy.callback().unwrap_or_default();
-    let (target, endpoints, pkce) = if let GrantPlan::AuthorizationCode(pkce) = visit.plan.grant {
+    let callback = desk.policy.callback(&namespace, &name).unwrap_or_default();
+    let (target, endpoints, login, pkce) = if let GrantPlan::AuthorizationCode(pkce) = visit.plan.grant {
         let pkce = pkce == Pkce::S256;
         let (credentials, endpoints) = desk.client(&visit).await?;
         let client_id = &credentials.client_id;
         let parameters = flow::request_parameters(&visit.plan, client_id, &callback, &secrets, pkce);
         let pushed = desk.push(&visit, &credentials, &endpoints, &parameters).await?;
         let url = flow::authorization_url(&endpoints, client_id, &parameters, pushed.as_deref())?;
-        (url.to_string(), endpoints, pkce)
+        let login = visit.asked(&credentials, &endpoints)?;
+        (url.to_string(), endpoints, login, pkce)
     } else {
-        (format!("{}/consent/{namespace}/{name}/code", desk.base()), Endpoints::default(), false)
+        (format!("{}/consent/{namespace}/{name}/code", desk.base()), Endpoints::default(), Login::default(), false)
     };
-    let consent = flow::started(visit.account, &secrets, pkce, &callback, &endpoints, by, now);
+    let consent = flow::started(visit.account, &secrets, pkce, &callback, &endpoints, login, by, now);
     desk.write(&consent, over).await?;
     told("login begun", &consent, None);
     Ok(see_other(&target, Some((&id, secrets.cookie.expose()))))
@@ -293,7 +340,7 @@ fn see_other(target: &str, cookie: Option<(&str, &str)>) -> Response {
     if let Ok(target) = HeaderValue::from_str(target) {
         headers.insert(header::LOCATION, target);
     }
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Lax: it comes back with the provider's redirect, and with nothing that another site sends (RFC 6265bis §4.1.2.7).
     let cookie =
@@ -327,10 +374,13 @@ struct Returned {
 
 async fn callback(
     State(desk): State<Arc<Desk>>,
+    Path((namespace, name)): Path<(String, String)>,
     headers: HeaderMap,
     Query(returned): Query<Returned>,
 ) -> Result<Response, Obstacle> {
-    let id = flow::consent_of_state(&returned.state).ok_or(Refusal::NotBegun)?.to_owned();
+    let id = consent_id(&namespace, &name);
+    // Who has no cookie of ours has begun nothing here.
+    let cookie = cookie(&headers, &id).ok_or(Refusal::NotBegun)?;
     let Some((version, Some(prior))) = desk.consent(&id).await? else { return Err(Refusal::NotBegun.into()) };
     let short = |text: String| text.chars().filter(|c| !c.is_control()).take(300).collect::<String>();
     let answer = Answer {
@@ -339,11 +389,13 @@ async fn callback(
         issuer: returned.iss,
         error: returned.error.map(|error| (short(error), returned.error_description.map(short))),
     };
-    let consent = flow::deposited(Some(&prior), cookie(&headers, &id).as_deref(), &answer, clock::now());
-    told("login came back", &prior, consent.as_ref().err());
+    let consent = flow::deposited(Some(&prior), Some(&cookie), &answer, clock::now());
+    // What somebody only pretends to bring back is no word of whoever began it.
+    if !matches!(consent, Err(Refusal::NotBegun)) {
+        told("login came back", &prior, consent.as_ref().err());
+    }
     let consent = consent?;
     desk.write(&consent, Some(&version)).await?;
-    let Account { namespace, name, .. } = &consent.account;
     // Not where it is loaded again: the code in this address works once.
     Ok(see_other(&format!("{}/consent/{namespace}/{name}/result", desk.base()), None))
 }
@@ -354,6 +406,9 @@ async fn result(
     headers: HeaderMap,
 ) -> Result<Response, Obstacle> {
     let id = consent_id(&namespace, &name);
+    if cookie(&headers, &id).is_none() {
+        return Err(Refusal::NotBegun.into());
+    }
     let Some(visit) = desk.visit(&namespace, &name).await? else { return Err(Refusal::NotBegun.into()) };
     let subject = visit.subject(String::new(), false);
     let since = match visit.consent() {
@@ -365,12 +420,16 @@ async fn result(
             *expires - SignedDuration::from_mins(10)
         }
         // The leader was faster than the browser, and nobody can tell any more whose the cookie is: no more is told than whether
-        // it worked.
+        // it worked a moment ago.
         _ => {
             let page = outcome(&desk, &namespace, &name, &subject, clock::now() - SignedDuration::from_secs(60));
             let worked = page.as_ref().is_some_and(|(worked, _)| *worked);
             let unsaid = "The provider gave no token for this login; the account’s status says why.";
-            let page = if worked { pages::connected(&subject) } else { pages::failed(&subject, unsaid) };
+            let page = match page {
+                Some(_) if worked => pages::connected(&subject),
+                Some(_) => pages::failed(&subject, unsaid),
+                None => pages::forgotten(&subject),
+            };
             return Ok(respond(StatusCode::OK, page));
         }
     };
@@ -435,19 +494,18 @@ async fn code(
     let credential = visit.login.as_ref().and_then(|login| login.credential.as_ref());
     match credential.map(|credential| &credential.kind) {
         Some(CredentialKind::DeviceCode(session)) if session.expires > now => {
-            let complete = session.verification_url_complete.as_deref();
-            let page = pages::device(&subject, &session.user_code, &session.verification_url, complete, session.expires, now);
-            Ok(respond(StatusCode::OK, page))
+            Ok(respond(StatusCode::OK, pages::device(&subject, session, entered.entered.is_some(), now)))
         }
         Some(CredentialKind::RefreshToken) => Ok(respond(StatusCode::OK, pages::connected(&subject))),
         _ => {
             let since = visit.consent().map_or(now, |consent| consent.expires - SignedDuration::from_mins(15));
             let page = outcome(&desk, &namespace, &name, &subject, since);
-            Ok(respond(StatusCode::OK, page.map_or_else(|| pages::working(&subject), |(_, page)| page)))
+            Ok(respond(StatusCode::OK, page.map_or_else(|| pages::no_code(&subject), |(_, page)| page)))
         }
     }
 }
 
+/// Gives out a link that works once.
 async fn ticket(State(desk): State<Arc<Desk>>, Path((namespace, name)): Path<(String, String)>, headers: HeaderMap) -> Response {
     let refuse = |status: StatusCode, why: &str| (status, Json(json!({"error": why}))).into_response();
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -459,7 +517,7 @@ async fn ticket(State(desk): State<Arc<Desk>>, Path((namespace, name)): Path<(St
         tracing::warn!(%error, "it could not be found out who asks for a consent link; is deploy/consent.yaml applied?");
         refuse(StatusCode::SERVICE_UNAVAILABLE, "The operator cannot find out who you are; ask whoever runs it.")
     };
-    let person = match access::authenticate(client, token).await {
+    let person = match access::authenticate(client, token, desk.base()).await {
         Ok(Some(person)) => person,
         Ok(None) => return refuse(StatusCode::UNAUTHORIZED, "The cluster does not know this token."),
         Err(error) => return unasked(error),

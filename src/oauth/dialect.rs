@@ -100,7 +100,12 @@ impl Dialect {
         found.filter(|value| !value.is_null())
     }
 
-    /// The code of the error that a reply tells of; none where it tells of none.
+    /// The code of RFC 6749 or its family that one of the provider's stands for.
+    pub fn meaning<'a>(&'a self, code: &'a str) -> &'a str {
+        self.errors.codes.get(code).map_or(code, String::as_str)
+    }
+
+    /// The code of the error that a reply tells of, in the provider's own word; none where it tells of none.
     pub fn error_code(&self, body: &Value, status: u16) -> Option<String> {
         let failed = self.errors.ok_field.as_ref().is_some_and(|path| at(body, path).and_then(Value::as_bool) == Some(false));
         let usual = ["error".to_owned()];
@@ -110,7 +115,7 @@ impl Dialect {
         // Several fields may say something; what is known of the provider goes first, then the words of the RFCs.
         let listed = |code: &&String| terminal.contains(code) || transient.contains(code) || ours.contains_key(*code);
         let best = codes.iter().find(listed).or_else(|| codes.iter().find(|code| KNOWN.contains(&code.as_str())));
-        let code = best.or(codes.first()).map(|code| ours.get(code).unwrap_or(code).clone());
+        let code = best.or(codes.first()).cloned();
         let by_status = || self.errors.http_overrides.get(&status.to_string()).cloned();
         code.or_else(by_status).or_else(|| failed.then(|| "unknown_error".to_owned()))
     }
@@ -175,7 +180,8 @@ mod tests {
         let zoom = dialect(json!({"errors": {"codePaths": ["reason", "error"], "codes": {"BAD_CLIENT_ID": "invalid_client"}}}));
         let told = |body: Value| zoom.error_code(&body, 400);
         assert_eq!(told(json!({"reason": "Invalid Token!", "error": "invalid_grant"})).as_deref(), Some("invalid_grant"));
-        assert_eq!(told(json!({"reason": "Nonsense", "error": "BAD_CLIENT_ID"})).as_deref(), Some("invalid_client"));
+        assert_eq!(told(json!({"reason": "Nonsense", "error": "BAD_CLIENT_ID"})).as_deref(), Some("BAD_CLIENT_ID"));
+        assert_eq!((zoom.meaning("BAD_CLIENT_ID"), zoom.meaning("other")), ("invalid_client", "other"));
         assert_eq!(told(json!({"reason": "Nonsense"})).as_deref(), Some("Nonsense"));
         let atlassian = dialect(json!({"errors": {"httpOverrides": {"403": "invalid_grant"}}}));
         assert_eq!(atlassian.error_code(&json!({}), 403).as_deref(), Some("invalid_grant"));

@@ -101,7 +101,7 @@ pub(super) fn granted(
     let kind = match error.as_deref().filter(|_| !by_status) {
         Some(code) if dialect.errors.terminal.iter().any(|known| known == code) => FaultKind::InvalidGrant,
         Some(code) if dialect.errors.transient.iter().any(|known| known == code) => FaultKind::Unavailable,
-        Some(code) => kind_of_code(code, reply.status),
+        Some(code) => kind_of_code(dialect.meaning(code), reply.status),
         None => kind_of_status(reply.status),
     };
     let words = error.as_deref().map(|code| {

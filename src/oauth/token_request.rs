@@ -246,7 +246,10 @@ impl TokenRequest {
         let mut basic = None;
         let id = self.client_id.as_deref();
         let secret = self.client_secret.as_ref().map(Sensitive::expose).unwrap_or_default();
+        let registers = matches!(self.grant, GrantRequest::Registration { .. });
         match &self.authentication {
+            // There is no client yet.
+            _ if registers => {}
             ClientAuthentication::Basic => basic = Some(self.basic(id.unwrap_or_default(), secret)),
             ClientAuthentication::Post => parameters.add("client_secret", secret),
             // The assertion of the grant is what authenticates, and names the client.
@@ -262,7 +265,6 @@ impl TokenRequest {
             ClientAuthentication::Tls | ClientAuthentication::None => {}
         }
         let asserted = matches!(self.grant, GrantRequest::Assertion(_) | GrantRequest::Installation { .. });
-        let registers = matches!(self.grant, GrantRequest::Registration { .. });
         let pushed = matches!(self.grant, GrantRequest::PushedAuthorization(_));
         let named = registers
             || pushed

@@ -27,9 +27,14 @@ type Sightings = HashMap<Box<str>, Duration>;
 /// Sweeps while we lead. Never ends.
 pub async fn run(world: Arc<World>, scopes: Arc<Vec<Arc<Scope>>>, leadership: Leadership, grace: Duration) {
     let mut sightings = Sightings::new();
+    // Who begins to lead looks at once: accounts may have gone while nobody did.
+    let mut looked = false;
     loop {
-        let period =
-            if sightings.is_empty() { PERIOD.min(grace / 4).max(Duration::from_secs(1)) } else { Duration::from_secs(2) };
+        let period = if sightings.is_empty() && looked {
+            PERIOD.min(grace / 4).max(Duration::from_secs(1))
+        } else {
+            Duration::from_secs(2)
+        };
         tokio::select! {
             () = tokio::time::sleep(period) => {}
             () = world.logins.left() => {}
@@ -37,8 +42,10 @@ pub async fn run(world: Arc<World>, scopes: Arc<Vec<Arc<Scope>>>, leadership: Le
         let synced = scopes.iter().all(|scope| scope.is_synced());
         if !leadership.is_held() || !synced {
             sightings.clear();
+            looked = false;
             continue;
         }
+        looked = true;
         let orphans: Vec<LoginEntry> = world.logins.all().into_iter().filter(|login| is_orphan(login, &scopes)).collect();
         sightings.retain(|uid, _| orphans.iter().any(|orphan| orphan.uid == *uid));
         for orphan in orphans {

@@ -17,7 +17,9 @@ use tokio_util::task::TaskTracker;
 const MOST: usize = 512;
 /// Time for a handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Time for what is under way when the process ends.
+/// Age of a connection: whoever says nothing, or too much, makes room.
+const LONGEST: Duration = Duration::from_secs(120);
+/// Time for what is under way when a connection or the process ends.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// Serves until `stop`.
@@ -37,7 +39,15 @@ pub async fn serve(
         // The semaphore is never closed.
         let Ok(place) = places.clone().acquire_owned().await else { break };
         let stream = tokio::select! {
-            accepted = listener.accept() => accepted?.0,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                // One connection that went, or too many open files: others are served.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
             () = stop.cancelled() => break,
         };
         let ended = stop.clone();
@@ -56,7 +66,8 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, routes: Router, _:
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
     tokio::select! {
         _ = serving.as_mut() => return,
+        () = tokio::time::sleep(LONGEST) => serving.as_mut().graceful_shutdown(),
         () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
     }
-    let _ = serving.await;
+    let _ = tokio::time::timeout(DRAIN, serving).await;
 }

@@ -18,16 +18,18 @@ pub struct Person {
     extra: Option<BTreeMap<String, Vec<String>>>,
 }
 
-/// Whose bearer token this is; `None` where it is nobody's.
+/// Whose bearer token this is; `None` where it is nobody's, or not meant for this audience: one that opens the whole API server
+/// must not be sent here.
 ///
 /// # Errors
 /// Where the API server does not answer, or does not let the operator ask.
-pub async fn authenticate(client: &Client, token: &str) -> Result<Option<Person>, ApiError> {
-    let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: None };
+pub async fn authenticate(client: &Client, token: &str, audience: &str) -> Result<Option<Person>, ApiError> {
+    let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) };
     let review = TokenReview { spec, ..TokenReview::default() };
     let review = call(Api::<TokenReview>::all(client.clone()).create(&PostParams::default(), &review)).await?;
     let status = review.status.unwrap_or_default();
-    let user = status.user.filter(|_| status.authenticated == Some(true));
+    let meant = status.audiences.unwrap_or_default().iter().any(|one| one == audience);
+    let user = status.user.filter(|_| meant && status.authenticated == Some(true));
     Ok(user.and_then(|user| Some(Person { name: user.username?, uid: user.uid, groups: user.groups, extra: user.extra })))
 }
 

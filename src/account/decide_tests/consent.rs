@@ -228,13 +228,15 @@ fn a_second_consent_takes_the_place_of_the_login_only_when_it_succeeds() {
     world.person.consent("code-1", 300);
     world.reconcile();
     // A code that the provider does not know.
-    world.person.consent("code-x", 300);
+    world.now = at(10);
+    world.person.consent("code-x", 310);
     world.reconcile();
     assert_eq!((held(&world), ready(&world)), (Some("r2"), yes("TokenPublished")), "the login goes on");
     assert!(world.person.deposit.is_none());
     world.login.log_in();
     world.login.live = Some("code-2".into());
-    world.person.consent("code-2", 300);
+    world.now = at(20);
+    world.person.consent("code-2", 320);
     world.reconcile();
     assert!(world.status.token.as_ref().unwrap().generation == 2 && ready(&world) == yes("TokenPublished"));
 }
@@ -302,4 +304,105 @@ fn before_a_login_ends_for_good_a_person_is_told_and_a_new_one_begins_the_count_
     world.person.consent("code-2", 8 * 86_400 + 900);
     world.reconcile();
     assert_eq!(world.condition(ConditionType::ReauthorizationDue), None);
+}
+
+#[test]
+fn a_code_is_tried_at_once_and_then_with_patience() {
+    use crate::oauth::FaultKind;
+    let mut world = browser(json!({}));
+    world.reconcile();
+    world.login.live = Some("code-1".into());
+    world.login.fate = Fate::Status(401);
+    world.person.consent("code-1", 300);
+    for _ in 0..20 {
+        world.reconcile();
+    }
+    assert_eq!(world.requests, 1, "whoever wakes us does not make us ask again");
+    world.run_until(290);
+    assert!(world.requests <= 5, "{}", world.requests);
+    let mut world = browser(json!({}));
+    world.reconcile();
+    world.seed = Err(super::world::fault(FaultKind::ReferenceMissing));
+    world.person.consent("code-1", 300);
+    for _ in 0..20 {
+        world.reconcile();
+    }
+    assert!(world.status_writes <= 3, "{}", world.status_writes);
+    world.run_until(400);
+    assert!(world.person.deposit.is_none(), "what is too old goes, whatever else is missing");
+}
+
+#[test]
+fn a_pinned_login_is_taken_over_by_nobody_who_does_not_say_who_they_are() {
+    let mut world = browser(json!({}));
+    world.reconcile();
+    world.login.live = Some("code-1".into());
+    world.login.reply = json!({"id_token": super::login::id_token("alice")});
+    world.person.consent("code-1", 300);
+    world.reconcile();
+    assert_eq!(world.state.as_ref().unwrap().1.subject.as_deref(), Some("alice"));
+    world.now = at(10);
+    world.login.log_in();
+    world.login.live = Some("code-2".into());
+    world.login.reply = json!({});
+    world.person.consent("code-2", 310);
+    world.reconcile();
+    assert_eq!((held(&world), world.status.token.as_ref().unwrap().generation), (Some("r2"), 1), "alice's login goes on");
+}
+
+#[test]
+fn a_code_for_another_client_is_sent_nowhere() {
+    let mut world = browser(json!({}));
+    world.reconcile();
+    world.person.consent("code-1", 300);
+    world.person.deposit.as_mut().unwrap().login.client_id = "another".into();
+    world.reconcile();
+    world.run_until(400);
+    assert_eq!((world.login.seen.len(), world.person.deposit.is_none()), (0, true));
+}
+
+#[test]
+fn a_device_whose_client_is_refused_is_polled_with_patience() {
+    let mut world = device(json!({"expectedSubject": "alice"}));
+    world.reconcile();
+    world.login.fate = Fate::Status(401);
+    world.person.answer = Answer::Yes;
+    world.run_until(59);
+    assert!(world.person.polls <= 3, "{} polls", world.person.polls);
+    assert_eq!(told(&world, ConditionType::RefreshFailing).0, "True", "it is said, and stays said");
+}
+
+#[test]
+fn without_a_refresh_token_a_person_is_called_before_the_token_ends() {
+    let mut world = browser(json!({}));
+    world.reconcile();
+    world.login.live = Some("code-1".into());
+    world.login.reply = json!({"refresh_token": null});
+    world.person.consent("code-1", 300);
+    world.reconcile();
+    assert_eq!((ready(&world), held(&world)), (yes("TokenPublished"), None));
+    world.run_until(3000);
+    assert_eq!(ready(&world), yes("TokenPublished"));
+    assert_eq!(told(&world, ConditionType::ReauthorizationRequired), yes("Authentication"));
+    assert_eq!(told(&world, ConditionType::Stalled).0, "True");
+    let url = world.status.authorization.as_ref().and_then(|awaited| awaited.url.as_deref());
+    assert_eq!(url, Some("https://connect.example.com/consent/apps/demo"));
+}
+
+#[test]
+fn another_client_in_the_spec_is_said_and_the_login_is_kept() {
+    let mut world = browser(json!({}));
+    world.reconcile();
+    world.login.live = Some("code-1".into());
+    world.person.consent("code-1", 300);
+    world.reconcile();
+    let mut spec =
+        json!({"grant": {"clientCredentials": null, "authorizationCode": {}}, "client": {"id": "other", "secretRef": null}});
+    spec["scopes"] = json!(["read"]);
+    world.edit(&spec);
+    world.client_id = "other".into();
+    world.reconcile();
+    let why = world.status.conditions.iter().find(|condition| condition.type_ == "RefreshFailing").unwrap().message.clone();
+    assert!(why.contains("client id") && why.contains("connect the account again"), "{why}");
+    assert_eq!(held(&world), Some("r2"), "an edit is no reason to lose it");
 }

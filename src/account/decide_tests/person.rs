@@ -1,7 +1,7 @@
 //! A person who is to consent, and the pages on which they do.
 
 use crate::account::seen::tests::at;
-use crate::account::{Deposit, Intent, Polled, State, Version};
+use crate::account::{Deposit, Intent, Login, Polled, State, Version};
 use crate::api::Trigger;
 use crate::oauth::{DeviceAuthorization, Fault, FaultKind, RegisteredClient, Sensitive};
 use jiff::{SignedDuration, Timestamp};
@@ -69,7 +69,9 @@ impl Person {
             code: Sensitive::new(code),
             verifier: Some(Sensitive::new("verifier")),
             redirect_uri: "https://connect.example.com/callback".into(),
+            at: at(until - 300),
             expires: at(until),
+            login: Login { origin: "https://login.example.com".into(), client_id: "app".into() },
         });
     }
 

@@ -61,6 +61,8 @@ pub struct World {
     /// Whether replies are journalled.
     pub journals: bool,
     pub duplicate: Option<String>,
+    /// Whom the Secrets and the spec make of us.
+    pub client_id: String,
     /// Who says when a token expires.
     pub source: ExpirySource,
     /// What the provider's metadata say beside the usual.
@@ -124,6 +126,7 @@ impl World {
             seed: Ok(()),
             minted: Ok(Sensitive::new("minted")),
             person: Person::default(),
+            client_id: "app".into(),
             source: ExpirySource::Field,
             discovered: Endpoints::default(),
             verdict: Verdict::Accepted,
@@ -309,7 +312,7 @@ impl World {
         Inputs {
             references: self.seed_version.to_string(),
             credentials: self.seed.clone().map(|()| Credentials {
-                client_id: "app".into(),
+                client_id: self.client_id.clone(),
                 client_secret: Some(Sensitive::new("secret")),
                 identity: None,
                 grant: None,
@@ -362,6 +365,7 @@ impl World {
                         body: br#"{"error":"access_denied"}"#.to_vec(),
                     }),
                 };
+                self.person.polled = Some(later);
                 let intent = self.person.intent(&armed, self.passes, self.now);
                 let (sent, finished) = (self.now, self.now);
                 Outcome::Spent(Redemption { armed, intent, sent, finished, ending, secrets: vec![], journalled: true })
