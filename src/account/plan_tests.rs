@@ -16,10 +16,8 @@ fn what_is_supported_is_understood() {
 /// Every field of the spec that has no effect yet, set to something the schema accepts.
 #[test]
 fn a_field_without_effect_is_refused_by_name() {
-    for (patch, field) in [(json!({"dpop": {"algorithm": "ES256"}}), "spec.dpop")] {
-        let refusal = plan(&patch).unwrap_err();
-        assert!(refusal.starts_with(field), "{patch} must be refused by {field}, not: {refusal}");
-    }
+    let refusal = plan(&json!({"dpop": {"algorithm": "ES256"}})).unwrap_err();
+    assert!(refusal.starts_with("spec.dpop"), "{refusal}");
 }
 
 /// No field of the schema is neither acted on nor refused.

@@ -98,17 +98,21 @@ fn has_ticket(consent: &Consent, ticket: &str) -> bool {
     matches!(&consent.phase, Phase::Ticket { ticket: digest } if Sensitive::new(ticket).digest() == *digest)
 }
 
+/// What a browser is sent to the provider with.
+pub struct Asked<'a> {
+    /// Whether the code is challenged (RFC 7636).
+    pub pkce: bool,
+    /// Where the code is to be sent to.
+    pub redirect_uri: &'a str,
+    /// Who is asked.
+    pub endpoints: &'a Endpoints,
+    /// Whom the code will be redeemed with.
+    pub login: Login,
+}
+
 /// The consent of a browser that is sent to the provider.
-pub fn started(
-    account: Account,
-    secrets: &Secrets,
-    pkce: bool,
-    redirect_uri: &str,
-    endpoints: &Endpoints,
-    login: Login,
-    by: Option<String>,
-    now: Timestamp,
-) -> Consent {
+pub fn started(account: Account, secrets: &Secrets, asked: Asked<'_>, by: Option<String>, now: Timestamp) -> Consent {
+    let Asked { pkce, redirect_uri, endpoints, login } = asked;
     let phase = Phase::Started {
         state: secrets.state.digest(),
         cookie: secrets.cookie.digest(),

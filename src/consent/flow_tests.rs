@@ -30,7 +30,8 @@ fn endpoints(names_issuer: bool) -> Endpoints {
 
 fn begun(names_issuer: bool) -> Consent {
     let redirect_uri = "https://connect.example.com/callback";
-    started(account("u"), &secrets(), true, redirect_uri, &endpoints(names_issuer), login(), Some("alice".into()), now())
+    let asked = Asked { pkce: true, redirect_uri, endpoints: &endpoints(names_issuer), login: login() };
+    started(account("u"), &secrets(), asked, Some("alice".into()), now())
 }
 
 fn login() -> Login {

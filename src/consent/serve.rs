@@ -1,6 +1,6 @@
 //! The pages, served: what is read for them, what they leave, and in which words they answer.
 
-use super::flow::{self, Answer, Refusal, Secrets, TICKET_LIFETIME};
+use super::flow::{self, Answer, Asked, Refusal, Secrets, TICKET_LIFETIME};
 use super::pages::{self, Page, Subject};
 use crate::account::{
     Account, Consent, CredentialKind, Credentials, GrantPlan, Login, Phase, Plan, Policy, State as LoginRecord, StateView,
@@ -328,7 +328,8 @@ async fn begin(
     } else {
         (format!("{}/consent/{namespace}/{name}/code", desk.base()), Endpoints::default(), Login::default(), false)
     };
-    let consent = flow::started(visit.account, &secrets, pkce, &callback, &endpoints, login, by, now);
+    let consent =
+        flow::started(visit.account, &secrets, Asked { pkce, redirect_uri: &callback, endpoints: &endpoints, login }, by, now);
     desk.write(&consent, over).await?;
     told("login begun", &consent, None);
     Ok(see_other(&target, Some((&id, secrets.cookie.expose()))))

@@ -82,7 +82,6 @@ pub mod exposed_option {
     ///
     /// # Errors
     /// The serializer's.
-    #[expect(clippy::ref_option, reason = "serde asks for it")]
     pub fn serialize<S: Serializer>(secret: &Option<Sensitive>, serializer: S) -> Result<S::Ok, S::Error> {
         secret.as_ref().map(Sensitive::expose).serialize(serializer)
     }
