@@ -40,7 +40,7 @@ check: ## Format, lints, generated files, licences
 	cargo clippy --locked --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	@$(MAKE) --no-print-directory crds
-	@[ -z "$$(git status --porcelain -- crds)" ] || { echo "crds/ is not what the types say: commit what 'make crds' has written"; exit 1; }
+	@[ -z "$$(git status --porcelain -- crds docs/providers.md)" ] || { echo "crds/ or docs/providers.md is not what the sources say: commit what 'make crds' has written"; exit 1; }
 	@tools/install.sh cargo-deny
 	target/tools/cargo-deny --log-level warn check bans licenses sources
 
@@ -56,8 +56,8 @@ cluster-down: ## End what `make cluster` has started
 	@tools/cluster.sh down
 
 .PHONY: crds
-crds: ## Write crds/ anew from the Rust types
-	@cargo run --quiet --locked --bin crdgen crds
+crds: ## Write crds/ and docs/providers.md anew from the sources
+	@cargo run --quiet --locked --bin crdgen crds docs/providers.md
 
 .PHONY: tools
 tools: ## Install all that tests, demo and checks need

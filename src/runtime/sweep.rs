@@ -4,7 +4,7 @@
 
 use super::leadership::Leadership;
 use super::watches::Scope;
-use crate::account::{State, StateView, revocation_requests, state_manifest, state_view};
+use crate::account::{State, StateView, consent_of, revocation_requests, state_manifest, state_view, version_of};
 use crate::api::OAuthAccount;
 use crate::oauth::GrantRequest;
 use crate::world::logins::LoginEntry;
@@ -50,6 +50,9 @@ pub async fn run(world: Arc<World>, scopes: Arc<Vec<Arc<Scope>>>, leadership: Le
         sightings.retain(|uid, _| orphans.iter().any(|orphan| orphan.uid == *uid));
         for orphan in orphans {
             look(&orphan, &world, &mut sightings, grace).await;
+        }
+        for consent in world.consents.expired(clock::now()) {
+            discard(&consent, &world).await;
         }
     }
 }
@@ -158,5 +161,20 @@ async fn forget(orphan: &LoginEntry, world: &World) {
     let state = State { record: None, revocation: None, displaced: None, ..state }.rejected();
     if let Err(error) = secrets::replace(client, &state_manifest(&world.namespace, &state, Some(&version))).await {
         tracing::warn!(namespace = &*orphan.namespace, name = &*orphan.name, %error, "the record of a login was not brought up to date");
+    }
+}
+
+/// Deletes a consent that nobody can bring to its end any more, as it was when that was seen.
+async fn discard(name: &str, world: &World) {
+    let client = &world.cluster.objects;
+    let Ok(found) = secrets::secret(client, &world.namespace, name).await else { return };
+    let Some(secret) = found else { return world.consents.remove(name) };
+    if consent_of(&secret).is_some_and(|consent| consent.expires > clock::now()) {
+        return;
+    }
+    let version = version_of(&secret);
+    let deleted = secrets::delete(client, &world.namespace, name, &version.uid, Some(&version.resource_version)).await;
+    if matches!(deleted, Ok(Deleted::Gone)) {
+        world.consents.remove(name);
     }
 }
