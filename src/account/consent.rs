@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::borrow::Cow;
 
-/// A registration is renewed so long before its end: a login made with it must not outlive it by a refresh.
+/// Nobody is asked to log in with a client that ends so soon, or in the last tenth of its life.
 const REGISTRATION_LEAD: SignedDuration = SignedDuration::from_mins(10);
 
 /// What the consent pages have left for the leader: a code, and what it is redeemed with.
@@ -73,10 +73,15 @@ pub fn client<'a>(
     let fail = |fault: Fault| Box::new(Next::Fail { trigger, fault });
     let endpoint = endpoints.require(Endpoint::Registration).map_err(fail)?;
     let origin = endpoint.origin().ascii_serialization();
+    let record = seen.login.stored().map(|(_, state)| state);
+    // A login that was made with it goes on to its very end.
+    let logged_in = record.is_some_and(|state| state.credential.as_ref().is_some_and(Credential::is_refresh_token));
     let alive = |registration: &&Registration| {
-        registration.origin == origin && registration.expires.is_none_or(|end| end > now + REGISTRATION_LEAD)
+        let lead = |end: Timestamp| (end.duration_since(registration.since) / 10).min(REGISTRATION_LEAD);
+        let lives = |end: Timestamp| end > now + if logged_in { SignedDuration::ZERO } else { lead(end) };
+        registration.origin == origin && registration.expires.is_none_or(lives)
     };
-    let held = seen.login.stored().and_then(|(_, state)| state.registration.as_ref()).filter(alive);
+    let held = record.and_then(|state| state.registration.as_ref()).filter(alive);
     if let Some(Registration { client_id, client_secret, .. }) = held {
         let (client_id, client_secret) = (client_id.clone(), client_secret.clone());
         return Ok(Cow::Owned(Credentials { client_id, client_secret, ..credentials.clone() }));
@@ -92,7 +97,7 @@ pub fn client<'a>(
             let end = expires.or_else(|| plan.registration_lifetime.map(|lifetime| now + lifetime));
             let login = Login { origin: origin.clone(), client_id: client_id.clone() };
             let state = begun(seen, login);
-            let registration = Some(Registration { client_id, client_secret, expires: end, origin });
+            let registration = Some(Registration { client_id, client_secret, since: now, expires: end, origin });
             Err(Box::new(Next::Record { state: State { registration, ..state }, over: seen.login.version() }))
         }
     }
@@ -261,6 +266,18 @@ fn expired(state: &State, seen: &Seen, now: Timestamp, again: &str) -> Next {
     let attempt = super::AttemptOutcome { trigger: Trigger::Consented, started: now, finished: now, fault, issued: false };
     let settlement = super::Settlement { attempt, record: None };
     Next::Keep { state: state.clone().rejected(), over: seen.login.version(), settlement }
+}
+
+/// Whether a device is being polled for.
+pub fn is_polled(seen: &Seen) -> bool {
+    let credential = seen.login.stored().and_then(|(_, state)| state.credential.as_ref());
+    credential.is_some_and(|credential| matches!(credential.kind, CredentialKind::DeviceCode(_)))
+}
+
+/// Whether status tells of a code that is to be polled for now.
+pub fn poll_is_due(seen: &Seen, now: Timestamp) -> bool {
+    let open = seen.status.authorization.as_ref().and_then(|awaited| awaited.expiration_time.as_ref()).is_some();
+    open && seen.polled.is_none_or(|polled| polled.next <= now)
 }
 
 /// When a device is to be polled next.

@@ -3,8 +3,8 @@
 use super::revocation::Revocation;
 use super::state::Login;
 use super::{
-    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, consent, health, refresh,
-    report, restart, token_secret_name,
+    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, consent, health, lifetime,
+    refresh, report, restart, token_secret_name,
 };
 use crate::api::{ExpirySource, OAuthAccountStatus, Probe, RestartTarget, ServiceAccountToken, Trigger};
 use crate::oauth::{DeviceAuthorization, Endpoint, Fault, FaultKind, GrantRequest, Reply, Sensitive, TlsSettings, TokenRequest};
@@ -320,6 +320,7 @@ fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
         || report::conflicted(status)
         || seen.deposited
         || health_is_due(seen, plan, now)
+        || (consent::poll_is_due(seen, now) && !seen.waits(now) && !plan.suspended)
         || (health::wants_fresh(seen, None) && !seen.waits(now) && !plan.suspended)
     {
         return Quiet::No;
@@ -477,6 +478,9 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
     if seen.deposited && plan.is_interactive() && !consent::is_settled(seen) {
         return Some(Trigger::Consented);
     }
+    if plan.is_interactive() && consent::is_polled(seen) {
+        return Some(Trigger::Consented);
+    }
     match seen.record() {
         None => Some(Trigger::Missing),
         Some(record) if record.request_digest != plan.request_digest() => Some(Trigger::SpecChanged),
@@ -490,7 +494,7 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
 
 /// What lets the attempt be made now; `None` while it has to wait after a failure that nothing has changed since.
 fn trigger(seen: &Seen, cause: Trigger, now: Timestamp) -> Option<Trigger> {
-    if cause == Trigger::Consented && !consent::was_tried(seen) {
+    if cause == Trigger::Consented && seen.deposited && !consent::was_tried(seen) {
         return Some(cause);
     }
     let requested = seen.requested().is_some();
@@ -525,6 +529,7 @@ fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
         seen.plan.as_ref().ok().and_then(|plan| refresh::waits_until(seen, plan, now)),
         seen.plan.as_ref().ok().and_then(|plan| restart::due(seen, plan)),
         seen.plan.as_ref().ok().and_then(|plan| health::due(seen, plan, now)),
+        status.login.as_ref().and_then(lifetime::told_from),
         consent::next_poll(seen),
         status.authorization.as_ref().and_then(|awaited| awaited.expiration_time.as_ref()).map(|end| end.0),
     ];

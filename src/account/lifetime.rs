@@ -17,12 +17,17 @@ pub fn end(state: &State, plan: &Plan) -> Option<Timestamp> {
     [by_age, by_client].into_iter().flatten().min()
 }
 
-/// The end that is near, of a login that status tells of.
-pub fn due(login: &LoginStatus, now: Timestamp) -> Option<Timestamp> {
+/// When a person is told, of a login that status tells of.
+pub fn told_from(login: &LoginStatus) -> Option<Timestamp> {
     let end = login.expiration_time.as_ref()?.0;
     let whole = login.start_time.as_ref().map(|Time(start)| end.duration_since(*start));
-    let lead = whole.map_or(LEAD, |whole| (whole / 5).min(LEAD));
-    (now >= end - lead).then_some(end)
+    Some(end - whole.map_or(LEAD, |whole| (whole / 5).min(LEAD)))
+}
+
+/// The end that is near.
+pub fn due(login: &LoginStatus, now: Timestamp) -> Option<Timestamp> {
+    let end = login.expiration_time.as_ref()?.0;
+    told_from(login).filter(|from| *from <= now).map(|_| end)
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ pub struct Registration {
     /// Client secret.
     #[serde(default, with = "exposed_option", skip_serializing_if = "Option::is_none")]
     pub client_secret: Option<Sensitive>,
+    /// When it was made.
+    pub since: Timestamp,
     /// When the registration ends, where the provider or its preset says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,

@@ -47,7 +47,7 @@ pub struct Settings {
     #[arg(long, env = "OAUTH_OPERATOR_ALLOW_PASSWORD_GRANT", value_parser = FalseyValueParser::new())]
     pub allow_password_grant: bool,
 
-    /// Address of the operator's consent pages as people's browsers reach it, such as https://connect.example.com. Default:
+    /// Address of the operator's consent pages as people's browsers reach it, such as `https://connect.example.com`. Default:
     /// there are none.
     #[arg(long, env = "OAUTH_OPERATOR_CONSENT_URL", value_parser = consent_url)]
     pub consent_url: Option<String>,

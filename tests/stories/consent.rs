@@ -2,12 +2,13 @@
 
 use super::{issuer, story};
 use crate::testbed::authorization_server::{AuthorizationServer, Client};
+use crate::testbed::aws::Aws;
 use crate::testbed::operator::Operator;
 use crate::testbed::story::{Story, eventually};
 use crate::testbed::{Result, browser, root};
 use serde_json::{Value, json};
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -410,4 +411,57 @@ async fn the_consent_page_of_a_device_shows_code_link_and_drawing() -> Result<()
         text.lines().find(|line| line.len() == 9 && line.as_bytes()[4] == b'-').ok_or_else(|| format!("no code: {text}"))?;
     answer(provider, shown, "subject=alice").await?;
     story.until_ready("tv").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_registers_itself_at_aws_and_a_login_ends_with_its_registration() -> Result<()> {
+    let (story, _) = story("aws").await?;
+    let _operator = story.operator("operator-1").await?;
+    let aws = Aws::start(30).await?;
+    story.ca("aws-ca", &aws.ca)?;
+    let at = |path: &str| format!("{}{path}", aws.url);
+    let account = json!({
+        "apiVersion": "oauth-operator.dev/v1alpha1", "kind": "OAuthAccount", "metadata": {"name": "q"},
+        "spec": {
+            "provider": {"preset": "AWSSSO", "caBundleRef": {"name": "aws-ca"}, "overrides": {
+                "tokenURL": at("/token"), "deviceAuthorizationURL": at("/device_authorization"),
+                "registrationURL": at("/client/register"),
+                "parameters": {"device": {"startUrl": "https://view.awsapps.com/start"}}}},
+            "grant": {"deviceCode": {}},
+            "scopes": ["codewhisperer:completions", "codewhisperer:analysis"],
+        }
+    });
+    let registered = Instant::now();
+    story.kubectl().apply(&account.to_string())?;
+    story.until("q", "Ready", "False", "AuthorizationPending").await?;
+    let registration = &aws.registrations()[0];
+    assert_eq!(registration["scopes"], json!(["codewhisperer:completions", "codewhisperer:analysis"]));
+    assert!(registration["clientName"].as_str().is_some_and(|name| name.contains("/q")), "{registration}");
+    assert_eq!(aws.authorizations()[0]["startUrl"], json!("https://view.awsapps.com/start"));
+    assert!(aws.authorizations()[0]["scope"].is_null(), "scopes were settled at registration");
+    assert_eq!(story.key("q-authorization", "user_code")?, "ABCD-EFGH");
+    aws.approve();
+    story.until_ready("q").await?;
+    let refresh = |second: u8| {
+        let annotation = format!("oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:0{second}Z");
+        story.kubectl().run(&["annotate", "--overwrite", "oauthaccount", "q", &annotation])
+    };
+    refresh(1)?;
+    story.until_generation("q", 2).await?;
+    assert_eq!((aws.registrations().len(), aws.counts().1), (1, 0), "the same client refreshes");
+    let login = story.get("q")?.status.and_then(|status| status.login).ok_or("no login")?;
+    assert!(login.expiration_time.is_some(), "that it ends with its registration is known");
+    story.until("q", "ReauthorizationDue", "True", "LoginEnds").await?;
+    tokio::time::sleep(Duration::from_secs(34).saturating_sub(registered.elapsed())).await;
+    // The client has ended: another is registered, and a person must consent to it.
+    refresh(2)?;
+    let another = || Ok((aws.registrations().len() == 2).then_some(()));
+    eventually(SOON, another).await?.ok_or("no second registration")?;
+    let asked = || Ok((aws.authorizations().len() == 2).then_some(()));
+    eventually(SOON, asked).await?.ok_or("no second code")?;
+    assert_eq!(story.condition("q", "Ready")?.ok_or("no Ready")?.0, "True", "the token outlives its client");
+    aws.approve();
+    story.until_generation("q", 3).await?;
+    assert_eq!(aws.counts().1, 0, "a refresh token is not sent by another client");
+    Ok(())
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, reason = "a testbed that cannot go on stops and says where")]
 
 pub mod authorization_server;
+pub mod aws;
 pub mod browser;
 pub mod certificates;
 pub mod cluster;

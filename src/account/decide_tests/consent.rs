@@ -406,3 +406,24 @@ fn another_client_in_the_spec_is_said_and_the_login_is_kept() {
     assert!(why.contains("client id") && why.contains("connect the account again"), "{why}");
     assert_eq!(held(&world), Some("r2"), "an edit is no reason to lose it");
 }
+
+#[test]
+fn a_code_is_polled_for_also_while_a_token_lives() {
+    let mut world = device(json!({"expectedSubject": "alice"}));
+    world.login.reply = json!({"id_token": super::login::id_token("alice"), "refresh_token": null});
+    world.reconcile();
+    world.person.answer = Answer::Yes;
+    world.run_until(10);
+    assert_eq!((ready(&world), held(&world)), (yes("TokenPublished"), None), "no refresh token came");
+    world.account.metadata.annotations = Some(requested_at(7));
+    world.reconcile();
+    assert_eq!(world.person.begun, 2);
+    world.run_until(60);
+    let writes = (world.status_writes, world.state_writes);
+    world.run_until(120);
+    assert_eq!((world.status_writes, world.state_writes), writes);
+    world.person.answer = Answer::Yes;
+    world.run_until(130);
+    assert_eq!(world.status.token.as_ref().unwrap().generation, 2);
+    assert_eq!(world.status.authorization, None);
+}
