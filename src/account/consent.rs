@@ -6,7 +6,7 @@ use super::revocation::Revocation;
 use super::state::{Credential, CredentialKind, DeviceSession, Login, Registration, State};
 use super::state_secret::{StateView, Version};
 use super::{Credentials, GrantPlan, Next, Plan, Seen, login_faults};
-use crate::api::{Authorization, Trigger};
+use crate::api::{Authorization, OAuthAccountStatus, Trigger};
 use crate::oauth::{DeviceAuthorization, Endpoint, Endpoints, Fault, FaultKind, GrantRequest, RegisteredClient, Sensitive};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -280,11 +280,10 @@ pub fn poll_is_due(seen: &Seen, now: Timestamp) -> bool {
     open && seen.polled.is_none_or(|polled| polled.next <= now)
 }
 
-/// When a device is to be polled next.
-pub fn next_poll(seen: &Seen) -> Option<Timestamp> {
-    let (_, state) = seen.login.stored()?;
-    let CredentialKind::DeviceCode(session) = &state.credential.as_ref()?.kind else { return None };
-    seen.polled.map(|polled| polled.next.min(session.expires))
+/// When a device is to be polled next, as far as status and memory tell: also a pass that reads nothing must wake for it.
+pub fn next_poll(seen: &Seen, status: &OAuthAccountStatus) -> Option<Timestamp> {
+    let end = status.authorization.as_ref()?.expiration_time.as_ref()?.0;
+    seen.polled.map(|polled| polled.next.min(end))
 }
 
 /// What a person must do, as status tells it: as read, or as status said before.

@@ -530,7 +530,7 @@ fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
         seen.plan.as_ref().ok().and_then(|plan| restart::due(seen, plan)),
         seen.plan.as_ref().ok().and_then(|plan| health::due(seen, plan, now)),
         status.login.as_ref().and_then(lifetime::told_from),
-        consent::next_poll(seen),
+        consent::next_poll(seen, &status),
         status.authorization.as_ref().and_then(|awaited| awaited.expiration_time.as_ref()).map(|end| end.0),
     ];
     let next = moments.into_iter().flatten().filter(|moment| *moment > now).min();

@@ -427,3 +427,12 @@ fn a_code_is_polled_for_also_while_a_token_lives() {
     assert_eq!(world.status.token.as_ref().unwrap().generation, 2);
     assert_eq!(world.status.authorization, None);
 }
+
+#[test]
+fn who_is_woken_a_moment_too_early_waits_that_moment() {
+    let mut world = device(json!({"expectedSubject": "alice"}));
+    world.reconcile();
+    let next = world.person.polled.unwrap().next;
+    world.now = next - jiff::SignedDuration::from_millis(1);
+    assert_eq!(world.reconcile(), Some(next), "and not five minutes");
+}
