@@ -240,6 +240,9 @@ async fn publish(
     match written {
         Ok(Written::Stored { uid, resource_version }) => {
             count("success");
+            if over.is_some() && seen.record().is_some_and(|there| there.access_token == record.access_token) {
+                hands.memory.heal(seen.uid(), clock::now());
+            }
             let owner = seen.uid().into();
             let controlled = is_controlled(account);
             let (id, version) = (uid.as_str().into(), resource_version.as_str().into());

@@ -357,6 +357,7 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
         (TokenSecretView::Foreign(_) | TokenSecretView::Departing(_), _) => return None,
         (TokenSecretView::Ours { held, .. }, Some(record)) => (None, record, Some(held)),
         (TokenSecretView::Absent, Some(record)) => (None, record, None),
+        (TokenSecretView::Ours { .. }, None) if seen.pause_for_rivals(now).is_some() => return None,
         (TokenSecretView::Ours { held, contents, record: Some(record) }, None) => {
             ((!held.disowned).then_some(contents), record, Some(held))
         }
@@ -530,6 +531,7 @@ fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
         seen.plan.as_ref().ok().and_then(|plan| restart::due(seen, plan)),
         seen.plan.as_ref().ok().and_then(|plan| health::due(seen, plan, now)),
         status.login.as_ref().and_then(lifetime::told_from),
+        seen.pause_for_rivals(now).filter(|_| !in_place(seen)),
         consent::next_poll(seen, &status),
         status.authorization.as_ref().and_then(|awaited| awaited.expiration_time.as_ref()).map(|end| end.0),
     ];

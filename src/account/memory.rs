@@ -3,8 +3,12 @@
 use super::health::Checked;
 use super::{Polled, Record};
 use crate::api::OAuthAccountStatus;
+use jiff::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Heals that are remembered of one account.
+const HEALS: usize = 8;
 
 /// A status that was written and that the cache may not show yet.
 struct Said {
@@ -21,6 +25,8 @@ struct Entries {
     unpublished: HashMap<String, Record>,
     /// Intents that were written and that nothing was done about.
     unposted: HashMap<String, String>,
+    /// When token Secrets were last put right, the newest at the end.
+    heals: HashMap<String, Vec<Timestamp>>,
     /// Checks of tokens' health.
     checked: HashMap<String, Checked>,
     /// When devices are polled next.
@@ -76,6 +82,20 @@ impl Memory {
         self.lock().unposted.get(uid).cloned()
     }
 
+    /// A token Secret was put right.
+    pub fn heal(&self, uid: &str, now: Timestamp) {
+        let mut entries = self.lock();
+        let heals = entries.heals.entry(uid.to_owned()).or_default();
+        heals.push(now);
+        let surplus = heals.len().saturating_sub(HEALS);
+        heals.drain(..surplus);
+    }
+
+    /// When a token Secret was last put right.
+    pub fn heals(&self, uid: &str) -> Vec<Timestamp> {
+        self.lock().heals.get(uid).cloned().unwrap_or_default()
+    }
+
     /// The health of a token was checked.
     pub fn check(&self, uid: &str, checked: Checked) {
         self.lock().checked.insert(uid.to_owned(), checked);
@@ -121,6 +141,7 @@ impl Memory {
         entries.said.retain(|uid, _| there.contains(uid));
         entries.unpublished.retain(|uid, _| there.contains(uid));
         entries.unposted.retain(|uid, _| there.contains(uid));
+        entries.heals.retain(|uid, _| there.contains(uid));
         entries.checked.retain(|uid, _| there.contains(uid));
         entries.polled.retain(|uid, _| there.contains(uid));
         entries.gone.retain(|uid| there.contains(uid));
@@ -137,6 +158,7 @@ impl Entries {
         self.said.remove(uid);
         self.unpublished.remove(uid);
         self.unposted.remove(uid);
+        self.heals.remove(uid);
         self.checked.remove(uid);
         self.polled.remove(uid);
     }

@@ -27,6 +27,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
             .collect(),
         policy: policy.clone(),
         deposited: world.consents.has_deposit(namespace, account.metadata.name.as_deref().unwrap_or_default()),
+        heals: memory.heals(uid),
         introspected: None,
         checked: memory.checked(uid).or_else(|| checked_before(&account, world.started)),
         polled: memory.polled(uid),

@@ -38,6 +38,8 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
         token_secret_name: Some(token_secret_name(&seen.account)),
         token_secret_resource_version: match &seen.token_secret {
             None => old.token_secret_resource_version.clone(),
+            // It is not as it should be, and is put right later.
+            Some(_) if seen.pause_for_rivals(now).is_some() => old.token_secret_resource_version.clone(),
             Some(TokenSecretView::Ours { held, record: Some(_), .. }) => Some(held.resource_version.clone()),
             Some(_) => None,
         },

@@ -92,6 +92,8 @@ pub struct Seen {
     pub policy: Policy,
     /// Whether the consent pages have left something.
     pub deposited: bool,
+    /// When the token Secret was last put right.
+    pub heals: Vec<Timestamp>,
     /// What the provider says of a token, where it was asked in this pass.
     pub introspected: Option<Result<Introspection, Fault>>,
     /// The last check of the token's health.
@@ -255,6 +257,15 @@ impl Seen {
         }
     }
 
+    /// Until when a Secret that is edited again and again is left as it is: somebody else's controller would drive us as fast
+    /// as it can. From the fourth time within three minutes on the pause doubles, to a minute.
+    pub fn pause_for_rivals(&self, now: Timestamp) -> Option<Timestamp> {
+        let last = *self.heals.last()?;
+        let recent = self.heals.iter().filter(|heal| last.duration_since(**heal) < SignedDuration::from_mins(3)).count();
+        let pause = SignedDuration::from_secs(1 << (2 * recent.clamp(4, 7) - 6)).min(SignedDuration::from_mins(1));
+        (recent >= 4).then_some(last + pause).filter(|until| *until > now)
+    }
+
     /// Generation of the newest token that the account has had.
     pub fn generation_of_token(&self) -> i64 {
         let in_secret = self.record().map_or(0, |record| record.public.generation);
@@ -344,6 +355,7 @@ pub mod tests {
             strays: vec![],
             policy: Policy::default(),
             deposited: false,
+            heals: vec![],
             introspected: None,
             checked: None,
             polled: None,

@@ -251,3 +251,29 @@ fn a_seed_that_names_other_hosts_is_not_sent() {
     assert_eq!((world.requests, world.ready()), (0, no("Configuration")));
     assert_eq!(world.condition(ConditionType::Stalled), Some(yes("Configuration")));
 }
+
+#[test]
+fn whoever_edits_the_secret_again_and_again_does_not_drive_us() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    let writes = world.writes;
+    let rival = |world: &mut World| {
+        let (version, contents) = world.secret.as_mut().unwrap();
+        *version += 1;
+        contents.labels.insert("app.kubernetes.io/managed-by".into(), "rival".into());
+        world.versions += 1;
+    };
+    let mut second = 0;
+    while second < 120 {
+        rival(&mut world);
+        let until = world.reconcile();
+        second = until.map_or(120, |until| until.duration_since(at(0)).as_secs().clamp(second + 1, second + 5));
+        world.now = at(second);
+    }
+    let heals = world.writes - writes;
+    assert!((4..=12).contains(&heals), "{heals} writes in two minutes");
+    world.run_until(200);
+    let (_, contents) = world.secret.as_ref().unwrap();
+    assert_eq!(contents.labels["app.kubernetes.io/managed-by"], "oauth-operator", "put right in the end");
+    assert_eq!(world.status.token_secret_resource_version, world.secret.as_ref().map(|(version, _)| version.to_string()));
+}

@@ -61,6 +61,7 @@ pub struct World {
     /// Whether replies are journalled.
     pub journals: bool,
     pub duplicate: Option<String>,
+    pub heals: Vec<Timestamp>,
     /// Whom the Secrets and the spec make of us.
     pub client_id: String,
     /// Who says when a token expires.
@@ -126,6 +127,7 @@ impl World {
             seed: Ok(()),
             minted: Ok(Sensitive::new("minted")),
             person: Person::default(),
+            heals: vec![],
             client_id: "app".into(),
             source: ExpirySource::Field,
             discovered: Endpoints::default(),
@@ -241,6 +243,7 @@ impl World {
         seen.deposited = self.person.deposit.is_some();
         seen.polled = self.person.polled;
         seen.checked = self.checked.clone();
+        seen.heals = self.heals.clone();
         seen
     }
 
@@ -506,6 +509,9 @@ impl World {
                 if over != self.secret.as_ref().map(|(version, _)| held(*version)) {
                     return Outcome::PublishConflicted;
                 }
+                let token = &record.access_token;
+                let healed = self.secret.as_ref().is_some_and(|(_, there)| there.data.get("access_token") == Some(token));
+                self.heals.extend(healed.then_some(self.now));
                 self.writes += 1;
                 self.versions += 1;
                 let version = self.versions;
