@@ -1,4 +1,4 @@
-//! The spec as the operator understands it: parsed once, refused with a sentence where this version lacks the effect.
+//! The spec as the operator understands it: parsed once, refused with a sentence where it cannot be used.
 
 use super::health::HealthCheck;
 use super::publication::Extra;
