@@ -10,8 +10,9 @@ use crate::api::{OAuthAccountStatus, RestartTarget, Trigger};
 use crate::oauth::{Endpoint, Fault, FaultKind, Sensitive, TlsSettings, TokenRequest, read_introspection};
 use crate::world::gate::Permit;
 use crate::world::marks::{Mark, Marks};
+use crate::world::resource_server::{self, Answer};
 use crate::world::secrets::{Deleted, Written};
-use crate::world::{ApiError, World, clock, secrets, service_accounts, statuses, token_endpoint, workloads};
+use crate::world::{ApiError, World, clock, key_pair, secrets, service_accounts, statuses, token_endpoint, workloads};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Resource;
@@ -53,6 +54,7 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
         }
         Next::ReadInputs(plan) => Ok(Outcome::InputsRead(inputs::read(world, namespace, &plan).await?)),
         Next::FindEndpoint { plan, tls } => Ok(Outcome::EndpointsFound(inputs::endpoints(world, &plan, &tls).await)),
+        Next::MakeKey(algorithm) => Ok(Outcome::KeyMade(key_pair::make(algorithm))),
         Next::Register { request, tls } => Ok(consent_steps::register(&request, &tls, hands).await),
         Next::Record { state, over } => spend::record(state, over.as_ref(), seen, hands).await,
         Next::BeginDevice { request, tls } => Ok(consent_steps::begin_device(&request, &tls, hands).await),
@@ -79,10 +81,12 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             let read = |reply| read_introspection(&reply, &request.dialect, &request.secrets(), exchange.finished);
             Ok(Outcome::Introspected(exchange.result.and_then(read)))
         }
-        Next::CheckHealth { url, access_token, generation, tls } => {
-            Ok(Outcome::HealthChecked(check_health(&url, &access_token, generation, &tls, seen, hands).await))
+        Next::CheckHealth { url, access_token, dpop_key, generation, tls } => Ok(Outcome::HealthChecked(
+            check_health(&url, (&access_token, dpop_key.as_ref()), generation, &tls, seen, hands).await,
+        )),
+        Next::Probe { probe, access_token, dpop_key, tls } => {
+            Ok(spend::probe(&probe, &access_token, dpop_key.as_ref(), &tls, hands).await)
         }
-        Next::Probe { probe, access_token, tls } => Ok(spend::probe(&probe, &access_token, &tls, hands).await),
         Next::Arm { state, over } => spend::arm(state, over.as_ref(), seen, hands).await,
         Next::Spend { request, tls, intent, armed, began } => {
             Ok(spend::spend(&request, &tls, intent, armed, began, seen, hands).await)
@@ -136,17 +140,18 @@ async fn redeem(trigger: Trigger, request: &TokenRequest, tls: &TlsSettings, see
 /// Asks the resource server that the user names.
 async fn check_health(
     url: &Url,
-    token: &Sensitive,
+    (token, dpop_key): (&Sensitive, Option<&Sensitive>),
     generation: i64,
     tls: &TlsSettings,
     seen: &Seen,
     hands: &Hands<'_>,
 ) -> Checked {
-    let answer = token_endpoint::probe(&hands.world.outbound, "GET", url.as_str(), token.expose(), tls).await;
-    let verdict = match answer {
-        Ok(200..=299) => Verdict::Accepted,
-        Ok(401) => Verdict::Rejected,
-        Ok(status) => Verdict::Unclear(format!("it answers HTTP {status}.")),
+    let verdict = match resource_server::ask(hands.world, "GET", url.as_str(), token, dpop_key, tls).await {
+        Ok(Answer { status: 200..=299, .. }) => Verdict::Accepted,
+        // The proof displeased it: that says nothing of the token.
+        Ok(answer) if answer.refuses_the_proof() => Verdict::Unclear("it refuses the DPoP proof.".into()),
+        Ok(Answer { status: 401, .. }) => Verdict::Rejected,
+        Ok(Answer { status, .. }) => Verdict::Unclear(format!("it answers HTTP {status}.")),
         Err(fault) => Verdict::Unclear(fault.message),
     };
     if verdict == Verdict::Rejected {

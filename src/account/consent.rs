@@ -1,13 +1,15 @@
 //! A login by a person's consent: in a browser, whose code the consent pages deposit (RFC 6749 §4.1), or on another device,
 //! which is polled for (RFC 8628). Until somebody consents there is nothing to try and nothing has failed.
 
-use super::refresh::{account, is_rolled_back};
+use super::refresh::{account, bind, is_rolled_back};
 use super::revocation::Revocation;
 use super::state::{Credential, CredentialKind, DeviceSession, Login, Registration, State};
 use super::state_secret::{StateView, Version};
 use super::{Credentials, GrantPlan, Next, Plan, Seen, login_faults};
 use crate::api::{Authorization, OAuthAccountStatus, Trigger};
-use crate::oauth::{DeviceAuthorization, Endpoint, Endpoints, Fault, FaultKind, GrantRequest, RegisteredClient, Sensitive};
+use crate::oauth::{
+    DeviceAuthorization, Endpoint, Endpoints, Fault, FaultKind, GrantRequest, RegisteredClient, Sensitive, TokenRequest,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::borrow::Cow;
@@ -154,8 +156,7 @@ pub fn candidate(
             }
             let grant = GrantRequest::DeviceCode(refresh_token.clone());
             let request = plan.request(endpoints.token(false)?.clone(), credentials, grant);
-            let (armed, interval) = (state.clone(), session.interval);
-            Ok(Candidate::Step(Box::new(Next::Poll { request, tls: credentials.tls(), armed, interval })))
+            Ok(Candidate::Step(Box::new(poll(state, session.interval, request, seen, plan, credentials))))
         }
         Some((state, _)) if is_rolled_back(seen, plan, state) => Err(login_faults::rolled_back(&again)),
         Some((state, _)) => Ok(Candidate::Held(mirrored(state), false)),
@@ -175,14 +176,29 @@ pub fn candidate(
                 Some(Err(fault)) => return Err(fault.clone()),
                 Some(Ok(device)) if !seen.login.code_shown && is_hidden(seen, plan, state) => Next::ShowCode(device.clone()),
                 Some(Ok(device)) => {
-                    let state = State { policy: plan.state_policy, ..begun(seen, login.clone()) };
-                    let state = State { credential: Some(session(device)), ..state };
-                    Next::Record { state, over: seen.login.version() }
+                    let mut credential = session(device);
+                    bind(&mut credential, seen, plan).unwrap_or_else(|| {
+                        let state = State { policy: plan.state_policy, ..begun(seen, login.clone()) };
+                        Next::Record { state: State { credential: Some(credential), ..state }, over: seen.login.version() }
+                    })
                 }
             })))
         }
         None => Ok(Candidate::Wait),
     }
+}
+
+/// Asks whether the code was entered. The poll that says yes binds token and login to a key: it is written down before.
+fn poll(state: &State, interval: i64, request: TokenRequest, seen: &Seen, plan: &Plan, credentials: &Credentials) -> Next {
+    let mut armed = state.clone();
+    if let Some(step) = armed.credential.as_mut().and_then(|credential| bind(credential, seen, plan)) {
+        return step;
+    }
+    if armed != *state {
+        return Next::Record { state: armed, over: seen.login.version() };
+    }
+    let dpop_key = armed.credential.as_ref().and_then(|credential| credential.dpop_key.clone());
+    Next::Poll { request: TokenRequest { dpop_key, ..request }, tls: credentials.tls(), armed, interval }
 }
 
 /// What is to be done with a code that the consent pages have left.

@@ -6,7 +6,7 @@ use super::{
     Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, consent, health, lifetime,
     refresh, report, restart, token_secret_name,
 };
-use crate::api::{ExpirySource, OAuthAccountStatus, Probe, RestartTarget, ServiceAccountToken, Trigger};
+use crate::api::{DPoPAlgorithm, ExpirySource, OAuthAccountStatus, Probe, RestartTarget, ServiceAccountToken, Trigger};
 use crate::oauth::{DeviceAuthorization, Endpoint, Fault, FaultKind, GrantRequest, Reply, Sensitive, TlsSettings, TokenRequest};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub enum Next {
     ReadAll(Plan),
     /// Have a token made for a ServiceAccount, to be exchanged.
     MintSubjectToken(ServiceAccountToken),
+    /// Make a key pair that a token is to be bound to.
+    MakeKey(DPoPAlgorithm),
     /// Have the provider register a client for us.
     Register {
         /// What is sent.
@@ -105,6 +107,8 @@ pub enum Next {
         url: Url,
         /// With what.
         access_token: Sensitive,
+        /// The private key that it is bound to, if it is to one.
+        dpop_key: Option<Sensitive>,
         /// The token's generation.
         generation: i64,
         /// Whom to trust.
@@ -116,6 +120,8 @@ pub enum Next {
         probe: Probe,
         /// With what.
         access_token: Sensitive,
+        /// The private key that it is bound to, if it is to one.
+        dpop_key: Option<Sensitive>,
         /// Whom to trust, and who we are.
         tls: TlsSettings,
     },
@@ -298,6 +304,7 @@ fn health_check(seen: &Seen, plan: &Plan, record: &Record, now: Timestamp) -> Ne
     Next::CheckHealth {
         url: check.url.clone(),
         access_token: record.access_token.clone(),
+        dpop_key: record.dpop_key.clone(),
         generation: record.public.generation,
         // Our certificate is for the provider alone.
         tls: TlsSettings { identity: None, ..credentials.map(super::Credentials::tls).unwrap_or_default() },
@@ -468,7 +475,14 @@ fn attempt(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp) -> 
     let Some(grant) = credentials.grant_request(plan, minted) else {
         return fail(&Fault::new(FaultKind::ReferenceMissing, "What the grant is made with was not read."));
     };
-    Some(Next::Redeem { trigger, request: plan.request(endpoint.clone(), credentials, grant), tls })
+    // A key for this token alone: what spends nothing is bound to nothing.
+    let dpop_key = match (plan.dpop, &seen.dpop_key) {
+        (Some(algorithm), None) => return Some(Next::MakeKey(algorithm)),
+        (Some(_), made) => made.clone(),
+        (None, _) => None,
+    };
+    let request = TokenRequest { dpop_key, ..plan.request(endpoint.clone(), credentials, grant) };
+    Some(Next::Redeem { trigger, request, tls })
 }
 
 /// Why another token is needed, if it is.

@@ -44,6 +44,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
         inputs: None,
         endpoints: None,
         subject_token: None,
+        dpop_key: None,
         attempt: None,
         attempted: false,
         gone: memory.is_gone(uid),

@@ -47,6 +47,8 @@ pub enum Outcome {
     DepositForgotten,
     /// A token was made for a ServiceAccount, or not.
     SubjectTokenMinted(Result<Sensitive, Fault>),
+    /// A key pair was made: the private key, PEM.
+    KeyMade(Sensitive),
     /// An attempt ended without a request.
     Failed(AttemptOutcome),
     /// The operator's record of the login was read.
@@ -148,6 +150,7 @@ impl Seen {
             Outcome::DepositRead(deposit) => self.login.deposit = Some(deposit),
             Outcome::DepositForgotten => (self.deposited, self.login.deposit) = (false, Some(None)),
             Outcome::SubjectTokenMinted(token) => self.subject_token = Some(token),
+            Outcome::KeyMade(key) => self.dpop_key = Some(key),
             Outcome::Failed(attempt) => {
                 self.attempted = true;
                 self.attempt = Some(attempt);
@@ -188,7 +191,8 @@ impl Seen {
                 let fault = match (result, &self.plan) {
                     (Ok(token), Ok(plan)) => {
                         let generation = self.generation_of_token().saturating_add(1);
-                        self.unpublished = Some(Record::issued(&token, plan, generation, sent));
+                        let proved = self.dpop_key.as_ref().filter(|_| plan.dpop.is_some());
+                        self.unpublished = Some(Record::issued(&token, plan, generation, sent, proved));
                         None
                     }
                     (Ok(_), Err(_)) => None,

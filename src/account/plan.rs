@@ -1,4 +1,4 @@
-//! The spec as the operator understands it: parsed once, refused with a sentence where this version lacks the effect.
+//! The spec as the operator understands it: parsed once, refused with a sentence where it cannot be used.
 
 use super::health::HealthCheck;
 use super::publication::Extra;
@@ -6,8 +6,8 @@ use super::schedule::Schedule;
 use super::{Credentials, Seen};
 use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use crate::api::{
-    AuthMethod, CABundleKind, CABundleReference, Client, GitHubApp, Grant, JWTBearer, KeyReference, OAuthAccount, Pkce, Probe,
-    ProviderOverrides, Reason, RestartTarget, RevocationPolicy, RotationMode, RotationOverrides, ServiceAccountToken,
+    AuthMethod, CABundleKind, CABundleReference, Client, DPoPAlgorithm, GitHubApp, Grant, JWTBearer, KeyReference, OAuthAccount,
+    Pkce, Probe, ProviderOverrides, RestartTarget, RevocationPolicy, RotationMode, RotationOverrides, ServiceAccountToken,
     StatePolicy, TokenExchange, UnknownOutcome,
 };
 use crate::oauth::{
@@ -144,28 +144,14 @@ impl Rotation {
     }
 }
 
-/// Why an account's spec is not acted on, in a sentence that names the field.
+/// Why an account's spec is not acted on: what the schema could not check, in a sentence that names the field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// A field is set whose effect this version does not have.
-    Unsupported(String),
-    /// A field holds what the schema could not check.
-    Invalid(String),
-}
+pub struct Refusal(String);
 
 impl Refusal {
     /// The sentence.
     pub fn sentence(&self) -> &str {
-        let (Self::Unsupported(sentence) | Self::Invalid(sentence)) = self;
-        sentence
-    }
-
-    /// Reason that conditions and Events give.
-    pub const fn reason(&self) -> Reason {
-        match self {
-            Self::Unsupported(_) => Reason::Unsupported,
-            Self::Invalid(_) => Reason::Configuration,
-        }
+        &self.0
     }
 }
 
@@ -236,6 +222,8 @@ pub struct Plan {
     pub audience: Option<String>,
     /// Resources asked for.
     pub resources: Vec<String>,
+    /// What tokens are to be bound to: a key for proofs of this algorithm.
+    pub dpop: Option<DPoPAlgorithm>,
     /// When to refresh.
     pub schedule: Schedule,
     /// Name of the Secret to publish in.
@@ -267,14 +255,9 @@ impl Plan {
     /// Understands an account.
     ///
     /// # Errors
-    /// For a field whose effect this version lacks, and for what the schema could not check.
+    /// For what the schema could not check.
     pub fn of(account: &OAuthAccount) -> Result<Self, Refusal> {
-        if let Some(field) = unsupported(account) {
-            return Err(Refusal::Unsupported(format!(
-                "{field} is not supported by this version of the operator; remove it, or install a version that supports it."
-            )));
-        }
-        Self::supported(account).map_err(Refusal::Invalid)
+        Self::understood(account).map_err(Refusal)
     }
 
     /// Whether the operator's configuration allows it.
@@ -284,16 +267,16 @@ impl Plan {
     pub fn permitted(self, policy: &Policy) -> Result<Self, Refusal> {
         if matches!(self.grant, GrantPlan::AuthorizationCode(_)) && policy.consent_url.is_none() {
             let message = "spec.grant.authorizationCode needs the operator's consent pages, which are off; have whoever runs the operator set --consent-url, or use another grant.";
-            return Err(Refusal::Invalid(message.into()));
+            return Err(Refusal(message.into()));
         }
         if matches!(self.grant, GrantPlan::Password(_)) && !policy.password_grant {
             let message = "spec.grant.password is refused: it hands a person's password to a machine (RFC 9700 section 2.4 forbids it). Use another grant, or have whoever runs the operator allow it with --allow-password-grant.";
-            return Err(Refusal::Invalid(message.into()));
+            return Err(Refusal(message.into()));
         }
         Ok(self)
     }
 
-    fn supported(account: &OAuthAccount) -> Result<Self, String> {
+    fn understood(account: &OAuthAccount) -> Result<Self, String> {
         let spec = &account.spec;
         let provider = &spec.provider;
         let knobs = knobs(provider)?;
@@ -421,6 +404,7 @@ impl Plan {
             scopes: spec.scopes.clone(),
             audience: spec.audience.clone(),
             resources: spec.resources.clone(),
+            dpop: spec.dpop.as_ref().map(|dpop| dpop.algorithm),
             schedule: Schedule::of(spec.refresh.clone(), Some(&knobs)),
             token_secret_name,
             extra,
@@ -475,7 +459,8 @@ impl Plan {
         }
     }
 
-    /// The request that this plan makes of an endpoint with credentials.
+    /// The request that this plan makes of an endpoint with credentials. A token request also proves a key, which its
+    /// caller has.
     pub fn request(&self, endpoint: Url, credentials: &Credentials, grant: GrantRequest) -> TokenRequest {
         TokenRequest {
             grant,
@@ -488,6 +473,7 @@ impl Plan {
             audience: self.audience.clone(),
             resources: self.resources.clone(),
             dialect: self.dialect.clone(),
+            dpop_key: None,
         }
     }
 
@@ -519,6 +505,12 @@ impl Plan {
         let mut parts = json!([provider, client, proof, self.grant.digested(), self.scopes, self.audience, self.resources]);
         if let (Some(spelled), Some(parts)) = (&self.spelled, parts.as_array_mut()) {
             parts.push(spelled.clone());
+        }
+        if let (Some(algorithm), Some(parts)) = (self.dpop, parts.as_array_mut()) {
+            parts.push(json!({"dpop": match algorithm {
+                DPoPAlgorithm::ES256 => "ES256",
+                DPoPAlgorithm::EdDSA => "EdDSA",
+            }}));
         }
         hex(&Sha256::digest(parts.to_string().as_bytes())[..16])
     }
@@ -708,11 +700,6 @@ fn https(text: &str) -> Result<Url, String> {
         return Err("it may not carry a user or password".into());
     }
     Ok(url)
-}
-
-/// The first field that is set and has no effect yet.
-fn unsupported(account: &OAuthAccount) -> Option<&'static str> {
-    account.spec.dpop.is_some().then_some("spec.dpop")
 }
 
 #[cfg(test)]

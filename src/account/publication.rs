@@ -2,9 +2,9 @@
 //! nothing the Secret itself is the record.
 
 use super::Plan;
-use crate::api::{CreationPolicy, ExpirySource, OAuthAccount, SecretType, TokenStatus, vocabulary as v};
+use crate::api::{CreationPolicy, DPoPStatus, ExpirySource, OAuthAccount, SecretType, TokenStatus, vocabulary as v};
 use crate::expression::{self, Field, Variables};
-use crate::oauth::{Fault, FaultKind, Sensitive, Token, exposed};
+use crate::oauth::{DPoPKey, Fault, FaultKind, Sensitive, Token, exposed, exposed_option, is_bound};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,8 @@ impl Template {
         for names in [&mut template.labels, &mut template.annotations] {
             names.retain(|name| !name.starts_with(v::GROUP) && !name.starts_with("app.kubernetes.io/"));
         }
-        template.data.retain(|name| !v::OWN_KEYS.contains(&name.as_str()));
+        // Of our own keys, one is there for some tokens only.
+        template.data.retain(|name| name == v::DPOP_KEY || !v::OWN_KEYS.contains(&name.as_str()));
         template
     }
 
@@ -168,6 +169,9 @@ pub struct Record {
     /// The access token.
     #[serde(with = "exposed")]
     pub access_token: Sensitive,
+    /// Private key that it is bound to, PEM: without proofs by it the token is of no use (RFC 9449 §7).
+    #[serde(default, with = "exposed_option", skip_serializing_if = "Option::is_none")]
+    pub dpop_key: Option<Sensitive>,
     /// What may be said of it.
     pub public: TokenStatus,
     /// Digest of the request it answers.
@@ -175,8 +179,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of a token just issued to a request sent at `sent`.
-    pub fn issued(token: &Token, plan: &Plan, generation: i64, sent: Timestamp) -> Self {
+    /// The record of a token just issued to a request sent at `sent`, which has proved this key. A provider that binds
+    /// nothing to it calls the token `Bearer` (RFC 9449 §5).
+    pub fn issued(token: &Token, plan: &Plan, generation: i64, sent: Timestamp, proved: Option<&Sensitive>) -> Self {
+        let dpop = proved.filter(|_| is_bound(&token.token_type)).and_then(dpop_status);
+        let dpop_key = proved.filter(|_| dpop.is_some()).cloned();
         let public = TokenStatus {
             expiration_time: Time(token.expiry.at),
             issued_time: Time(whole_second(sent)),
@@ -185,11 +192,12 @@ impl Record {
             token_type: token.token_type.clone(),
             expiry_source: token.expiry.source,
             fingerprint: token.access_token.fingerprint(),
+            dpop,
             refresh_time: token.refresh_at.map(Time),
             earliest_refresh_time: token.earliest_refresh_at.map(Time),
             reply: token.extra.clone(),
         };
-        Self { access_token: token.access_token.clone(), public, request_digest: plan.request_digest() }
+        Self { access_token: token.access_token.clone(), dpop_key, public, request_digest: plan.request_digest() }
     }
 
     /// Whether it is a valid token of the kind that is asked for.
@@ -227,6 +235,12 @@ impl Record {
             (v::GENERATION_KEY.to_owned(), text(&self.public.generation.to_string())),
         ]);
         data.insert(v::ALLOWED_HOSTS_KEY.to_owned(), text(&account.spec.allowed_hosts.join("\n")));
+        let mut template = Template::of(account);
+        if let Some(key) = &self.dpop_key {
+            data.insert(v::DPOP_KEY.to_owned(), key.clone());
+            // So that it goes when a token comes that is bound to none.
+            template.data.insert(v::DPOP_KEY.to_owned());
+        }
         let mut labels = account.spec.token_secret.labels.clone();
         // A Secret that is somebody else's is not called ours: their tools go by these.
         if account.spec.token_secret.creation_policy != CreationPolicy::Merge {
@@ -246,7 +260,7 @@ impl Record {
         if let Some(hints) = hints(&self.public) {
             annotations.insert(v::REFRESH_HINTS_ANNOTATION.into(), hints);
         }
-        annotations.insert(v::TEMPLATE_ANNOTATION.into(), Template::of(account).to_text());
+        annotations.insert(v::TEMPLATE_ANNOTATION.into(), template.to_text());
         Contents { labels, annotations, data }
     }
 
@@ -259,11 +273,17 @@ impl Record {
         let access_token = contents.data.get(v::ACCESS_TOKEN_KEY).filter(|token| !token.expose().is_empty())?.clone();
         let generation: i64 = text(v::GENERATION_KEY)?.parse().ok()?;
         let fingerprint = access_token.fingerprint();
+        let dpop_key = contents.data.get(v::DPOP_KEY);
+        let dpop = dpop_key.and_then(dpop_status);
         let public = match reported {
             Some(reported) if reported.generation == generation => {
-                (reported.fingerprint == fingerprint).then(|| reported.clone())?
+                // Its key is as much of it as the token.
+                let bound = reported.dpop.is_none() || reported.dpop == dpop;
+                (reported.fingerprint == fingerprint && bound).then(|| reported.clone())?
             }
             Some(reported) if reported.generation.checked_add(1) != Some(generation) => return None,
+            // Its key is gone, and it is of no use without.
+            _ if text(v::TOKEN_TYPE_KEY).is_some_and(is_bound) && dpop.is_none() => return None,
             _ => TokenStatus {
                 expiration_time: Time(text(v::EXPIRES_AT_KEY)?.parse().ok()?),
                 issued_time: Time(note(v::ISSUED_ANNOTATION)?.parse().ok()?),
@@ -272,6 +292,7 @@ impl Record {
                 token_type: text(v::TOKEN_TYPE_KEY)?.to_owned(),
                 expiry_source: expiry_source(note(v::EXPIRY_SOURCE_ANNOTATION)?)?,
                 fingerprint,
+                dpop: dpop.filter(|_| text(v::TOKEN_TYPE_KEY).is_some_and(is_bound)),
                 refresh_time: hint(note(v::REFRESH_HINTS_ANNOTATION), 0),
                 earliest_refresh_time: hint(note(v::REFRESH_HINTS_ANNOTATION), 1),
                 reply: note(v::REPLY_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
@@ -287,8 +308,16 @@ impl Record {
         if !within {
             return None;
         }
-        Some(Self { access_token, public, request_digest: note(v::REQUEST_DIGEST_ANNOTATION).cloned().unwrap_or_default() })
+        let dpop_key = dpop_key.filter(|_| public.dpop.is_some()).cloned();
+        let request_digest = note(v::REQUEST_DIGEST_ANNOTATION).cloned().unwrap_or_default();
+        Some(Self { access_token, dpop_key, public, request_digest })
     }
+}
+
+/// What may be said of a key; none where it is none.
+fn dpop_status(key: &Sensitive) -> Option<DPoPStatus> {
+    let key = DPoPKey::read(key).ok()?;
+    Some(DPoPStatus { algorithm: key.algorithm(), thumbprint: key.thumbprint() })
 }
 
 fn hints(token: &TokenStatus) -> Option<String> {
@@ -377,6 +406,45 @@ mod tests {
             contents.data.remove(key);
             assert_eq!(Record::read(&contents, None), None, "{key}");
         }
+    }
+
+    /// A token that is bound to a key of its own.
+    fn bound(generation: i64) -> Record {
+        let key = crate::oauth::assertion_tests::key();
+        let plain = record(generation, 3600);
+        let public = TokenStatus { token_type: "dpop".into(), dpop: dpop_status(&key), ..plain.public };
+        Record { dpop_key: Some(key), public, ..plain }
+    }
+
+    #[test]
+    fn a_key_survives_the_way_through_the_secret_and_is_no_use_to_another_token() {
+        let (record, account) = (bound(1), account(&json!({})));
+        let contents = record.contents(&account);
+        assert_eq!(contents.data[v::DPOP_KEY], record.dpop_key.clone().unwrap());
+        assert_eq!(Record::read(&contents, None), Some(record.clone()));
+        assert_eq!(Record::read(&contents, Some(&record.public)), Some(record.clone()));
+        for damage in [None, Some("scribbled".to_owned()), Some(bound(1).dpop_key.unwrap().expose().to_owned())] {
+            let mut other = contents.clone();
+            other.data.remove(v::DPOP_KEY);
+            other.data.extend(damage.clone().map(|text| (v::DPOP_KEY.to_owned(), Sensitive::new(text))));
+            assert_eq!(Record::read(&other, Some(&record.public)), None, "{damage:?}");
+            let unreported = Record::read(&other, None);
+            assert_eq!(unreported.is_some(), damage.as_ref().is_some_and(|text| text.starts_with("-----")), "{damage:?}");
+        }
+        let mut plain = super::super::seen::tests::record(1, 3600).contents(&account);
+        plain.data.insert(v::DPOP_KEY.into(), record.dpop_key.unwrap());
+        assert_eq!(Record::read(&plain, None).unwrap().dpop_key, None, "a bearer token is bound to none");
+    }
+
+    #[test]
+    fn a_key_goes_with_its_token_and_one_of_somebody_else_s_does_not() {
+        let account = account(&json!({}));
+        let (there, wanted) = (bound(1).contents(&account), record(2, 3600).contents(&account));
+        assert!(Template::obsolete(&there, &wanted).data.contains(v::DPOP_KEY));
+        assert_eq!(Template::obsolete(&there, &bound(2).contents(&account)), Template::default());
+        let mut theirs = record(1, 3600).contents(&account);
+        theirs.data.insert(v::DPOP_KEY.into(), Sensitive::new("their own"));
+        assert_eq!(Template::obsolete(&theirs, &wanted), Template::default());
     }
 
     #[test]

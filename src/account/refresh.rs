@@ -14,7 +14,8 @@ use super::unknown::{Resolution, postponed, resolve};
 use super::{AttemptOutcome, Credentials, GrantPlan, Next, Plan, Record, Seen};
 use crate::api::{RotationMode, Trigger};
 use crate::oauth::{
-    DeviceAuthorization, Ending, Endpoint, Endpoints, Fault, FaultKind, GrantRequest, RegisteredClient, Sensitive, hex,
+    DeviceAuthorization, Ending, Endpoint, Endpoints, Fault, FaultKind, GrantRequest, RegisteredClient, Sensitive, TokenRequest,
+    hex,
 };
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -258,7 +259,7 @@ pub fn attempt(
             Err(fault) => Err(fault),
         },
     };
-    let (state, imported) = match candidate {
+    let (mut state, imported) = match candidate {
         Ok(candidate) => candidate,
         Err(fault) => return fail(fault),
     };
@@ -287,8 +288,8 @@ pub fn attempt(
             }
             (Resolution::Wait(_), ..) => return None,
             (Resolution::Probe, None, Some(probe), Some(record)) => {
-                let (probe, access_token) = (probe.clone(), record.access_token.clone());
-                return Some(Next::Probe { probe, access_token, tls });
+                let Record { access_token, dpop_key, .. } = record.clone();
+                return Some(Next::Probe { probe: probe.clone(), access_token, dpop_key, tls });
             }
             (Resolution::Probe, Some(Liveness::Unclear(fault)), ..) => {
                 let words = format!("The probe does not tell whether the access token lives: {}", fault.message);
@@ -310,8 +311,11 @@ pub fn attempt(
         let (endpoint, client_id) = (endpoint.clone(), credentials.client_id.clone());
         return Some(Next::Heed { endpoint, client_id, trigger });
     }
-    let ours = state.intent.as_ref().filter(|intent| intent.id == seen.instance.intent_id());
-    let (Some(began), Some(intent)) = (seen.login.armed, ours) else {
+    if let Some(step) = state.credential.as_mut().and_then(|credential| bind(credential, seen, plan)) {
+        return Some(step);
+    }
+    let ours = state.intent.clone().filter(|intent| intent.id == seen.instance.intent_id());
+    let (Some(began), Some(intent), Some(credential)) = (seen.login.armed, ours, &state.credential) else {
         return Some(arm(seen, view, state, trigger, now));
     };
     let secret = credential.refresh_token.clone();
@@ -323,7 +327,19 @@ pub fn attempt(
         }
     };
     let request = plan.request(endpoint.clone(), credentials, grant);
-    Some(Next::Spend { request, tls, intent: intent.clone(), armed: state, began })
+    let request = TokenRequest { dpop_key: credential.dpop_key.clone(), ..request };
+    Some(Next::Spend { request, tls, intent, armed: state, began })
+}
+
+/// Gives a login the key that its tokens are to be bound to, written down before anything is sent with it; the step that
+/// makes one, where there is none yet.
+///
+/// A login keeps the key that it has: the refresh token of a public client is bound to it (RFC 9449 §5), whatever the spec
+/// says now.
+pub fn bind(credential: &mut Credential, seen: &Seen, plan: &Plan) -> Option<Next> {
+    let (Some(algorithm), None) = (plan.dpop, &credential.dpop_key) else { return None };
+    credential.dpop_key.clone_from(&seen.dpop_key);
+    seen.dpop_key.is_none().then_some(Next::MakeKey(algorithm))
 }
 
 fn arm(seen: &Seen, view: &StateView, state: State, trigger: Trigger, now: Timestamp) -> Next {

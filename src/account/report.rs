@@ -248,7 +248,7 @@ fn conditions(
     };
     if let Some(refusal) = refusal {
         // Also while the token of the spec before is valid: the new spec is not acted on.
-        add(ConditionType::Stalled, "True", refusal.reason().as_str(), refusal.sentence().to_owned());
+        add(ConditionType::Stalled, "True", Reason::Configuration.as_str(), refusal.sentence().to_owned());
     } else if over || (state != "True" && (conflict || !suspended(seen))) {
         let type_ = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
         add(type_, "True", cause, sentence.clone());
@@ -331,19 +331,15 @@ fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, no
             let paused = if suspended(seen) { " spec.suspend keeps the operator from renewing it." } else { "" };
             let ignored = seen.plan.as_ref().ok().and_then(|plan| plan.ignored.as_ref()).map(|words| format!(" {words}"));
             let ignored = ignored.unwrap_or_default();
-            told(
-                "True",
-                Reason::TokenPublished,
-                format!("A valid access token is published in Secret {secret}.{paused}{ignored}"),
-            )
+            let unbound = seen.plan.as_ref().ok().and_then(|plan| otherwise_bound(token, plan)).unwrap_or_default();
+            let message = format!("A valid access token is published in Secret {secret}.{unbound}{paused}{ignored}");
+            told("True", Reason::TokenPublished, message)
         }
         Some(TokenStatus { expiration_time, .. }) => {
             let message = format!("The access token expired at {}.{because}", expiration_time.0);
             told("False", Reason::TokenExpired, message)
         }
-        None if refusal.is_some() => {
-            told("False", refusal.map_or(Reason::Unsupported, Refusal::reason), because.trim_start().to_owned())
-        }
+        None if refusal.is_some() => told("False", Reason::Configuration, because.trim_start().to_owned()),
         None => match failure {
             Some(failure) => ("False", failure.reason.clone(), failure.message.clone()),
             None if seen.plan.as_ref().is_ok_and(|plan| plan.suspended) => told(
@@ -365,6 +361,17 @@ fn ready(status: &OAuthAccountStatus, seen: &Seen, failure: Option<&Failure>, no
             }
             None => told("Unknown", Reason::Pending, "The first token has not been asked for yet.".into()),
         },
+    }
+}
+
+/// What must be said of the key of a token, where it is not as the spec asks.
+fn otherwise_bound(token: &TokenStatus, plan: &Plan) -> Option<&'static str> {
+    match (plan.dpop, &token.dpop) {
+        (Some(_), None) => Some(" The provider issued it as a bearer token; spec.dpop asks for one that is bound to a key."),
+        (wanted, Some(held)) if plan.spends() && wanted != Some(held.algorithm) => {
+            Some(" It is bound to the key that its login began with; what spec.dpop says counts from the next login on.")
+        }
+        _ => None,
     }
 }
 

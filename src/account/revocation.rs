@@ -68,6 +68,7 @@ impl Revocation {
             audience: None,
             resources: vec![],
             dialect: Arc::new(Dialect { basic_encoding: self.basic_encoding, ..Dialect::default() }),
+            dpop_key: None,
         }
     }
 }
@@ -108,7 +109,7 @@ mod tests {
         let text = serde_json::to_string(&state).unwrap();
         let state: State = serde_json::from_str(&text).unwrap();
         let (_, requests) = requests(&state).unwrap();
-        let moment = Moment { now: crate::account::seen::tests::at(0), id: "once".into() };
+        let moment = Moment { now: crate::account::seen::tests::at(0), id: "once".into(), dpop_nonce: None };
         let bodies: Vec<String> = requests
             .iter()
             .map(|request| {

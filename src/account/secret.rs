@@ -64,8 +64,9 @@ fn merge_target(secret: Option<Secret>, account: &OAuthAccount, reported: Option
     }
     let merged_before =
         metadata.annotations.as_ref().and_then(|all| all.get(v::ACCOUNT_ANNOTATION)).map(String::as_str) == Some(name);
-    let wanted = v::OWN_KEYS.into_iter().chain(account.spec.token_secret.data.keys().map(String::as_str));
-    let theirs = wanted.into_iter().find(|key| secret.data.as_ref().is_some_and(|data| data.contains_key(*key)));
+    let own = v::OWN_KEYS.into_iter().filter(|key| *key != v::DPOP_KEY || account.spec.dpop.is_some());
+    let mut wanted = own.chain(account.spec.token_secret.data.keys().map(String::as_str));
+    let theirs = wanted.find(|key| secret.data.as_ref().is_some_and(|data| data.contains_key(*key)));
     if let Some(key) = theirs.filter(|_| !merged_before) {
         return foreign(&format!("has the key {key} already, which would be overwritten; remove it there, or merge elsewhere"));
     }

@@ -116,6 +116,8 @@ pub struct Seen {
     pub endpoints: Option<Result<Endpoints, Fault>>,
     /// The token of a ServiceAccount that is to be exchanged.
     pub subject_token: Option<Result<Sensitive, Fault>>,
+    /// A private key made in this pass, PEM: that of a login that begins, or of one token that spends nothing.
+    pub dpop_key: Option<Sensitive>,
     /// The attempt that status does not tell of yet.
     pub attempt: Option<AttemptOutcome>,
     /// Whether an attempt was made in this pass: there is one at most.
@@ -342,7 +344,7 @@ pub mod tests {
             subject: None,
             extra: std::collections::BTreeMap::new(),
         };
-        Record::issued(&token, &Plan::of(&account(&json!({}))).unwrap(), generation, start())
+        Record::issued(&token, &Plan::of(&account(&json!({}))).unwrap(), generation, start(), None)
     }
 
     /// An account that nobody has looked at.
@@ -367,6 +369,7 @@ pub mod tests {
             inputs: None,
             endpoints: None,
             subject_token: None,
+            dpop_key: None,
             attempt: None,
             attempted: false,
             gone: false,

@@ -86,9 +86,10 @@ fn issued(state: State, token: Token, redemption: &Redemption, plan: &Plan, seen
         let subject = state.subject.clone();
         return (State { subject, ..state.spent(token.refresh_token.clone(), Some(&token)) }, Err(fault));
     }
+    let dpop_key = state.credential.as_ref().and_then(|held| held.dpop_key.clone());
     let mut state = state.spent(token.refresh_token.clone(), Some(&token));
     state.generation = seen.generation_of_token().max(state.generation).saturating_add(1);
-    let record = Record::issued(&token, plan, state.generation, redemption.sent);
+    let record = Record::issued(&token, plan, state.generation, redemption.sent, dpop_key.as_ref());
     state.record = Some(record.clone());
     (state, Ok(record))
 }

@@ -6,6 +6,7 @@ use super::{Intent, Outcome, Seen, State, StateView, Version, state_manifest, st
 use crate::api::{Probe, Trigger};
 use crate::oauth::{Ending, Fault, FaultKind, Reply, Sensitive, TlsSettings, TokenRequest};
 use crate::world::logins::LoginEntry;
+use crate::world::resource_server::{self, Answer};
 use crate::world::secrets::Written;
 use crate::world::{ApiError, World, clock, secrets, token_endpoint};
 use jiff::Timestamp;
@@ -99,13 +100,21 @@ pub fn find_duplicate(digests: &[String], seen: &Seen, hands: &Hands<'_>) -> Out
 }
 
 /// Asks a resource server whether the published token lives.
-pub async fn probe(probe: &Probe, access_token: &Sensitive, tls: &TlsSettings, hands: &Hands<'_>) -> Outcome {
-    let outbound = &hands.world.outbound;
-    let answer = token_endpoint::probe(outbound, &probe.method, &probe.url, access_token.expose(), tls).await;
-    Outcome::Probed(match answer {
-        Ok(200..=299) => Liveness::Alive,
-        Ok(401) => Liveness::Dead,
-        Ok(status) => Liveness::Unclear(Fault::new(FaultKind::Malformed, format!("it was answered with HTTP {status}."))),
+pub async fn probe(
+    probe: &Probe,
+    access_token: &Sensitive,
+    dpop_key: Option<&Sensitive>,
+    tls: &TlsSettings,
+    hands: &Hands<'_>,
+) -> Outcome {
+    let Probe { method, url, .. } = probe;
+    let unclear = |what: String| Liveness::Unclear(Fault::new(FaultKind::Malformed, what));
+    Outcome::Probed(match resource_server::ask(hands.world, method, url, access_token, dpop_key, tls).await {
+        Ok(Answer { status: 200..=299, .. }) => Liveness::Alive,
+        // The proof displeased it: that says nothing of the token.
+        Ok(answer) if answer.refuses_the_proof() => unclear("the DPoP proof was refused.".into()),
+        Ok(Answer { status: 401, .. }) => Liveness::Dead,
+        Ok(Answer { status, .. }) => unclear(format!("it was answered with HTTP {status}.")),
         Err(fault) => Liveness::Unclear(fault),
     })
 }

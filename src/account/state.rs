@@ -112,6 +112,10 @@ pub struct Credential {
     /// Since when nobody knows whether it was spent: it was posted then, and no answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Timestamp>,
+    /// Private key of the login, PEM: the refresh token of a public client is bound to it (RFC 9449 §5), and lost without.
+    /// It stands with the credential, so that what is displaced keeps its own.
+    #[serde(default, with = "exposed_option", skip_serializing_if = "Option::is_none")]
+    pub dpop_key: Option<Sensitive>,
 }
 
 fn is_refresh_token(kind: &CredentialKind) -> bool {
@@ -121,7 +125,7 @@ fn is_refresh_token(kind: &CredentialKind) -> bool {
 impl Credential {
     /// As it is read from a seed or a person's consent.
     pub fn seed(secret: &Sensitive, kind: CredentialKind) -> Self {
-        Self { refresh_token: secret.clone(), kind, source: Source::Seed, expires: None, doubt: None }
+        Self { refresh_token: secret.clone(), kind, source: Source::Seed, expires: None, doubt: None, dpop_key: None }
     }
 
     /// Whether it is a refresh token, and not the code that one is obtained with.
@@ -321,7 +325,8 @@ impl State {
                 Some(successor) => {
                     remember(&mut self.spent, &credential);
                     let kind = CredentialKind::RefreshToken;
-                    Some(Credential { refresh_token: successor, kind, source: Source::Reply, expires: None, doubt: None })
+                    let dpop_key = credential.dpop_key;
+                    Some(Credential { dpop_key, source: Source::Reply, ..Credential::seed(&successor, kind) })
                 }
                 None if credential.is_refresh_token() => Some(credential),
                 None => {
@@ -407,6 +412,19 @@ pub mod tests {
         let state = armed(doubted).spent(None, None);
         assert_eq!(held(&state), Some("r1"));
         assert_eq!(state.credential.unwrap().doubt, None, "the provider has answered");
+    }
+
+    #[test]
+    fn a_code_that_nobody_answered_is_given_up_and_what_it_displaced_returns() {
+        let before = armed(imported(None)).spent(Some(Sensitive::new("r2")), None);
+        let code = Credential::seed(
+            &Sensitive::new("code"),
+            CredentialKind::AuthorizationCode { redirect_uri: "https://connect.example.com".into(), verifier: None },
+        );
+        let state = State::imported(before.account.clone(), before.login.clone(), code, 0, Some(&before));
+        let state = armed(state).doubted();
+        assert_eq!(held(&state), Some("r2"));
+        assert!(state.is_dead(&Sensitive::new("code")), "it is never sent again");
     }
 
     #[test]

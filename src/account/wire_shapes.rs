@@ -124,7 +124,7 @@ fn composed(name: &str, request: &Request) -> http::Request<Vec<u8>> {
         _ => credentials.grant_request(&plan, None).unwrap(),
     };
     let endpoint = plan.known.token(matches!(grant, GrantRequest::RefreshToken(_))).unwrap().clone();
-    plan.request(endpoint, &credentials, grant).compose(&Moment { now: now(), id: "once".into() }).unwrap()
+    plan.request(endpoint, &credentials, grant).compose(&Moment { now: now(), id: "once".into(), dpop_nonce: None }).unwrap()
 }
 
 fn pairs(text: &[u8]) -> BTreeMap<String, String> {

@@ -96,8 +96,6 @@ pub enum Reason {
     Network,
     /// The provider asks for patience.
     RateLimited,
-    /// A field is set whose effect this version does not have.
-    Unsupported,
     /// The Secret to publish in belongs to someone else.
     SecretConflict,
     /// A token was obtained again after failures.
@@ -142,7 +140,6 @@ impl Reason {
             Self::Configuration => "Configuration",
             Self::Network => "Network",
             Self::RateLimited => "RateLimited",
-            Self::Unsupported => "Unsupported",
             Self::SecretConflict => "SecretConflict",
             Self::Recovered => "Recovered",
             Self::RedeemedElsewhere => "RedeemedElsewhere",

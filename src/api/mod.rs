@@ -31,7 +31,7 @@ pub use provider::{
 };
 pub use reference::{CABundleKind, CABundleReference, KeyReference};
 pub use status::{
-    Attempt, AttemptResult, Authorization, ExpirySource, HealthStatus, LoginStatus, OAuthAccountStatus, RestartStatus,
-    TokenStatus, Trigger,
+    Attempt, AttemptResult, Authorization, DPoPStatus, ExpirySource, HealthStatus, LoginStatus, OAuthAccountStatus,
+    RestartStatus, TokenStatus, Trigger,
 };
 pub use token_secret::{CreationPolicy, DeletionPolicy, SecretType, TokenSecret};

@@ -6,9 +6,6 @@ use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-/// Fields whose effect this version does not have: `kubectl explain` says so, and an account that sets one is refused.
-pub const NOT_YET: [&str; 1] = ["spec.dpop"];
-
 /// Every CustomResourceDefinition of this version, with its file name under `crds/`.
 ///
 /// # Panics
@@ -52,18 +49,9 @@ fn finished(crd: CustomResourceDefinition) -> CustomResourceDefinition {
         let schema = &mut version["schema"]["openAPIV3Schema"];
         absent_not_null(schema);
         schema["properties"]["status"]["default"] = pending_status();
-        NOT_YET.iter().for_each(|path| say_not_yet(schema, path));
     }
     #[expect(clippy::expect_used, reason = "only names and values that a CRD may have were changed; the tests see every one")]
     serde_json::from_value(tree).expect("what came from a CRD is one")
-}
-
-/// Adds to a field's description that it has no effect yet.
-fn say_not_yet(schema: &mut Value, path: &str) {
-    let field = path.split('.').fold(schema, |node, name| &mut node["properties"][name]);
-    let defaulted = if field["default"].is_null() { "" } else { " other than its default" };
-    let before = field["description"].as_str().unwrap_or_default().to_owned();
-    field["description"] = json!(format!("{before} Not supported by this version: a value{defaulted} is refused."));
 }
 
 /// Optional means absent (API conventions): `nullable`, which an `Option` derives to, goes.

@@ -327,12 +327,3 @@ fn line_39_the_version_is_alpha_and_stored() {
 fn the_definition_is_small_enough_to_apply() {
     assert!(serde_json::to_vec(&definition()).unwrap().len() < 100_000);
 }
-
-#[test]
-fn what_has_no_effect_yet_says_so() {
-    for path in NOT_YET {
-        let field = path.split('.').fold(schema(), |node, name| node["properties"][name].clone());
-        let description = field["description"].as_str().unwrap_or_default();
-        assert!(description.len() > 60 && description.contains("Not supported by this version"), "{path}: {description}");
-    }
-}

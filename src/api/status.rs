@@ -1,5 +1,6 @@
 //! What the operator reports.
 
+use super::DPoPAlgorithm;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -42,6 +43,9 @@ pub struct TokenStatus {
     /// First eight hex digits of the token's SHA-256.
     #[schemars(length(max = 64))]
     pub fingerprint: String,
+    /// Key that it is bound to (RFC 9449). Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dpop: Option<DPoPStatus>,
     /// When the provider wishes it to be refreshed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_time: Option<Time>,
@@ -52,6 +56,17 @@ pub struct TokenStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub reply: BTreeMap<String, String>,
+}
+
+/// The key that a token is bound to, without the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DPoPStatus {
+    /// Algorithm of the proofs.
+    pub algorithm: DPoPAlgorithm,
+    /// SHA-256 thumbprint of the public key (RFC 7638): `jkt` in the token's `cnf`.
+    #[schemars(length(max = 64))]
+    pub thumbprint: String,
 }
 
 /// Restarts of `spec.restartTargets`.

@@ -92,7 +92,7 @@ pub const TOKEN_HOSTS_ANNOTATION: &str = "oauth-operator.dev/token-hosts";
 
 /// Key of a token Secret: the access token.
 pub const ACCESS_TOKEN_KEY: &str = "access_token";
-/// Key of a token Secret: `Bearer`, as the reply spelled it.
+/// Key of a token Secret: `Bearer` or `DPoP`, as the reply spelled it.
 pub const TOKEN_TYPE_KEY: &str = "token_type";
 /// Key of a token Secret: when the token expires, RFC 3339.
 pub const EXPIRES_AT_KEY: &str = "expires_at";
@@ -102,5 +102,8 @@ pub const SCOPE_KEY: &str = "scope";
 pub const GENERATION_KEY: &str = "generation";
 /// Key of a token Secret: hosts this token may be sent to, one per line; empty where the account names none.
 pub const ALLOWED_HOSTS_KEY: &str = "allowed_hosts";
+/// Key of a token Secret: private key that the token is bound to (RFC 9449), PKCS #8 as PEM; absent where it is bound to none.
+pub const DPOP_KEY: &str = "dpop_key";
 /// The keys of a token Secret that the operator writes itself.
-pub const OWN_KEYS: [&str; 6] = [ACCESS_TOKEN_KEY, TOKEN_TYPE_KEY, EXPIRES_AT_KEY, SCOPE_KEY, GENERATION_KEY, ALLOWED_HOSTS_KEY];
+pub const OWN_KEYS: [&str; 7] =
+    [ACCESS_TOKEN_KEY, TOKEN_TYPE_KEY, EXPIRES_AT_KEY, SCOPE_KEY, GENERATION_KEY, ALLOWED_HOSTS_KEY, DPOP_KEY];

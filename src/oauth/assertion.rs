@@ -19,20 +19,25 @@ impl SigningKey {
     /// # Errors
     /// A clause that says what is expected, without the key.
     pub fn read(pem: &Sensitive, wanted: Option<JWTAlgorithm>) -> Result<Self, &'static str> {
+        let read = Self::parse(pem, wanted)?;
+        // That a key of another curve is none for ES256 is found out when it signs.
+        read.sign(&Value::Object(serde_json::Map::new()), None).map(|_| read.clone())
+    }
+
+    /// The same without a look at the curve.
+    pub(super) fn parse(pem: &Sensitive, wanted: Option<JWTAlgorithm>) -> Result<Self, &'static str> {
         let bytes = pem.expose().as_bytes();
         let rsa = || EncodingKey::from_rsa_pem(bytes).map(|key| Self { key, algorithm: Algorithm::RS256 });
         let ec = || EncodingKey::from_ec_pem(bytes).map(|key| Self { key, algorithm: Algorithm::ES256 });
         let ed = || EncodingKey::from_ed_pem(bytes).map(|key| Self { key, algorithm: Algorithm::EdDSA });
-        let read = match wanted {
+        match wanted {
             Some(JWTAlgorithm::RS256) => rsa().map_err(|_| "holds no RSA private key, which RS256 signs with"),
             Some(JWTAlgorithm::ES256) => ec().map_err(|_| "holds no P-256 private key in PKCS #8, which ES256 signs with"),
             Some(JWTAlgorithm::EdDSA) => ed().map_err(|_| "holds no Ed25519 private key in PKCS #8, which EdDSA signs with"),
             None => rsa().or_else(|_| ec()).or_else(|_| ed()).map_err(
                 |_| "holds no private key that can be used; put one there as PEM: RSA, or P-256 or Ed25519 in PKCS #8 (BEGIN PRIVATE KEY)",
             ),
-        }?;
-        // That a key of another curve is none for ES256 is found out when it signs.
-        read.sign(&Value::Object(serde_json::Map::new()), None).map(|_| read.clone())
+        }
     }
 
     /// Signs claims (RFC 7515 §3.1).
@@ -40,8 +45,17 @@ impl SigningKey {
     /// # Errors
     /// A clause where the key is not for its algorithm.
     pub fn sign(&self, claims: &Value, key_id: Option<&str>) -> Result<String, &'static str> {
-        let header = Header { kid: key_id.map(str::to_owned), ..Header::new(self.algorithm) };
-        jsonwebtoken::encode(&header, claims, &self.key).map_err(|_| "holds a private key of a kind or curve that cannot sign")
+        self.sign_under(&Header { kid: key_id.map(str::to_owned), ..self.header() }, claims)
+    }
+
+    /// The header of what it signs, before more is said there.
+    pub(super) fn header(&self) -> Header {
+        Header::new(self.algorithm)
+    }
+
+    /// Signs claims under a header of its own kind.
+    pub(super) fn sign_under(&self, header: &Header, claims: &Value) -> Result<String, &'static str> {
+        jsonwebtoken::encode(header, claims, &self.key).map_err(|_| "holds a private key of a kind or curve that cannot sign")
     }
 }
 

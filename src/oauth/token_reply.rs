@@ -276,6 +276,9 @@ fn sentence(who: &str, kind: FaultKind, status: u16, words: Option<&str>) -> Str
         FaultKind::Malformed if (300..400).contains(&status) => {
             "redirects are never followed with credentials; set the endpoint it points to in spec.provider"
         }
+        FaultKind::InvalidRequest if words.is_some_and(|words| words.to_ascii_lowercase().contains("dpop")) => {
+            "check spec.dpop, and that the clocks agree"
+        }
         FaultKind::Malformed | FaultKind::InvalidRequest => "check that spec.provider names a token endpoint",
         _ => "the provider is in trouble; the operator keeps trying",
     };
@@ -411,6 +414,18 @@ mod tests {
             let fault = judged(200, body).unwrap_err();
             assert!(fault.kind == FaultKind::Malformed && !fault.message.contains("hunter22"), "{fault}");
         }
+    }
+
+    #[test]
+    fn a_proof_that_is_missing_or_refused_is_no_wrong_address() {
+        for body in [
+            r#"{"error":"invalid_dpop_proof","error_description":"iat is not recent enough"}"#,
+            r#"{"error":"invalid_request","error_description":"DPoP proof JWT is required"}"#,
+        ] {
+            let fault = judged(400, body).unwrap_err();
+            assert!(fault.kind == FaultKind::InvalidRequest && fault.message.contains("check spec.dpop"), "{fault}");
+        }
+        assert!(judged(400, r#"{"error":"invalid_request"}"#).unwrap_err().message.contains("names a token endpoint"));
     }
 
     #[test]

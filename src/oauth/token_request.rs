@@ -2,7 +2,8 @@
 
 use super::assertion::{SigningKey, sign_with_secret};
 use super::dialect::Dialect;
-use super::{Fault, FaultKind, Sensitive};
+use super::resource_request::unproven;
+use super::{DPoPKey, Fault, FaultKind, Sensitive};
 use crate::api::{BasicEncoding, BodyFormat};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -174,6 +175,8 @@ pub struct TokenRequest {
     pub resources: Vec<String>,
     /// How the provider speaks.
     pub dialect: Arc<Dialect>,
+    /// Private key that the token is to be bound to, PEM (RFC 9449 §5).
+    pub dpop_key: Option<Sensitive>,
 }
 
 /// What makes one request unlike every other.
@@ -183,6 +186,8 @@ pub struct Moment {
     pub now: Timestamp,
     /// Unlike that of any other (claim `jti`).
     pub id: String,
+    /// The nonce that the server wants in DPoP proofs, where it has named one.
+    pub dpop_nonce: Option<String>,
 }
 
 /// Parameters in their order; a name may come twice (RFC 8707 §2).
@@ -288,6 +293,10 @@ impl TokenRequest {
         let request = http::Request::post(self.endpoint.as_str()).header(ACCEPT, self.dialect.accept.as_str());
         let request = match basic.or(bearer.map(|token| format!("Bearer {token}"))) {
             Some(header) => request.header(AUTHORIZATION, header),
+            None => request,
+        };
+        let request = match &self.dpop_key {
+            Some(key) => request.header("dpop", self.dpop_proof(key, moment)?),
             None => request,
         };
         self.written(request, parameters)
@@ -440,6 +449,10 @@ impl TokenRequest {
         format!("Basic {}", STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret))))
     }
 
+    fn dpop_proof(&self, key: &Sensitive, moment: &Moment) -> Result<String, Fault> {
+        DPoPKey::read(key).and_then(|key| key.proof("POST", &self.endpoint, None, moment)).map_err(unproven)
+    }
+
     /// Who may believe an assertion, where its own audience is not said.
     fn audience(&self) -> &str {
         self.dialect.assertion_audience.as_deref().unwrap_or(self.endpoint.as_str())
@@ -505,11 +518,12 @@ mod tests {
             audience: Some("api".into()),
             resources: vec!["https://a.example.com/".into(), "https://b.example.com/".into()],
             dialect: Arc::default(),
+            dpop_key: None,
         }
     }
 
     fn moment() -> Moment {
-        Moment { now: "2026-01-01T00:00:00Z".parse().unwrap(), id: "once".into() }
+        Moment { now: "2026-01-01T00:00:00Z".parse().unwrap(), id: "once".into(), dpop_nonce: None }
     }
 
     fn body(request: &http::Request<Vec<u8>>) -> Vec<(String, String)> {
@@ -589,6 +603,23 @@ mod tests {
             assert_eq!(at("exp") - at("iat"), lives, "{said}");
             assert_eq!(at("exp") - moment().now.as_second(), left, "{said}");
         }
+    }
+
+    #[test]
+    fn a_key_is_proved_in_a_header_of_its_own_under_an_id_of_its_own() {
+        let keys = [crate::oauth::assertion_tests::key(), crate::oauth::assertion_tests::key()];
+        let authentication = ClientAuthentication::PrivateKeyJWT { key_id: None };
+        let [client, bound] = keys.map(Some);
+        let request = TokenRequest { client_secret: client, dpop_key: bound, ..request(authentication) };
+        let composed = request.compose(&Moment { dpop_nonce: Some("n-1".into()), ..moment() }).unwrap();
+        let claims = crate::oauth::claims(composed.headers()["dpop"].to_str().unwrap()).unwrap();
+        assert_eq!((&claims["htm"], &claims["htu"]), (&json!("POST"), &json!("https://login.example.com/token")));
+        assert_eq!((&claims["iat"], &claims["nonce"]), (&json!(moment().now.as_second()), &json!("n-1")));
+        let assertion = body(&composed).into_iter().find(|(name, _)| name == "client_assertion").unwrap().1;
+        assert_ne!(crate::oauth::claims(&assertion).unwrap()["jti"], claims["jti"], "servers may remember both in one place");
+        let broken = TokenRequest { dpop_key: Some(Sensitive::new("scribbled")), ..request };
+        let fault = broken.compose(&moment()).unwrap_err();
+        assert!(fault.kind == FaultKind::StateUnreadable && !fault.message.contains("scribbled"), "{fault}");
     }
 
     #[test]

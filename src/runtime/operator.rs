@@ -24,6 +24,7 @@ use crate::world::health::Health;
 use crate::world::journal::Journal;
 use crate::world::lease::LeaseStore;
 use crate::world::logins::Logins;
+use crate::world::nonces::Nonces;
 use crate::world::outbound::Outbound;
 use crate::world::recent::Recent;
 use axum::Router;
@@ -59,6 +60,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let world = Arc::new(World {
         outbound: Outbound::new(OutboundPolicy { allowed_cidrs: settings.allowed_cidrs.0.clone() }),
         gates: Gates::default(),
+        nonces: Nonces::default(),
         discovery: Discovery::default(),
         events: Events::new(cluster.objects.clone(), &settings.identity),
         metrics,

@@ -17,11 +17,14 @@ pub mod events;
 pub mod gate;
 pub mod health;
 pub mod journal;
+pub mod key_pair;
 pub mod lease;
 pub mod logins;
 pub mod marks;
+pub mod nonces;
 pub mod outbound;
 pub mod recent;
+pub mod resource_server;
 pub mod secrets;
 pub mod service_accounts;
 pub mod statuses;
@@ -36,6 +39,8 @@ pub struct World {
     pub outbound: outbound::Outbound,
     /// One gate per token-endpoint host.
     pub gates: gate::Gates,
+    /// Nonces for DPoP proofs.
+    pub nonces: nonces::Nonces,
     /// Discovery documents.
     pub discovery: discovery::Discovery,
     /// Events.

@@ -1,6 +1,7 @@
 //! Requests to providers: https, to permitted addresses, without redirects and proxies, bounded in time and size.
 
 use crate::oauth::{Fault, FaultKind, OutboundPolicy, Reply, TlsSettings};
+use http::HeaderMap;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -50,6 +51,19 @@ impl Outbound {
     /// # Errors
     /// A fault that says what kept the answer away, or that there was too much of it.
     pub async fn send(&self, request: http::Request<Vec<u8>>, tls: &TlsSettings, most: usize) -> Result<Reply, Fault> {
+        Ok(self.exchange(request, tls, most).await?.0)
+    }
+
+    /// The same, with all headers of the answer.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn exchange(
+        &self,
+        request: http::Request<Vec<u8>>,
+        tls: &TlsSettings,
+        most: usize,
+    ) -> Result<(Reply, HeaderMap), Fault> {
         let place = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let url = Url::parse(&request.uri().to_string())
             .map_err(|_| Fault::new(FaultKind::Misconfigured, "The provider's endpoint is not a URL."))?;
@@ -59,7 +73,8 @@ impl Outbound {
             .map_err(|_| Fault::new(FaultKind::Misconfigured, format!("The request to {place} could not be composed.")))?;
         let mut answer = client.execute(request).await.map_err(|error| fault(&error, &place))?;
         let status = answer.status().as_u16();
-        let (retry_after, dpop_nonce) = (text(answer.headers(), "retry-after"), text(answer.headers(), "dpop-nonce"));
+        let headers = answer.headers().clone();
+        let (retry_after, dpop_nonce) = (text(&headers, "retry-after"), text(&headers, "dpop-nonce"));
         let mut body = vec![];
         while let Some(chunk) = answer.chunk().await.map_err(|error| fault(&error, &place))? {
             if body.len() + chunk.len() > most {
@@ -67,7 +82,7 @@ impl Outbound {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Reply { status, retry_after, dpop_nonce, body })
+        Ok((Reply { status, retry_after, dpop_nonce, body }, headers))
     }
 
     /// Whether a CA bundle, or a certificate of our own, can be used.
@@ -142,7 +157,7 @@ fn digest(settings: &TlsSettings) -> Option<[u8; 32]> {
 }
 
 /// A header as text.
-pub(super) fn text(headers: &http::HeaderMap, name: &str) -> Option<String> {
+pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 

@@ -3,11 +3,13 @@
 use super::connection::Connection;
 use super::entropy;
 use super::gate::{Bearing, Gates, Permit};
-use super::outbound::Outbound;
 use super::{ApiError, World, clock};
-use crate::oauth::{Ending, Fault, FaultKind, Moment, Reply, TlsSettings, Token, TokenRequest, hex, host_and_port, judge};
+use crate::oauth::{
+    Ending, Fault, FaultKind, Moment, Reply, TlsSettings, Token, TokenRequest, hex, host_and_port, judge, wanted_nonce,
+};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
+use tokio::time::Instant;
 use url::Url;
 
 /// For how long a client is left alone by a 429 that names no time.
@@ -52,7 +54,7 @@ pub fn heed(gates: &Gates, endpoint: &Url, client_id: &str) -> Result<(), Fault>
     Err(Fault { retry_after: Some(until.duration_since(now)), ..Fault::new(FaultKind::RateLimited, message) })
 }
 
-/// Asks for a token, once.
+/// Asks for a token, once; and once more where the provider wants another nonce in the DPoP proof.
 pub async fn redeem(
     world: &World,
     request: &TokenRequest,
@@ -60,7 +62,7 @@ pub async fn redeem(
     permit: Option<&Permit>,
 ) -> Exchange<Result<Token, Fault>> {
     let sent = clock::now();
-    let result = ask(&world.outbound, request, tls, sent).await;
+    let result = ask(world, request, tls, sent).await;
     let finished = clock::now();
     learn(&world.gates, request, permit, result.as_ref().err(), finished);
     Exchange { sent, finished, result }
@@ -72,7 +74,7 @@ pub async fn redeem(
 /// A fault that says what kept the answer away.
 pub async fn converse(world: &World, request: &TokenRequest, tls: &TlsSettings) -> Exchange<Result<Reply, Fault>> {
     let sent = clock::now();
-    let result = match request.compose(&moment()) {
+    let result = match request.compose(&moment(None)) {
         Ok(composed) => world.outbound.send(composed, tls, MOST).await,
         Err(fault) => Err(fault),
     };
@@ -80,7 +82,7 @@ pub async fn converse(world: &World, request: &TokenRequest, tls: &TlsSettings) 
 }
 
 /// Posts what may be spent only once: after the connection stands, if the intent that began then is still fresh and we may
-/// still post; and never again.
+/// still post; and never again, but for a request that was refused for want of a nonce, which has spent nothing.
 pub async fn spend(
     world: &World,
     request: &TokenRequest,
@@ -90,7 +92,7 @@ pub async fn spend(
     still: impl Fn() -> bool,
 ) -> Exchange<Ending> {
     let sent = clock::now();
-    let result = post(&world.outbound, request, tls, began, still).await;
+    let result = post(world, request, tls, began, still).await;
     let finished = clock::now();
     let judged = match &result {
         Ending::NotSent(fault) | Ending::Lost(fault) => Some(fault.clone()),
@@ -100,19 +102,33 @@ pub async fn spend(
     Exchange { sent, finished, result }
 }
 
-async fn post(
-    outbound: &Outbound,
+async fn post(world: &World, request: &TokenRequest, tls: &TlsSettings, began: Duration, still: impl Fn() -> bool) -> Ending {
+    let deadline = Instant::now() + EXCHANGE;
+    let first = post_once(world, request, tls, known_nonce(world, request), (began, deadline), &still).await;
+    let wanted = match &first {
+        Ending::Replied(reply) => another_nonce(request, reply),
+        Ending::NotSent(_) | Ending::Lost(_) => None,
+    };
+    match wanted {
+        None => first,
+        // All of it anew, its connection and the look at the clock included: the intent stands, and nothing is spent.
+        nonce => post_once(world, request, tls, nonce, (began, deadline), &still).await,
+    }
+}
+
+async fn post_once(
+    world: &World,
     request: &TokenRequest,
     tls: &TlsSettings,
-    began: Duration,
-    still: impl Fn() -> bool,
+    nonce: Option<String>,
+    (began, deadline): (Duration, Instant),
+    still: &impl Fn() -> bool,
 ) -> Ending {
-    let composed = match request.compose(&moment()) {
+    let composed = match request.compose(&moment(nonce)) {
         Ok(composed) => composed,
         Err(fault) => return Ending::NotSent(fault),
     };
-    let deadline = tokio::time::Instant::now() + EXCHANGE;
-    let connection = match Connection::open(outbound, &request.endpoint, tls).await {
+    let connection = match Connection::open(&world.outbound, &request.endpoint, tls).await {
         Ok(connection) => connection,
         Err(fault) => return Ending::NotSent(fault),
     };
@@ -125,7 +141,10 @@ async fn post(
         return Ending::NotSent(Fault::new(FaultKind::HeldUp, message));
     }
     match tokio::time::timeout_at(deadline, connection.send(composed, MOST)).await {
-        Ok(Ok(reply)) => Ending::Replied(reply),
+        Ok(Ok(reply)) => {
+            remember_nonce(world, request, &reply);
+            Ending::Replied(reply)
+        }
         Ok(Err(fault)) => Ending::Lost(fault),
         Err(_) => {
             let place = host_and_port(&request.endpoint);
@@ -149,22 +168,39 @@ fn learn(gates: &Gates, request: &TokenRequest, permit: Option<&Permit>, fault: 
     }
 }
 
-async fn ask(outbound: &Outbound, request: &TokenRequest, tls: &TlsSettings, sent: Timestamp) -> Result<Token, Fault> {
-    let reply = outbound.send(request.compose(&moment())?, tls, MOST).await?;
+async fn ask(world: &World, request: &TokenRequest, tls: &TlsSettings, sent: Timestamp) -> Result<Token, Fault> {
+    let once = async |nonce| {
+        let reply = world.outbound.send(request.compose(&moment(nonce))?, tls, MOST).await?;
+        remember_nonce(world, request, &reply);
+        Ok::<_, Fault>(reply)
+    };
+    let mut reply = once(known_nonce(world, request)).await?;
+    if let Some(nonce) = another_nonce(request, &reply) {
+        reply = once(Some(nonce)).await?;
+    }
     judge(&reply, &request.dialect, &request.secrets(), sent, clock::now())
 }
 
-/// Asks a resource server with an access token: the HTTP status of its answer.
-///
-/// # Errors
-/// A fault that says what kept the answer away.
-pub async fn probe(outbound: &Outbound, method: &str, url: &str, access_token: &str, tls: &TlsSettings) -> Result<u16, Fault> {
-    let request = http::Request::builder().method(method).uri(url).header("authorization", format!("Bearer {access_token}"));
-    let request = request.body(vec![]).map_err(|_| Fault::new(FaultKind::Misconfigured, "The probe could not be composed."))?;
-    Ok(outbound.send(request, tls, MOST).await?.status)
+/// The nonce that the proof of a request is made with at first.
+fn known_nonce(world: &World, request: &TokenRequest) -> Option<String> {
+    world.nonces.of(&request.endpoint).filter(|_| request.dpop_key.is_some())
 }
 
-/// Now, and what no other request has.
-fn moment() -> Moment {
-    Moment { now: clock::now(), id: hex(&entropy::bytes::<16>()) }
+/// Remembers the nonce that a reply names, so that the next proof is made with it.
+fn remember_nonce(world: &World, request: &TokenRequest, reply: &Reply) {
+    if request.dpop_key.is_some() {
+        world.nonces.learn(&request.endpoint, reply);
+    }
+}
+
+/// The nonce for want of which a request was refused.
+fn another_nonce(request: &TokenRequest, reply: &Reply) -> Option<String> {
+    // Who proves no key is asked for no nonce.
+    request.dpop_key.as_ref()?;
+    wanted_nonce(reply, &request.dialect).map(str::to_owned)
+}
+
+/// Now, what no other request has, and the nonce that the server wants.
+pub(super) fn moment(dpop_nonce: Option<String>) -> Moment {
+    Moment { now: clock::now(), id: hex(&entropy::bytes::<16>()), dpop_nonce }
 }

@@ -190,14 +190,14 @@ async fn a_template_that_cannot_be_made_stalls_with_its_key() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_field_without_effect_stalls_with_its_name() -> Result<()> {
-    let (story, provider) = story("unsupported").await?;
+async fn a_field_that_cannot_be_used_stalls_with_its_name() -> Result<()> {
+    let (story, provider) = story("unusable").await?;
     let _operator = story.operator("operator-1").await?;
     let client = provider.register(3600, "client_secret_basic").await?;
-    story.account("later", &issuer(provider), &client, &json!({"dpop": {"algorithm": "ES256"}}))?;
-    let message = story.until("later", "Stalled", "True", "Unsupported").await?;
-    assert!(message.contains("spec.dpop is not supported by this version"), "{message}");
-    story.until("later", "Ready", "False", "Unsupported").await?;
+    story.account("later", &issuer(provider), &client, &json!({"expectedSubject": "alice"}))?;
+    let message = story.until("later", "Stalled", "True", "Configuration").await?;
+    assert!(message.contains("spec.expectedSubject speaks of a person's login"), "{message}");
+    story.until("later", "Ready", "False", "Configuration").await?;
     assert_eq!(provider.token_requests(&client).await?, (0, 0));
     story.kubectl().run(&[
         "patch",
@@ -205,7 +205,7 @@ async fn a_field_without_effect_stalls_with_its_name() -> Result<()> {
         "later",
         "--type=json",
         "-p",
-        r#"[{"op": "remove", "path": "/spec/dpop"}]"#,
+        r#"[{"op": "remove", "path": "/spec/expectedSubject"}]"#,
     ])?;
     story.until_ready("later").await?;
     assert_eq!(story.condition("later", "Stalled")?, None);

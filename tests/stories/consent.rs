@@ -313,6 +313,28 @@ async fn a_pushed_request_and_a_signed_client_connect_an_account() -> Result<()>
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_connects_an_account_whose_tokens_are_bound_to_a_key() -> Result<()> {
+    if !browser::is_here() {
+        return Ok(());
+    }
+    let (story, provider) = story("consent-dpop").await?;
+    let pages = pages(&story, "operator-1").await?;
+    let client = client(&story, provider, &pages.url, json!({"dpop_bound_access_tokens": true, "dpopNonce": true})).await?;
+    account(&story, "bot", provider, &client, json!({"dpop": {"algorithm": "ES256"}}))?;
+    story.until("bot", "Ready", "False", "AuthorizationPending").await?;
+    let link = link(&story, &pages, "bot", &person(&story, "alice", &["authorize"])?).await?;
+    let first = [json!({"open": link}), json!({"click": "Continue to the provider"})];
+    browser::drive(steps(&first, log_in("alice", "Continue"), &[json!({"await": "The account is connected"})])).await?;
+    story.until_ready("bot").await?;
+    let key = crate::dpop::used(&story, provider, "bot").await?;
+    assert_eq!(provider.token_requests(&client).await?, (1, 1), "the code came again with the nonce, and that alone");
+    story.kubectl().run(&["annotate", "oauthaccount", "bot", "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:01Z"])?;
+    story.until_generation("bot", 2).await?;
+    assert_eq!(crate::dpop::used(&story, provider, "bot").await?, key);
+    Ok(())
+}
+
 /// An account of a device.
 async fn device(story: &Story<'_>, provider: &AuthorizationServer, patch: Value, metadata: Value) -> Result<Client> {
     let mut wanted = json!({

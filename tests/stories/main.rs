@@ -13,6 +13,7 @@ mod authority;
 mod bad_input;
 mod consent;
 mod crash;
+mod dpop;
 mod grants;
 mod leadership;
 mod lifecycle;

@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod coze;
 pub mod documented;
+pub mod dpop;
 pub mod faulty_endpoint;
 pub mod github;
 pub mod keys;

@@ -209,20 +209,20 @@ fn suspension_asks_for_nothing_and_hides_nothing() {
 }
 
 #[test]
-fn an_unsupported_field_stalls_with_its_name_and_leaves_the_token_alone() {
+fn a_field_that_cannot_be_used_stalls_with_its_name_and_leaves_the_token_alone() {
     let mut world = World::new(&json!({}));
     world.reconcile();
-    world.edit(&json!({"dpop": {"algorithm": "ES256"}}));
+    world.edit(&json!({"expectedSubject": "alice"}));
     world.run_until(3599);
     assert_eq!((world.requests, world.ready()), (1, yes("TokenPublished")), "the token is as valid as it was");
-    assert_eq!(world.condition(ConditionType::Stalled), Some(yes("Unsupported")));
+    assert_eq!(world.condition(ConditionType::Stalled), Some(yes("Configuration")));
     assert_eq!(world.token(), "token-1");
     world.run_until(3600);
     assert_eq!((world.requests, world.ready()), (1, no("TokenExpired")));
-    assert_eq!(world.told, ["Unsupported", "TokenExpired"]);
-    let mut fresh = World::new(&json!({"dpop": {"algorithm": "ES256"}}));
+    assert_eq!(world.told, ["Configuration", "TokenExpired"]);
+    let mut fresh = World::new(&json!({"expectedSubject": "alice"}));
     fresh.reconcile();
-    assert_eq!((fresh.requests, fresh.ready()), (0, no("Unsupported")));
+    assert_eq!((fresh.requests, fresh.ready()), (0, no("Configuration")));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::api::ConditionType;
 use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION as REQUESTED;
 use crate::oauth::{FaultKind, Sensitive};
 use jiff::SignedDuration;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Numbers drawn from a seed (xorshift).
 struct Draw(u64);
@@ -108,7 +108,16 @@ enum Trouble {
 
 fn history(number: u64, trouble: Trouble) {
     let mut draw = Draw(0x2545_f491_4f6c_dd1d_u64.wrapping_mul(number + 1) | 1);
-    let mut world = rotating(json!({}));
+    // Every other login is bound to a key, by a spec that comes and goes.
+    let mut dpop = (number % 2 == 1).then_some("ES256");
+    let of = |patch: Value, dpop: Option<&str>| match (patch, dpop) {
+        (Value::Object(mut patch), Some(algorithm)) => {
+            patch.insert("dpop".into(), json!({"algorithm": algorithm}));
+            Value::Object(patch)
+        }
+        (patch, _) => patch,
+    };
+    let mut world = rotating(of(json!({}), dpop));
     world.login.lifetime = [300, 3600, 36_000][usize::try_from(draw.below(3)).unwrap()];
     let mut requests = 0;
     for step in 0..80 {
@@ -127,8 +136,13 @@ fn history(number: u64, trouble: Trouble) {
             }
             5 => world.refresh_token = Err(fault(FaultKind::ReferenceMissing)),
             6 => world.write_refused = (draw.below(2) == 0).then(|| fault(FaultKind::ApiRefused)),
-            7 => world.edit(&spec(json!({"suspend": draw.below(2) == 0}))),
-            8 => world.edit(&spec(json!({"scopes": [format!("scope-{}", draw.below(3))]}))),
+            7 => world.edit(&spec(of(json!({"suspend": draw.below(2) == 0}), dpop))),
+            8 => {
+                if number % 2 == 1 {
+                    dpop = [Some("ES256"), Some("EdDSA"), None][usize::try_from(draw.below(3)).unwrap()];
+                }
+                world.edit(&spec(of(json!({"scopes": [format!("scope-{}", draw.below(3))]}), dpop)));
+            }
             9 => {
                 requests += 1;
                 let moment = super::login::requested_at(requests);
@@ -176,6 +190,7 @@ fn history(number: u64, trouble: Trouble) {
             (&world.status, &world.state, world.writes),
             "{place}: a second look changes nothing"
         );
+        assert_eq!(world.login.unproven, 0, "{place}: a refresh token came without the key that it is bound to");
         if trouble == Trouble::None {
             assert_eq!(world.login.reused, 0, "{place}: a spent refresh token came to the provider");
         }

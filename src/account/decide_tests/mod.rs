@@ -3,6 +3,7 @@
 mod consent;
 mod course;
 mod doubt;
+mod dpop;
 mod health;
 mod histories;
 mod interruption;

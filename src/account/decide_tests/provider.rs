@@ -34,6 +34,14 @@ pub struct Provider {
     pub reused: u64,
     /// What becomes of the next POST.
     pub fate: Fate,
+    /// Whether it binds tokens to keys (RFC 9449).
+    pub binds: bool,
+    /// Thumbprint of the key that the POST under way proves.
+    pub proof: Option<String>,
+    /// Thumbprint of the key that the refresh token is bound to.
+    pub bound: Option<String>,
+    /// How often the refresh token came without that key.
+    pub unproven: u64,
     /// Fields added to the next reply, or taken away by null.
     pub reply: serde_json::Value,
     /// How long access tokens live.
@@ -50,6 +58,10 @@ impl Provider {
             issued: 1,
             reused: 0,
             fate: Fate::Answered,
+            binds: true,
+            proof: None,
+            bound: None,
+            unproven: 0,
             reply: json!({}),
             lifetime: 3600,
         }
@@ -58,6 +70,7 @@ impl Provider {
     /// A person logs in anew: a refresh token that nobody has seen.
     pub fn log_in(&mut self) -> String {
         self.spent.clear();
+        self.bound = None;
         self.issue()
     }
 
@@ -83,7 +96,10 @@ impl Provider {
 
     fn answer(&mut self, refresh_token: &str) -> Reply {
         self.seen.push(refresh_token.to_owned());
-        if self.live.as_deref() != Some(refresh_token) {
+        let live = self.live.as_deref() == Some(refresh_token);
+        let proven = self.bound.is_none() || self.bound == self.proof;
+        self.unproven += u64::from(live && !proven);
+        if !live || !proven {
             // Reuse detection: whoever sends a spent one may have stolen it.
             if self.spent.iter().any(|spent| spent == refresh_token) {
                 self.live = None;
@@ -93,7 +109,10 @@ impl Provider {
             return Reply { status: 400, retry_after: None, dpop_nonce: None, body: body.into_bytes() };
         }
         let access_token = format!("access-{}", self.seen.len());
-        let mut body = json!({"access_token": access_token, "token_type": "Bearer", "expires_in": self.lifetime});
+        let bound = self.binds && self.proof.is_some();
+        let token_type = if bound { "DPoP" } else { "Bearer" };
+        let mut body = json!({"access_token": access_token, "token_type": token_type, "expires_in": self.lifetime});
+        self.bound = self.proof.clone().filter(|_| bound && self.rotates);
         if self.rotates {
             self.spent.push(refresh_token.to_owned());
             body["refresh_token"] = json!(self.issue());

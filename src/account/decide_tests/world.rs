@@ -9,7 +9,11 @@ use crate::account::{
     SecretMark, Seen, State, StateView, Stray, TokenSecretView, Version, decide, notices,
 };
 use crate::api::{ConditionType, ExpirySource, OAuthAccount, OAuthAccountStatus, Trigger};
-use crate::oauth::{Ending, Endpoint, Endpoints, Expiry, Fault, FaultKind, GrantRequest, Introspection, Reply, Sensitive, Token};
+use crate::oauth::{
+    DPOP, DPoPKey, Ending, Endpoint, Endpoints, Expiry, Fault, FaultKind, GrantRequest, Introspection, Reply, Sensitive, Token,
+    TokenRequest,
+};
+use crate::world::key_pair;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -267,6 +271,19 @@ impl World {
         }
     }
 
+    /// The key in the token Secret.
+    fn published_key(&self) -> Option<&Sensitive> {
+        self.secret.as_ref().and_then(|(_, contents)| contents.data.get("dpop_key"))
+    }
+
+    /// The key that a request proves, which must be written down.
+    fn proves(&mut self, request: &TokenRequest, armed: &State) {
+        let stored = self.state.as_ref().and_then(|(_, state)| state.credential.as_ref());
+        assert_eq!(request.dpop_key, armed.credential.as_ref().unwrap().dpop_key);
+        assert_eq!(request.dpop_key, stored.unwrap().dpop_key, "a key is used that is not written down: {:?}", self.steps);
+        self.login.proof = request.dpop_key.as_ref().map(|key| DPoPKey::read(key).unwrap().thumbprint());
+    }
+
     /// Another instance, or a person, changes the record.
     pub fn overwrite(&mut self, change: impl FnOnce(State) -> State) {
         let (_, state) = self.state.take().unwrap();
@@ -336,6 +353,7 @@ impl World {
                 .with(Endpoint::DeviceAuthorization, "https://login.example.com/device".parse().unwrap())
                 .with(Endpoint::Registration, "https://login.example.com/register".parse().unwrap())
                 .or(self.discovered.clone()))),
+            Next::MakeKey(algorithm) => Outcome::KeyMade(key_pair::make(algorithm)),
             Next::Register { .. } => Outcome::Registered(self.person.register(self.now)),
             Next::Record { state, over } => match self.store(&state, over.as_ref()) {
                 Some(version) => Outcome::Recorded { version, state },
@@ -358,7 +376,8 @@ impl World {
                         return Outcome::Polled(later);
                     }
                     Answer::Yes => {
-                        self.login.live = Some(code.expose().to_owned());
+                        (self.login.live, self.login.bound) = (Some(code.expose().to_owned()), None);
+                        self.proves(&request, &armed);
                         self.login.post(code.expose())
                     }
                     Answer::No => Ending::Replied(Reply {
@@ -415,13 +434,15 @@ impl World {
                     Liveness::Unclear(fault) => Err(fault.clone()),
                 })
             }
-            Next::CheckHealth { generation, .. } => {
+            Next::CheckHealth { generation, dpop_key, .. } => {
+                assert_eq!(dpop_key.as_ref(), self.published_key(), "asked by another key than the token's");
                 self.health_checks += 1;
                 let checked = Checked { at: self.now, generation, verdict: Some(self.verdict.clone()) };
                 self.checked = Some(checked.clone());
                 Outcome::HealthChecked(checked)
             }
-            Next::Probe { .. } => {
+            Next::Probe { dpop_key, .. } => {
+                assert_eq!(dpop_key.as_ref(), self.published_key(), "asked by another key than the token's");
                 self.probes += 1;
                 Outcome::Probed(self.probe.clone())
             }
@@ -440,6 +461,7 @@ impl World {
                     panic!("{request:?}")
                 };
                 self.judge_post(token.expose(), &armed, &intent);
+                self.proves(&request, &armed);
                 self.requests += 1;
                 let sent = self.now;
                 self.now += SignedDuration::from_secs(self.latency);
@@ -479,13 +501,14 @@ impl World {
                 }
                 None => Outcome::KeepConflicted,
             },
-            Next::Redeem { trigger, .. } => {
+            Next::Redeem { trigger, request, .. } => {
                 self.requests += 1;
+                let bound = request.dpop_key.is_some() && self.login.binds;
                 let sent = self.now;
                 self.now += SignedDuration::from_secs(self.latency);
                 let result = self.provider.clone().map(|lifetime| Token {
                     access_token: Sensitive::new(format!("token-{}", self.requests)),
-                    token_type: "Bearer".into(),
+                    token_type: if bound { DPOP } else { "Bearer" }.into(),
                     scopes: self.granted.clone(),
                     expiry: Expiry { at: sent + SignedDuration::from_secs(lifetime), source: self.source },
                     refresh_token: None,
@@ -567,6 +590,7 @@ pub fn name(next: &Next) -> &'static str {
         Next::ReadAll(_) => "read all",
         Next::FindEndpoint { .. } => "find endpoint",
         Next::MintSubjectToken(_) => "mint subject token",
+        Next::MakeKey(_) => "make key",
         Next::Register { .. } => "register",
         Next::Record { .. } => "record",
         Next::BeginDevice { .. } => "begin device",

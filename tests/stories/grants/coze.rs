@@ -91,7 +91,7 @@ impl Given {
 /// What the operator sends, in the form in which the SDK's is recorded.
 fn composed((plan, credentials): &(Plan, Credentials), grant: GrantRequest) -> Result<Value> {
     let endpoint = plan.known.token(plan.spends()).map_err(|fault| fault.message)?.clone();
-    let moment = Moment { now: Timestamp::now(), id: random() };
+    let moment = Moment { now: Timestamp::now(), id: random(), dpop_nonce: None };
     let request = plan.request(endpoint, credentials, grant).compose(&moment).map_err(|fault| fault.message)?;
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let headers: Map<String, Value> =
