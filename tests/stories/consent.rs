@@ -439,7 +439,7 @@ async fn the_consent_page_of_a_device_shows_code_link_and_drawing() -> Result<()
 async fn a_client_registers_itself_at_aws_and_a_login_ends_with_its_registration() -> Result<()> {
     let (story, _) = story("aws").await?;
     let _operator = story.operator("operator-1").await?;
-    let aws = Aws::start(30).await?;
+    let aws = Aws::start(50).await?;
     story.ca("aws-ca", &aws.ca)?;
     let at = |path: &str| format!("{}{path}", aws.url);
     let account = json!({
@@ -462,6 +462,10 @@ async fn a_client_registers_itself_at_aws_and_a_login_ends_with_its_registration
     assert_eq!(aws.authorizations()[0]["startUrl"], json!("https://view.awsapps.com/start"));
     assert!(aws.authorizations()[0]["scope"].is_null(), "scopes were settled at registration");
     assert_eq!(story.key("q-authorization", "user_code")?, "ABCD-EFGH");
+    let twice = || Ok((aws.polled().len() >= 2).then_some(()));
+    eventually(SOON, twice).await?.ok_or("it is not polled again")?;
+    let pause = aws.polled()[1].duration_since(aws.polled()[0]);
+    assert!(pause >= Duration::from_secs(6), "an interval of one second and five more for slow_down: {pause:?}");
     aws.approve();
     story.until_ready("q").await?;
     let refresh = |second: u8| {
@@ -470,11 +474,12 @@ async fn a_client_registers_itself_at_aws_and_a_login_ends_with_its_registration
     };
     refresh(1)?;
     story.until_generation("q", 2).await?;
-    assert_eq!((aws.registrations().len(), aws.counts().1), (1, 0), "the same client refreshes");
+    assert_eq!((aws.registrations().len(), aws.reused()), (1, 0), "the same client refreshes");
     let login = story.get("q")?.status.and_then(|status| status.login).ok_or("no login")?;
     assert!(login.expiration_time.is_some(), "that it ends with its registration is known");
-    story.until("q", "ReauthorizationDue", "True", "LoginEnds").await?;
-    tokio::time::sleep(Duration::from_secs(34).saturating_sub(registered.elapsed())).await;
+    let due = || Ok(story.condition("q", "ReauthorizationDue")?.map(drop));
+    eventually(Duration::from_secs(60), due).await?.ok_or("that the login ends soon is not said")?;
+    tokio::time::sleep(Duration::from_secs(54).saturating_sub(registered.elapsed())).await;
     // The client has ended: another is registered, and a person must consent to it.
     refresh(2)?;
     let another = || Ok((aws.registrations().len() == 2).then_some(()));
@@ -484,6 +489,6 @@ async fn a_client_registers_itself_at_aws_and_a_login_ends_with_its_registration
     assert_eq!(story.condition("q", "Ready")?.ok_or("no Ready")?.0, "True", "the token outlives its client");
     aws.approve();
     story.until_generation("q", 3).await?;
-    assert_eq!(aws.counts().1, 0, "a refresh token is not sent by another client");
+    assert_eq!(aws.reused(), 0, "a refresh token is not sent by another client");
     Ok(())
 }

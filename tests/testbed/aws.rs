@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// What it knows.
 #[derive(Default)]
@@ -22,13 +23,14 @@ struct Known {
     registrations: Vec<Value>,
     /// Whether a person has entered the code, by device code.
     devices: HashMap<String, bool>,
+    /// When devices were polled.
+    polled: Vec<Instant>,
     /// What devices were authorized with.
     authorizations: Vec<Value>,
     /// The refresh token that is good.
     live: Option<String>,
     /// Refresh tokens that came a second time.
     reused: u64,
-    polls: u64,
 }
 
 /// The service, for as long as the runtime that started it.
@@ -68,10 +70,14 @@ impl Aws {
         self.known().authorizations.clone()
     }
 
-    /// Polls, and refresh tokens that came twice.
-    pub fn counts(&self) -> (u64, u64) {
-        let known = self.known();
-        (known.polls, known.reused)
+    /// Refresh tokens that came twice.
+    pub fn reused(&self) -> u64 {
+        self.known().reused
+    }
+
+    /// When devices were polled.
+    pub fn polled(&self) -> Vec<Instant> {
+        self.known().polled.clone()
     }
 }
 
@@ -120,9 +126,11 @@ async fn answer(request: Request<Incoming>, known: Arc<Mutex<Known>>, registrati
     }
     let granted = match text("grantType").as_str() {
         "urn:ietf:params:oauth:grant-type:device_code" => {
-            known.polls += 1;
+            known.polled.push(Instant::now());
             match known.devices.get(&text("deviceCode")) {
                 None => return Ok(refusal(400, "invalid_grant")),
+                // Whoever has just come is asked to be slower (RFC 8628 §3.5).
+                Some(false) if known.polled.len() == 1 => return Ok(refusal(400, "slow_down")),
                 Some(false) => return Ok(refusal(400, "authorization_pending")),
                 Some(true) => known.devices.remove(&text("deviceCode")).is_some(),
             }
