@@ -39,20 +39,19 @@ pub async fn ask(
     tls: &TlsSettings,
 ) -> Result<Answer, Fault> {
     let place = Url::parse(url).map_err(|_| Fault::new(FaultKind::Misconfigured, "The resource server's address is none."))?;
-    let mut nonce = world.nonces.of(&place).filter(|_| dpop_key.is_some());
-    let mut repeated = false;
-    loop {
-        let request = resource_request(method, url, access_token, dpop_key, &moment(nonce.clone()))?;
+    let known = world.nonces.of(&place).filter(|_| dpop_key.is_some());
+    let once = async |nonce: Option<String>| {
+        let request = resource_request(method, url, access_token, dpop_key, &moment(nonce))?;
         let (reply, headers) = world.outbound.exchange(request, tls, MOST).await?;
         let challenge = headers.get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-        if dpop_key.is_none() {
-            return Ok(Answer { status: reply.status, challenge });
+        let told = told_nonce(&reply).filter(|_| dpop_key.is_some()).map(str::to_owned);
+        if told.is_some() {
+            world.nonces.learn(&place, &reply);
         }
-        world.nonces.learn(&place, &reply);
-        let another = told_nonce(&reply).filter(|told| reply.status == 401 && Some(*told) != nonce.as_deref());
-        match another {
-            Some(told) if !repeated => (nonce, repeated) = (Some(told.to_owned()), true),
-            _ => return Ok(Answer { status: reply.status, challenge }),
-        }
+        Ok::<_, Fault>((Answer { status: reply.status, challenge }, told))
+    };
+    match once(known.clone()).await? {
+        (Answer { status: 401, .. }, Some(told)) if known.as_ref() != Some(&told) => Ok(once(Some(told)).await?.0),
+        (answer, _) => Ok(answer),
     }
 }
