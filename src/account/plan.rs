@@ -1,14 +1,14 @@
 //! The spec as the operator understands it: parsed once, refused with a sentence where it cannot be used.
 
 use super::health::HealthCheck;
+use super::provider_plan::{authentication, endpoints, https, spelled};
 use super::publication::Extra;
 use super::schedule::Schedule;
-use super::{Credentials, Seen};
+use super::{Credentials, EndpointSource, GrantPlan, Policy, Seen};
 use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use crate::api::{
-    AuthMethod, CABundleKind, CABundleReference, Client, DPoPAlgorithm, GitHubApp, Grant, JWTBearer, KeyReference, OAuthAccount,
-    Pkce, Probe, ProviderOverrides, RestartTarget, RevocationPolicy, RotationMode, RotationOverrides, ServiceAccountToken,
-    StatePolicy, TokenExchange, UnknownOutcome,
+    CABundleKind, CABundleReference, DPoPAlgorithm, KeyReference, OAuthAccount, Probe, ProviderOverrides, RestartTarget,
+    RevocationPolicy, RotationMode, RotationOverrides, ServiceAccountToken, StatePolicy, UnknownOutcome,
 };
 use crate::oauth::{
     ClientAuthentication, Dialect, Endpoint, Endpoints, GrantRequest, TokenRequest, hex, host_and_port, host_matches, knobs,
@@ -19,15 +19,6 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use url::Url;
 
-/// Where the endpoints are learned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EndpointSource {
-    /// By discovery from the issuer, spelled as the user spells it; what is known otherwise goes before it.
-    Issuer(String),
-    /// Written out, by the user or the preset.
-    Known,
-}
-
 /// Where the client id is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientIDFrom {
@@ -35,82 +26,6 @@ pub enum ClientIDFrom {
     Literal(String),
     /// In a Secret.
     Secret(KeyReference),
-}
-
-/// By what right a token is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GrantPlan {
-    /// The client's own: asking spends nothing.
-    ClientCredentials,
-    /// A refresh token, which asking may spend; where the first one is read.
-    RefreshToken(KeyReference),
-    /// A person's consent in a browser, which gives a refresh token; how its code is challenged.
-    AuthorizationCode(Pkce),
-    /// A person's consent on another device, which gives a refresh token.
-    DeviceCode,
-    /// A signed assertion: asking spends nothing.
-    JWTBearer(Box<JWTBearer>),
-    /// Another token: asking spends nothing.
-    TokenExchange(Box<TokenExchange>),
-    /// An App's installation: asking spends nothing.
-    GitHubApp(Box<GitHubApp>),
-    /// A person's name and password: asking spends nothing.
-    Password(KeyReference),
-}
-
-impl GrantPlan {
-    fn of(grant: &Grant) -> Option<Self> {
-        let refresh_token = grant.refresh_token.as_ref().map(|grant| Self::RefreshToken(grant.secret_ref.clone()));
-        let password = || grant.password.as_ref().map(|grant| Self::Password(grant.secret_ref.clone()));
-        refresh_token
-            .or_else(|| grant.client_credentials.as_ref().map(|_| Self::ClientCredentials))
-            .or_else(|| grant.authorization_code.as_ref().map(|grant| Self::AuthorizationCode(grant.pkce)))
-            .or_else(|| grant.device_code.as_ref().map(|_| Self::DeviceCode))
-            .or_else(|| grant.jwt_bearer.clone().map(Self::JWTBearer))
-            .or_else(|| grant.token_exchange.clone().map(Self::TokenExchange))
-            .or_else(|| grant.github_app.clone().map(Self::GitHubApp))
-            .or_else(password)
-    }
-
-    /// Its name, as status and metrics give it.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::ClientCredentials => "ClientCredentials",
-            Self::RefreshToken(_) => "RefreshToken",
-            Self::AuthorizationCode(_) => "AuthorizationCode",
-            Self::DeviceCode => "DeviceCode",
-            Self::JWTBearer(_) => "JWTBearer",
-            Self::TokenExchange(_) => "TokenExchange",
-            Self::GitHubApp(_) => "GitHubApp",
-            Self::Password(_) => "Password",
-        }
-    }
-
-    /// The Secret that it reads, with the field that names it.
-    pub fn secret(&self) -> Option<(&'static str, &KeyReference)> {
-        match self {
-            Self::ClientCredentials | Self::AuthorizationCode(_) | Self::DeviceCode => None,
-            Self::RefreshToken(seed) => Some(("spec.grant.refreshToken.secretRef", seed)),
-            Self::JWTBearer(grant) => Some(("spec.grant.jwtBearer.keyRef", &grant.key_ref)),
-            Self::TokenExchange(grant) => {
-                grant.subject_token.secret_ref.as_ref().map(|key| ("spec.grant.tokenExchange.subjectToken.secretRef", key))
-            }
-            Self::GitHubApp(grant) => Some(("spec.grant.githubApp.keyRef", &grant.key_ref)),
-            Self::Password(password) => Some(("spec.grant.password.secretRef", password)),
-        }
-    }
-
-    /// What of it another token would be asked for with; not where a first refresh token was read: another seed is another
-    /// refresh token, and not another request.
-    fn digested(&self) -> Value {
-        match self {
-            Self::ClientCredentials | Self::RefreshToken(_) | Self::AuthorizationCode(_) | Self::DeviceCode => json!(self.name()),
-            Self::JWTBearer(grant) => json!({"jwtBearer": grant}),
-            Self::TokenExchange(grant) => json!({"tokenExchange": grant}),
-            Self::GitHubApp(grant) => json!({"githubApp": grant}),
-            Self::Password(password) => json!({"password": password}),
-        }
-    }
 }
 
 /// What a refresh does to the refresh token, and what to do when nobody knows whether it did.
@@ -152,32 +67,6 @@ impl Refusal {
     /// The sentence.
     pub fn sentence(&self) -> &str {
         &self.0
-    }
-}
-
-/// What the operator's configuration says of all accounts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// Where the consent pages are, as people reach them; none where there are none.
-    pub consent_url: Option<Arc<str>>,
-    /// Whether seed Secrets must carry the annotation `token-hosts`.
-    pub token_hosts_required: bool,
-    /// Whether the grant `password` is allowed.
-    pub password_grant: bool,
-}
-
-impl Policy {
-    /// Where codes for an account are sent to. Each has an address of its own, which its client is registered with: a code that
-    /// one account asks for cannot be led to another, whatever that one says of its provider (RFC 9700 §4.4).
-    pub fn callback(&self, namespace: &str, name: &str) -> Option<String> {
-        self.consent_url.as_ref().map(|base| format!("{}/callback/{namespace}/{name}", base.trim_end_matches('/')))
-    }
-
-    /// The consent page of an account.
-    pub fn page(&self, account: &OAuthAccount) -> Option<String> {
-        let metadata = &account.metadata;
-        let (namespace, name) = (metadata.namespace.as_deref()?, metadata.name.as_deref()?);
-        self.consent_url.as_ref().map(|base| format!("{}/consent/{namespace}/{name}", base.trim_end_matches('/')))
     }
 }
 
@@ -516,110 +405,6 @@ impl Plan {
     }
 }
 
-/// What the account says of the provider that changes what is asked for: not how replies are read or when is asked.
-fn spelled(account: &OAuthAccount) -> Option<Value> {
-    const INDIFFERENT: [&str; 11] = [
-        "rotation",
-        "refreshToken",
-        "refreshWindow",
-        "probe",
-        "apiHosts",
-        "errors",
-        "expiry",
-        "response",
-        "revocationURL",
-        "introspectionURL",
-        "accept",
-    ];
-    let provider = &account.spec.provider;
-    let mut overrides = json!(provider.overrides);
-    if let Some(object) = overrides.as_object_mut() {
-        object.retain(|name, _| !INDIFFERENT.contains(&name.as_str()));
-    }
-    let key_id = account.spec.client.as_ref().and_then(|client| client.key_id.as_ref());
-    let empty = |value: &Value| value.as_object().is_none_or(serde_json::Map::is_empty);
-    let plain = empty(&overrides) && provider.parameters.is_empty() && key_id.is_none();
-    (!plain).then(|| json!([provider.parameters, overrides, key_id]))
-}
-
-/// Where the endpoints are learned, and what is known of them.
-fn endpoints(
-    account: &OAuthAccount,
-    knobs: &ProviderOverrides,
-    grant: &GrantPlan,
-) -> Result<(EndpointSource, Endpoints), String> {
-    let provider = &account.spec.provider;
-    let custom = provider.custom.as_deref();
-    let own = provider.overrides.as_deref();
-    let place = |field: &str, own: bool| match (own, custom) {
-        (false, Some(_)) => format!("spec.provider.custom.{field}"),
-        _ => format!("spec.provider.overrides.{field}"),
-    };
-    let installation = match grant {
-        GrantPlan::GitHubApp(grant) => grant.installation_id.to_string(),
-        _ => String::new(),
-    };
-    let urls = [
-        (
-            Endpoint::Token,
-            &knobs.token_url,
-            custom.map(|custom| &custom.token_url),
-            own.is_some_and(|own| own.token_url.is_some()),
-        ),
-        (Endpoint::Refresh, &knobs.refresh_url, None, true),
-        (
-            Endpoint::Authorization,
-            &knobs.authorization_url,
-            custom.and_then(|custom| custom.authorization_url.as_ref()),
-            own.is_some_and(|own| own.authorization_url.is_some()),
-        ),
-        (
-            Endpoint::DeviceAuthorization,
-            &knobs.device_authorization_url,
-            custom.and_then(|custom| custom.device_authorization_url.as_ref()),
-            own.is_some_and(|own| own.device_authorization_url.is_some()),
-        ),
-        (
-            Endpoint::Revocation,
-            &knobs.revocation_url,
-            custom.and_then(|custom| custom.revocation_url.as_ref()),
-            own.is_some_and(|own| own.revocation_url.is_some()),
-        ),
-        (
-            Endpoint::Introspection,
-            &knobs.introspection_url,
-            custom.and_then(|custom| custom.introspection_url.as_ref()),
-            own.is_some_and(|own| own.introspection_url.is_some()),
-        ),
-        (Endpoint::Registration, &knobs.registration_url, None, true),
-        (Endpoint::PushedAuthorizationRequest, &knobs.pushed_authorization_request_url, None, true),
-    ];
-    let mut known = Endpoints::default();
-    for (endpoint, knob, custom, own) in urls {
-        let Some(text) = knob.as_ref().or(custom) else { continue };
-        let text = text.replace("{installationID}", &installation);
-        let url = https(&text).map_err(|why| format!("{} is not usable: {why}.", place(endpoint.field(), own)))?;
-        known = known.with(endpoint, url);
-    }
-    // An issuer in the overrides of a preset replaces what the preset knows of the endpoints.
-    let overridden = own.and_then(|own| own.issuer.as_ref()).map(|issuer| ("spec.provider.overrides.issuer", issuer));
-    let issuer = overridden.or(provider.issuer.as_ref().map(|issuer| ("spec.provider.issuer", issuer)));
-    if let Some((field, issuer)) = issuer {
-        https(issuer).map_err(|why| format!("{field} is not usable: {why}."))?;
-        if let Some((before, _)) = issuer.split_once("/.well-known/") {
-            return Err(format!("{field} must be the issuer, without /.well-known/: {before}."));
-        }
-        return Ok((EndpointSource::Issuer(issuer.clone()), known));
-    }
-    if known.get(Endpoint::Token).is_none() {
-        return Err(
-            "spec.provider names no token endpoint: set spec.provider.overrides.tokenURL or spec.provider.overrides.issuer."
-                .into(),
-        );
-    }
-    Ok((EndpointSource::Known, known))
-}
-
 /// The check, where there is one: a token goes only where its account lets it go.
 fn health_check(account: &OAuthAccount, extra: &Extra) -> Result<Option<HealthCheck>, String> {
     let Some(check) = &account.spec.health_check else { return Ok(None) };
@@ -633,41 +418,6 @@ fn health_check(account: &OAuthAccount, extra: &Extra) -> Result<Option<HealthCh
         ));
     }
     Ok(Some(HealthCheck { url, interval: SignedDuration::from_secs(check.interval_seconds.into()) }))
-}
-
-/// How the client proves itself: as the account says, else as the provider is known to want it.
-fn authentication(
-    client: Option<&Client>,
-    dialect: &Dialect,
-    grant: &GrantPlan,
-    registers: bool,
-) -> Result<ClientAuthentication, String> {
-    let chosen = client.and_then(|client| client.auth_method);
-    // A registration brings the secret.
-    let secret = registers || client.is_some_and(|client| client.secret_ref.is_some());
-    let key_id = client.and_then(|client| client.key_id.clone());
-    if key_id.is_some() && chosen.or(dialect.method) != Some(AuthMethod::PrivateKeyJWT) {
-        return Err("spec.client.keyID has a use with authMethod PrivateKeyJWT only; remove it.".into());
-    }
-    let asserts = matches!(grant, GrantPlan::JWTBearer(_) | GrantPlan::GitHubApp(_));
-    Ok(match (chosen.or(dialect.method), secret) {
-        // Its assertion stands in the header, and nothing else says who asks.
-        _ if matches!(grant, GrantPlan::GitHubApp(_)) => ClientAuthentication::None,
-        (Some(AuthMethod::ClientSecretBearer), _) if asserts => ClientAuthentication::Bearer,
-        (Some(AuthMethod::None), true) => {
-            return Err("spec.client.secretRef has no use with authMethod None; remove one of the two.".into());
-        }
-        (Some(AuthMethod::None), false) => ClientAuthentication::None,
-        // A public client of a provider that also has others.
-        (_, false) if chosen.is_none() && *grant != GrantPlan::ClientCredentials => ClientAuthentication::None,
-        (_, false) => return Err("spec.client.secretRef must be set for this grant and authMethod.".into()),
-        (Some(AuthMethod::ClientSecretPost), true) => ClientAuthentication::Post,
-        (Some(AuthMethod::ClientSecretBearer), true) => ClientAuthentication::Bearer,
-        (Some(AuthMethod::PrivateKeyJWT), true) => ClientAuthentication::PrivateKeyJWT { key_id },
-        (Some(AuthMethod::ClientSecretJWT), true) => ClientAuthentication::SecretJWT,
-        (Some(AuthMethod::TLSClientAuth), true) => ClientAuthentication::Tls,
-        (Some(AuthMethod::ClientSecretBasic) | None, true) => ClientAuthentication::Basic,
-    })
 }
 
 /// The annotation by which a person asks for a new token; whole seconds, as its echo in status. A value that is no moment
@@ -689,17 +439,6 @@ fn requested(account: &OAuthAccount) -> (Option<Timestamp>, Option<String>) {
 pub fn token_secret_name(account: &OAuthAccount) -> String {
     let name = account.metadata.name.as_deref().unwrap_or_default();
     account.spec.token_secret.name.clone().unwrap_or_else(|| format!("{name}-token"))
-}
-
-fn https(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}"))?;
-    if url.scheme() != "https" || url.host_str().is_none() {
-        return Err("it must be an https URL".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("it may not carry a user or password".into());
-    }
-    Ok(url)
 }
 
 #[cfg(test)]
