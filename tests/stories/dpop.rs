@@ -305,6 +305,8 @@ async fn a_probe_proves_the_key_and_comes_again_with_the_nonce_that_the_api_want
     let token = story.key("probed-token", "access_token")?;
     refresh(&story, "probed", "2026-01-01T00:00:01Z")?;
     story.until_generation("probed", 2).await?;
+    let history = story.get("probed")?.status.ok_or("no status")?.history;
+    assert_eq!(history.len(), 3, "the probe comes again at once: {history:?}");
     let kept = kept.lock().expect("nobody panics while holding it");
     assert_eq!((kept.token_requests, kept.asked.len()), (3, 2), "{:?}", kept.asked);
     for (scheme, claims) in &kept.asked {
