@@ -2,7 +2,7 @@
 //!
 //! [`routes`] (or [`settings`], in the simple case) say what goes where; a [`table`] of it is served at each address by a
 //! [`listener`]. A request finds its [`way`], the [`pool`] says with which [`account`]'s [`credential`], [`forward`] sends it
-//! through an [`upstream`] and judges the answer. Tokens come from a [`volume`], and from the operator by [`refresh`].
+//! through an [`upstream`] and judges the answer. Tokens come from a [`volume`] or the API server, and from the operator by [`refresh`].
 
 mod account;
 mod activity;
@@ -30,6 +30,8 @@ mod tls;
 mod tunnel;
 mod upstream;
 mod volume;
+#[cfg(feature = "proxy-watch")]
+mod watch;
 mod way;
 
 pub use run::run;

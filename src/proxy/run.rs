@@ -9,6 +9,8 @@ use super::routes::Routes;
 use super::settings::Settings;
 use super::table::{Gate, Roster};
 use super::volume::{self, Folders};
+#[cfg(feature = "proxy-watch")]
+use super::{account::Account, routes::AccountSource, watch::Watched};
 use crate::telemetry::logs::LogLevel;
 use crate::telemetry::proxy_metrics::ProxyMetrics;
 use arc_swap::ArcSwap;
@@ -86,6 +88,8 @@ struct Proxy {
     refreshers: HashMap<String, Arc<Refresher>>,
     ids: Arc<RequestIds>,
     folders: watch::Sender<Folders>,
+    #[cfg(feature = "proxy-watch")]
+    secrets: watch::Sender<Vec<Watched>>,
     board: Board,
     cut: CancellationToken,
     connections: TaskTracker,
@@ -98,6 +102,8 @@ async fn supervise(settings: Settings, level: LogLevel) -> Result<(), Failure> {
     let count = settings.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let threads = (0..count).map(|number| Thread::start(number, dead.clone())).collect::<Result<Vec<_>, _>>()?;
     let (folders, followed) = watch::channel(vec![]);
+    #[cfg(feature = "proxy-watch")]
+    let (secrets, watched) = watch::channel(vec![]);
     let board = Board {
         metrics: metrics.clone(),
         accounts: Arc::default(),
@@ -113,13 +119,24 @@ async fn supervise(settings: Settings, level: LogLevel) -> Result<(), Failure> {
         refreshers: HashMap::new(),
         ids: Arc::default(),
         folders,
+        #[cfg(feature = "proxy-watch")]
+        secrets,
         board: board.clone(),
         cut: CancellationToken::new(),
         connections: TaskTracker::new(),
         settings,
     };
     proxy.serve(&routes)?;
-    tokio::spawn(volume::run(followed, metrics));
+    tokio::spawn(volume::run(followed, metrics.clone()));
+    #[cfg(feature = "proxy-watch")]
+    {
+        let dead = dead.clone();
+        tokio::spawn(async move {
+            if let Err(why) = super::watch::run(watched, metrics).await {
+                let _ = dead.send(why);
+            }
+        });
+    }
     let routers = [
         ("admin", proxy.settings.admin_listen, probes(board.clone())),
         ("control", proxy.settings.control_listen, control(board.clone())),
@@ -205,6 +222,8 @@ impl Proxy {
         for (folder, account) in &folders {
             volume::take(folder, account, &self.metrics);
         }
+        #[cfg(feature = "proxy-watch")]
+        self.secrets.send_replace(watched(&accounts));
         self.board.accounts.store(Arc::new(accounts.into_iter().map(|(_, account)| account).collect()));
         self.board.gates.store(Arc::new(gates.values().cloned().collect()));
         self.folders.send_replace(folders);
@@ -256,6 +275,15 @@ impl Proxy {
             let _ = tokio::time::timeout(LAST, self.connections.wait()).await;
         }
     }
+}
+
+/// The Secrets that are to be watched.
+#[cfg(feature = "proxy-watch")]
+fn watched(accounts: &[(AccountSource, Arc<Account>)]) -> Vec<Watched> {
+    let one = |(source, account): &(AccountSource, Arc<Account>)| {
+        Some(Watched { namespace: source.namespace.clone(), secret: source.secret.clone()?, account: account.clone() })
+    };
+    accounts.iter().filter_map(one).collect()
 }
 
 impl Routes {
