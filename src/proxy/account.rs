@@ -1,10 +1,14 @@
 //! One account as the proxy knows it: the credential that is sent now, whichever way it came.
 
+use super::clock::{Moment, moment};
 use super::credential::{Credential, Unusable};
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
+
+/// Milliseconds that an account is spared after its token was refused: then it is tried, and the operator asked, again.
+const SPARED: Moment = 30_000;
 
 /// An account.
 pub struct Account {
@@ -13,6 +17,8 @@ pub struct Account {
     /// Its namespace, where it is not the Pod's.
     pub namespace: Option<String>,
     held: ArcSwapOption<Credential>,
+    /// Fingerprint of a token that an upstream has refused, and that nothing newer was found for; and until when it is spared.
+    rejected: ArcSwapOption<(String, Moment)>,
     known: Mutex<Known>,
     /// Wakes whoever waits for another credential; one for all accounts.
     changed: Arc<Notify>,
@@ -39,7 +45,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Asked {
     /// Fingerprint for which it had nothing newer, and the moment before which it is not asked again.
-    pub refused: Option<(Option<String>, super::clock::Moment)>,
+    pub refused: Option<(Option<String>, Moment)>,
 }
 
 /// What became of what was read.
@@ -77,6 +83,7 @@ impl Account {
             name: name.into(),
             namespace,
             held: ArcSwapOption::empty(),
+            rejected: ArcSwapOption::empty(),
             known: Mutex::default(),
             changed,
             asking: Arc::default(),
@@ -91,6 +98,17 @@ impl Account {
     /// Whether there is one that may be sent.
     pub fn is_usable(&self, now: Timestamp) -> bool {
         self.held.load().as_ref().is_some_and(|credential| credential.is_live(now))
+    }
+
+    /// An upstream has refused a token, and there is no newer one.
+    pub fn rejected(&self, credential: &Credential) {
+        self.rejected.store(Some(Arc::new((credential.fingerprint().to_owned(), moment() + SPARED))));
+    }
+
+    /// Whether this token was refused not long ago.
+    pub fn is_rejected(&self, credential: &Credential, now: Moment) -> bool {
+        let rejected = self.rejected.load();
+        rejected.as_ref().is_some_and(|rejected| now < rejected.1 && rejected.0 == credential.fingerprint())
     }
 
     /// A route sends the token after this prefix.

@@ -6,6 +6,7 @@ use super::clock::{moment, now};
 use super::credential::Credential;
 use super::fault::{Code, ERROR_HEADER, Envelope, Fault, code_header};
 use super::head;
+use super::open_work::OpenWork;
 use super::pool::Obstacle;
 use super::table::{Gate, Lost};
 use super::tape::{RequestBody, Tape};
@@ -34,6 +35,8 @@ const RENEWAL: Duration = Duration::from_secs(20);
 pub struct Worker {
     /// Its number.
     pub number: usize,
+    /// What is under way.
+    pub open: OpenWork,
     /// Names of requests.
     pub ids: Arc<super::request_id::RequestIds>,
 }
@@ -79,17 +82,17 @@ fn admit<'a>(gate: &'a Gate, request: &Request<Incoming>) -> Result<&'a Arc<Way>
 /// An answer of the proxy's own.
 fn own(fault: &Fault, envelope: Envelope, way: Option<&Way>, id: &HeaderValue) -> Response<ResponseBody> {
     let status = fault.code.status();
+    let name = id.to_str().unwrap_or_default();
     if let Some(way) = way {
         way.meters.count(None, status);
+        // Each second one of them is enough to know: an outage must not fill a disk.
+        if let Some(untold) = way.meters.tell(moment()) {
+            let code = fault.code.name();
+            tracing::warn!(route = way.name, code, request_id = name, untold, "not answered by the upstream: {}", fault.message);
+        }
+    } else {
+        tracing::debug!(code = fault.code.name(), request_id = name, "refused: {}", fault.message);
     }
-    let name = id.to_str().unwrap_or_default();
-    tracing::info!(
-        code = fault.code.name(),
-        route = way.map(|way| way.name.as_str()),
-        request_id = name,
-        "refused: {}",
-        fault.message
-    );
     let body = fault.body(envelope, way.map(|way| way.name.as_str()), name);
     let mut response = Response::new(ResponseBody::own(body));
     *response.status_mut() = status;
@@ -243,10 +246,17 @@ impl<'a> Job<'a> {
         } else {
             account.credential().filter(|held| held.fingerprint() != credential.fingerprint() && held.is_live(now()))
         };
-        let Some(fresh) = fresh.filter(|_| self.is_replayable()) else { return Ok(reply) };
+        let Some(fresh) = fresh.filter(|_| self.is_replayable()) else {
+            account.rejected(&credential);
+            return Ok(reply);
+        };
         // A 401 was not executed: any method may be sent again. Once: a fresh token that is refused too is not renewed.
         drop(reply);
-        self.send_twice_if_unread(member, &fresh).await
+        let reply = self.send_twice_if_unread(member, &fresh).await?;
+        if self.way.rejects(reply.response.status()) {
+            account.rejected(&fresh);
+        }
+        Ok(reply)
     }
 
     /// One attempt; two where a kept connection ended under a request that may be sent twice (RFC 9110 §9.2.2).
@@ -338,11 +348,10 @@ impl<'a> Job<'a> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(app) = self.upgrade.take()
         {
-            return tunnel::join(app, response, held, exchange, way);
+            return tunnel::join(app, response, held, exchange, way, &self.worker.open);
         }
         head::strip_hop_by_hop(response.headers_mut());
         let (mut parts, incoming) = response.into_parts();
-        parts.extensions = http::Extensions::new();
         parts.version = http::Version::HTTP_11;
         let body = Passing::new(incoming, held, exchange, self.began, self.tape.take());
         Response::from_parts(parts, ResponseBody::passing(body))

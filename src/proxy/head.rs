@@ -42,6 +42,10 @@ pub fn judge(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Impr
     if method == Method::CONNECT {
         return Err(Improper("CONNECT asks for a tunnel; the proxy leads to its upstream only."));
     }
+    // It would show the credential to the app (RFC 9110 §9.3.8).
+    if method == Method::TRACE {
+        return Err(Improper("TRACE would be answered with the credential; it is not passed on."));
+    }
     // Two ways to tell where a body ends are how requests are smuggled (RFC 9112 §6.1).
     if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
         return Err(Improper("Content-Length and Transfer-Encoding contradict each other; send one of them."));
@@ -202,6 +206,7 @@ mod tests {
         let refused =
             |method: &Method, uri: &str, pairs: &[(&str, &str)]| judge(method, &uri.parse().unwrap(), &headers(pairs)).is_err();
         assert!(refused(&Method::CONNECT, "example.com:443", &[]));
+        assert!(refused(&Method::TRACE, "/", &[]));
         assert!(refused(&Method::POST, "/", &[("content-length", "1"), ("transfer-encoding", "chunked")]));
         assert!(refused(&Method::OPTIONS, "*", &[]));
         for path in ["/a/../b", "/a/..", "/./a", "/a/%2e%2E/b", "/a/.%2e", "/%2e/"] {

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -69,10 +68,6 @@ pub struct Door {
     pub gate: Arc<ArcSwap<Gate>>,
     /// No more connections are taken, and those there are end when their requests have.
     pub closing: CancellationToken,
-    /// Connections are cut.
-    pub cut: CancellationToken,
-    /// Connections under way.
-    pub open: TaskTracker,
     /// Counts connections.
     pub accepted: IntCounter,
 }
@@ -97,13 +92,8 @@ pub async fn serve(door: Door, worker: Worker) -> io::Result<()> {
             () = door.closing.cancelled() => return Ok(()),
         };
         door.accepted.inc();
-        let (gate, worker, closing, cut) = (door.gate.clone(), worker.clone(), door.closing.clone(), door.cut.clone());
-        door.open.spawn(async move {
-            tokio::select! {
-                () = connection(stream, gate, worker, closing) => {}
-                () = cut.cancelled() => {}
-            }
-        });
+        let (gate, closing) = (door.gate.clone(), door.closing.clone());
+        worker.open.spawn(connection(stream, gate, worker.clone(), closing));
     }
 }
 
@@ -165,7 +155,7 @@ where
         look_after(serving, http2::Connection::graceful_shutdown, &activity, closing).await;
     } else {
         let mut builder = http1::Builder::new();
-        builder.max_header_size(LARGEST_HEAD).half_close(false).pipeline_flush(true);
+        builder.max_header_size(LARGEST_HEAD);
         let serving = std::pin::pin!(builder.serve_connection(stream, service).with_upgrades());
         look_after(serving, http1::UpgradeableConnection::graceful_shutdown, &activity, closing).await;
     }

@@ -16,6 +16,7 @@ mod fault;
 mod forward;
 mod head;
 mod listener;
+mod open_work;
 mod patience;
 mod pool;
 mod refresh;

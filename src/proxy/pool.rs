@@ -9,6 +9,8 @@ pub struct View {
     pub broken: bool,
     /// Whether the upstream has asked for patience with it (429).
     pub cooling: bool,
+    /// Whether the upstream has refused its token, and there is no other.
+    pub refused: bool,
     /// Lower is used first.
     pub priority: u32,
     /// Share.
@@ -44,8 +46,8 @@ pub struct Draw<'a> {
     pub sticky: Option<&'a [u8]>,
 }
 
-/// Chooses one account of those that can be used: of the lowest priority number, one that is not asked for patience before one
-/// that is. The breaker never closes the last way: where all that could be used are broken, it is ignored.
+/// Chooses one account of those that can be used: of the lowest priority number, and before those whose token was refused, or
+/// that the upstream has asked for patience with. The breaker never closes the last way: where all that could be used are broken, it is ignored.
 ///
 /// # Errors
 /// What keeps all of them, told by the nearest to being usable.
@@ -55,7 +57,7 @@ pub fn choose(views: &[View], names: &[&str], turns: &mut Turns, draw: &Draw<'_>
         return Err(views.iter().filter_map(|view| view.obstacle).min().unwrap_or(Obstacle::NoCredential));
     }
     let whole = usable().any(|index| !views[index].broken);
-    let rank = |index: usize| (whole && views[index].broken, views[index].cooling, views[index].priority);
+    let rank = |index: usize| (whole && views[index].broken, views[index].refused, views[index].cooling, views[index].priority);
     let best = usable().map(rank).min();
     let tier: Vec<usize> = usable().filter(|index| Some(rank(*index)) == best).collect();
     if let [only] = tier[..] {
@@ -120,7 +122,8 @@ fn rendezvous(tier: &[usize], views: &[View], names: &[&str], key: &[u8]) -> usi
 mod tests {
     use super::*;
 
-    const FREE: View = View { obstacle: None, broken: false, cooling: false, priority: 0, weight: 1, health: 1.0, in_flight: 0 };
+    const FREE: View =
+        View { obstacle: None, broken: false, cooling: false, refused: false, priority: 0, weight: 1, health: 1.0, in_flight: 0 };
 
     fn names(count: usize) -> Vec<&'static str> {
         ["a", "b", "c", "d", "e"][..count].into()
@@ -168,6 +171,8 @@ mod tests {
         assert_eq!(count(&[kept, spare], 10), [0, 10]);
         assert_eq!(count(&[View { cooling: true, ..FREE }, spare], 10), [0, 10]);
         assert_eq!(count(&[View { broken: true, ..FREE }, spare], 10), [0, 10]);
+        assert_eq!(count(&[View { refused: true, ..FREE }, spare], 10), [0, 10]);
+        assert_eq!(count(&[View { refused: true, ..FREE }, View { cooling: true, ..FREE }], 10), [0, 10]);
     }
 
     #[test]

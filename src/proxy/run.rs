@@ -3,6 +3,7 @@
 use super::admin::{Board, control, probes};
 use super::forward::Worker;
 use super::listener::{Door, bind, serve};
+use super::open_work::OpenWork;
 use super::refresh::Refresher;
 use super::request_id::RequestIds;
 use super::routes::Routes;
@@ -24,7 +25,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// How often the routes file, and the files it names, are looked at.
 const ROUND: Duration = Duration::from_secs(2);
@@ -91,8 +91,7 @@ struct Proxy {
     #[cfg(feature = "proxy-watch")]
     secrets: watch::Sender<Vec<Watched>>,
     board: Board,
-    cut: CancellationToken,
-    connections: TaskTracker,
+    open_work: OpenWork,
 }
 
 async fn supervise(settings: Settings, level: LogLevel) -> Result<(), Failure> {
@@ -122,8 +121,7 @@ async fn supervise(settings: Settings, level: LogLevel) -> Result<(), Failure> {
         #[cfg(feature = "proxy-watch")]
         secrets,
         board: board.clone(),
-        cut: CancellationToken::new(),
-        connections: TaskTracker::new(),
+        open_work: OpenWork::default(),
         settings,
     };
     proxy.serve(&routes)?;
@@ -248,11 +246,9 @@ impl Proxy {
                     listener,
                     gate: open.gate.clone(),
                     closing: open.closing.clone(),
-                    cut: self.cut.clone(),
-                    open: self.connections.clone(),
                     accepted: self.metrics.connections.clone(),
                 };
-                let worker = Worker { number, ids: self.ids.clone() };
+                let worker = Worker { number, ids: self.ids.clone(), open: self.open_work.clone() };
                 // A thread that is gone has said so to the supervisor.
                 let _ = self.threads[number].doors.send((door, worker));
             }
@@ -263,16 +259,15 @@ impl Proxy {
 
     async fn end(self) {
         self.board.draining.cancel();
-        self.connections.close();
-        tracing::info!(connections = self.connections.len(), "asked to end: no new connections are taken");
+        tracing::info!(under_way = self.open_work.len(), "asked to end: no new connections are taken");
         for open in self.open.values() {
             open.closing.cancel();
         }
         let grace = Duration::from_secs(self.settings.drain_seconds);
-        if tokio::time::timeout(grace, self.connections.wait()).await.is_err() {
-            tracing::warn!(connections = self.connections.len(), "the time to end is over: what is under way is cut");
-            self.cut.cancel();
-            let _ = tokio::time::timeout(LAST, self.connections.wait()).await;
+        if tokio::time::timeout(grace, self.open_work.ended()).await.is_err() {
+            tracing::warn!(under_way = self.open_work.len(), "the time to end is over: what is under way is cut");
+            self.open_work.cut();
+            let _ = tokio::time::timeout(LAST, self.open_work.ended()).await;
         }
     }
 }

@@ -213,7 +213,7 @@ impl Body for Reader {
 
     fn size_hint(&self) -> SizeHint {
         // What the whole is: a reader is asked before it begins.
-        if self.position == 0 { self.tape.size.clone() } else { SizeHint::default() }
+        if self.position == 0 { self.tape.size } else { SizeHint::default() }
     }
 }
 

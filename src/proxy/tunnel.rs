@@ -1,6 +1,7 @@
 //! A connection that has changed its protocol, such as to WebSocket: both sides are joined, and bytes pass unseen.
 
 use super::body::{Exchange, ResponseBody};
+use super::open_work::OpenWork;
 use super::upstream::Held;
 use super::way::Way;
 use http::header::{CONNECTION, UPGRADE};
@@ -17,11 +18,12 @@ pub fn join(
     held: Held,
     exchange: Exchange,
     way: &Arc<Way>,
+    open: &OpenWork,
 ) -> Response<ResponseBody> {
     let upstream = hyper::upgrade::on(&mut response);
     let way = way.clone();
     way.meters.open.inc();
-    tokio::spawn(async move {
+    open.spawn(async move {
         // The connection and the account's place are held as long as bytes pass.
         let _place = (held, exchange);
         if let Ok((app, upstream)) = tokio::try_join!(app, upstream) {

@@ -1,7 +1,7 @@
 //! A route, ready to be used: everything made beforehand that a request needs.
 
 use super::account::Account;
-use super::clock::{moment, now};
+use super::clock::{Moment, moment, now};
 use super::credential::Credential;
 use super::fault::Envelope;
 use super::pool::{Draw, Obstacle, Turns, View, choose};
@@ -11,6 +11,7 @@ use super::upstream::Upstream;
 use crate::telemetry::proxy_metrics::ProxyMetrics;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use prometheus::{Histogram, IntCounter, IntGauge};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A route.
@@ -76,6 +77,9 @@ pub struct Meters {
     /// Answers under way.
     pub open: IntGauge,
     route: String,
+    /// Second in which a fault was logged last, and how many were not since.
+    told: AtomicU64,
+    untold: AtomicU64,
     /// By index of the member and status code. There are few.
     counted: Mutex<Vec<(Option<usize>, u16, IntCounter)>>,
 }
@@ -87,6 +91,8 @@ impl Meters {
             duration: all.duration.with_label_values(&[route]),
             open: all.open_streams.with_label_values(&[route]),
             route: route.to_owned(),
+            told: AtomicU64::new(0),
+            untold: AtomicU64::new(0),
             counted: Mutex::default(),
             all: all.clone(),
         }
@@ -104,6 +110,16 @@ impl Meters {
         let counter = self.all.requests.with_label_values(&[account, &self.route, status.as_str()]);
         counter.inc();
         counted.push((index, code, counter));
+    }
+
+    /// Whether a fault is to be logged: one a second is. With how many were not since the last.
+    pub fn tell(&self, now: Moment) -> Option<u64> {
+        let second = now / 1000 + 1;
+        if self.told.swap(second, Ordering::Relaxed) == second {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.untold.swap(0, Ordering::Relaxed))
     }
 
     /// An answer was cut.
@@ -149,6 +165,7 @@ impl Way {
                 obstacle,
                 broken,
                 cooling: !self.ignore_retry_after && member.standing.is_cooling(moment),
+                refused: held[index].as_ref().is_some_and(|credential| member.account.is_rejected(credential, moment)),
                 priority: member.priority,
                 weight: member.weight,
                 health,
