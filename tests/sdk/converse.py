@@ -3,9 +3,9 @@
     python converse.py CALLS
 
 CALLS is a JSON list of {vendor, base_url, key, request_id, stream}: `key` is the SDK's own API key, `request_id` goes along
-as x-request-id, and `stream` is whether the answer comes as events. Nothing is tried again by the SDK itself. After the
-first event of a stream, GET /go-on is asked for at the same place: a stream that is held until then has been passed on
-event by event.
+as x-request-id, and `stream` is whether the answer comes as events. All are made at the same time, and nothing is tried again
+by the SDK itself. After the first event of a stream, GET /go-on is asked for at the same place: a stream that is
+held until then has been passed on event by event.
 
 Prints a JSON list with one outcome for each call, in order:
 
@@ -17,6 +17,7 @@ Prints a JSON list with one outcome for each call, in order:
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import cozepy
@@ -101,4 +102,6 @@ def converse(call):
 
 
 if __name__ == "__main__":
-    json.dump([converse(call) for call in json.loads(sys.argv[1])], sys.stdout)
+    calls = json.loads(sys.argv[1])
+    with ThreadPoolExecutor(len(calls)) as pool:
+        json.dump(list(pool.map(converse, calls)), sys.stdout)
