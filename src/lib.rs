@@ -2,7 +2,8 @@
 //!
 //! Users write [`api`], and [`expression`]s in it; [`oauth`] knows the protocol; for each kind we observe, decide, act and
 //! report ([`account`]); people say yes to a login in [`consent`]; the rest of the [`world`] is at arm's length; [`runtime`]
-//! keeps it turning, and [`telemetry`] tells how it goes. [`authority`] says when the operator's own CA changes.
+//! keeps it turning, and [`telemetry`] tells how it goes. [`authority`] says when the operator's own CA changes. Beside all of
+//! it stands [`proxy`], the sidecar: a program of its own.
 //!
 //! Each module may use only what stands before it here: `api`, `oauth`, `authority`, `world`, `account`, `consent`, `runtime`;
 //! `telemetry` is a
@@ -16,9 +17,11 @@ pub mod authority;
 pub mod consent;
 pub mod expression;
 pub mod oauth;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 #[cfg(feature = "operator")]
 pub mod runtime;
-#[cfg(feature = "operator")]
+#[cfg(any(feature = "operator", feature = "proxy"))]
 pub mod telemetry;
 #[cfg(feature = "operator")]
 pub mod world;
@@ -28,7 +31,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What each module may use beside itself.
-    const MAY_USE: [(&str, &[&str]); 9] = [
+    const MAY_USE: [(&str, &[&str]); 10] = [
         ("api", &[]),
         ("expression", &[]),
         ("oauth", &["api"]),
@@ -37,6 +40,7 @@ mod tests {
         ("world", &["api", "authority", "oauth", "telemetry"]),
         ("account", &["api", "expression", "oauth", "telemetry", "world"]),
         ("consent", &["api", "oauth", "telemetry", "world", "account"]),
+        ("proxy", &["api", "oauth", "telemetry"]),
         ("runtime", &["api", "oauth", "telemetry", "world", "account", "consent"]),
     ];
 

@@ -268,11 +268,11 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C)
     Ok(collector)
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+pub(super) fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
     registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+pub(super) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
     registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
 }
 
@@ -280,7 +280,7 @@ fn float_gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) ->
     registered(registry, GaugeVec::new(Opts::new(name, help), labels)?)
 }
 
-fn histograms(
+pub(super) fn histograms(
     registry: &Registry,
     name: &str,
     help: &str,
