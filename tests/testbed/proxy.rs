@@ -47,6 +47,8 @@ impl Proxy {
     }
 
     async fn run(name: &str, flags: &[&str], sockets: usize) -> Result<Self> {
+        // reqwest asks for the process's TLS provider when its first client is made.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let common =
             ["--admin-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--threads", "1", "--log-format", "json"];
         let arguments: Vec<String> = common.iter().chain(flags).map(|argument| (*argument).to_owned()).collect();
