@@ -21,6 +21,7 @@ test: ## All tests, on real parts; installs what they need
 	@tools/install.sh authorization-server
 	@tools/install.sh browser
 	@tools/install.sh coze
+	@tools/install.sh sdk
 	cargo build --locked --release --bin oauth-operator
 	cargo test --locked
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Installs what tests, demo and checks need beyond a compiler: builds a real Kubernetes control plane from its
-# published Go modules, installs the certified OpenID provider and the browser's driver from npm, Coze's SDK from PyPI,
-# cargo-deny from crates, Prometheus and Chromium from Debian.
+# published Go modules, installs the certified OpenID provider and the browser's driver from npm, the SDKs of Coze, OpenAI
+# and Anthropic from PyPI, cargo-deny from crates, Prometheus, Chromium, nginx, h2load and curl from Debian.
 # Everything built goes to one cache folder outside git, keyed by what defines it, so that a second run does nothing.
 #
-#   tools/install.sh kubernetes | authorization-server | browser | coze | cargo-deny | debian | all
+#   tools/install.sh kubernetes | authorization-server | browser | coze | sdk | cargo-deny | debian | all
 #
 # OAUTH_OPERATOR_CACHE   where built tools are kept (default: ~/.cache/oauth-operator)
 # KUBEBUILDER_ASSETS     a folder with etcd, kube-apiserver and kubectl (and kube-controller-manager, else it is built) to
 #                        use in place of our own
-# WITHOUT_DEBIAN=1       go without Prometheus, Chromium and Python where they cannot be installed; the tests that need them
-#                        then say that they are skipped
+# WITHOUT_DEBIAN=1       go without Prometheus, Chromium, nginx, h2load, curl and Python where they cannot be installed; the
+#                        tests that need them then say that they are skipped
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${OAUTH_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/oauth-operator}
@@ -65,21 +65,22 @@ node_package() {
   ln -sfn "$out/node_modules" "tests/$name/node_modules"
 }
 
-coze() {
-  local key out
+# The packages of a folder under tests, as its requirements.txt names them.
+python_packages() {
+  local name=$1 key out
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     packages python3-venv
     python3 -c 'import ensurepip, venv' 2>/dev/null || return 0
   fi
-  key=$(sha256sum <tests/coze/requirements.txt | cut -c1-12)
-  out=$cache/coze-$key
+  key=$(sha256sum <"tests/$name/requirements.txt" | cut -c1-12)
+  out=$cache/$name-$key
   if [ ! -f "$out/installed" ]; then
-    say "installing cozepy from PyPI ..."
+    say "installing what tests/$name needs from PyPI ..."
     python3 -m venv --clear "$out"
-    "$out/bin/pip" install --quiet --disable-pip-version-check --requirement tests/coze/requirements.txt >&2
+    "$out/bin/pip" install --quiet --disable-pip-version-check --requirement "tests/$name/requirements.txt" >&2
     touch "$out/installed"
   fi
-  ln -sfn "$out" target/tools/coze
+  ln -sfn "$out" "target/tools/$name"
 }
 
 cargo_deny() {
@@ -95,6 +96,7 @@ debian() {
   local missing=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
   command -v chromium >/dev/null || missing+=(chromium)
+  command -v nginx >/dev/null && command -v h2load >/dev/null && command -v curl >/dev/null || missing+=(nginx nghttp2-client curl)
   [ ${#missing[@]} -eq 0 ] || packages "${missing[@]}"
 }
 
@@ -116,9 +118,9 @@ packages() {
 case "${1:-all}" in
   kubernetes) kubernetes ;;
   authorization-server | browser) node_package "$1" ;;
-  coze) coze ;;
+  coze | sdk) python_packages "$1" ;;
   cargo-deny) cargo_deny ;;
   debian) debian ;;
-  all) debian; kubernetes; node_package authorization-server; node_package browser; coze; cargo_deny ;;
+  all) debian; kubernetes; node_package authorization-server; node_package browser; python_packages coze; python_packages sdk; cargo_deny ;;
   *) say "unknown tool: $1"; exit 2 ;;
 esac

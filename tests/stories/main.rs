@@ -19,6 +19,7 @@ mod leadership;
 mod lifecycle;
 mod login;
 mod main_job;
+mod proxy;
 mod token_secret;
 mod trust;
 
