@@ -19,10 +19,12 @@ pub fn settle(state: State, redemption: &Redemption, plan: &Plan, seen: &Seen) -
     };
     let Redemption { sent, finished, intent, .. } = redemption;
     let issued = record.is_some();
-    // Whoever waits for it is answered by the same write.
-    let failure = fault.as_ref().map(demand::failed);
-    let waited = state.demand.take().map(|demand| if demand.pending { demand.answered(failure) } else { demand });
-    state.demand = waited;
+    // Whoever waits is told of a failure by the same write; of a token when it is published: a process that ends before that
+    // finds the demand, and by it the token.
+    if let Some(fault) = &fault {
+        let failure = demand::failed(fault);
+        state.demand = state.demand.take().map(|demand| if demand.pending { demand.answered(Some(failure)) } else { demand });
+    }
     let attempt = AttemptOutcome { trigger: intent.trigger, started: *sent, finished: *finished, fault, issued };
     (state, Settlement { attempt, record })
 }

@@ -73,15 +73,20 @@ fn a_refused_token_is_replaced_once_and_then_all_is_at_rest() {
 }
 
 #[test]
-fn for_a_login_the_answer_is_part_of_what_is_kept() {
+fn for_a_login_a_token_is_the_answer_when_it_is_published_and_a_failure_when_it_is_kept() {
     let mut world = rotating(json!({}));
     world.reconcile();
-    let writes = world.state_writes;
     world.now = at(100);
     world.demands();
     world.reconcile();
     assert_eq!(held(&world), Some("r3"));
-    assert_eq!(world.state_writes, writes + 2, "arm and keep, and no third: {:?}", world.steps);
+    let end = world.steps.iter().rev().take(4).copied().collect::<Vec<_>>();
+    assert_eq!(end, ["say", "answer demand", "publish", "keep"]);
+    world.now = at(200);
+    world.login.fate = Fate::Status(503);
+    world.demands();
+    world.reconcile();
+    assert!(!world.steps.contains(&"answer demand") && !world.is_pending(), "{:?}", world.steps);
 }
 
 #[test]
