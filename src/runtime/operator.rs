@@ -22,6 +22,7 @@ use crate::world::discovery::Discovery;
 use crate::world::events::Events;
 use crate::world::gate::Gates;
 use crate::world::health::Health;
+use crate::world::issuer::Issuer;
 use crate::world::journal::Journal;
 use crate::world::lease::LeaseStore;
 use crate::world::logins::Logins;
@@ -70,6 +71,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         journal,
         logins: Logins::default(),
         consents: Consents::default(),
+        issuer: Issuer::default(),
         identity: settings.identity.clone(),
         started: crate::world::clock::now(),
         namespace: settings.namespace.clone(),
