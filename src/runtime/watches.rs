@@ -191,21 +191,35 @@ pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
     }
 }
 
-/// Watches ConfigMaps, without their content: some hold a CA bundle.
+/// Watches ConfigMaps, without their content: some hold a CA bundle, and some are the operator's own.
 pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
     let api: Api<PartialObjectMeta<ConfigMap>> = scope.api(world.cluster.watches.clone());
     let stream = watch(api, watcher::Config::default());
     let mut events = pin!(told(stream, scope.component("configmaps"), || scope.is_synced(), &world));
+    let mut listing: Vec<(Box<str>, Box<str>)> = vec![];
     let mut first = true;
+    let version = |map: &PartialObjectMeta<ConfigMap>| map.metadata.resource_version.clone().unwrap_or_default();
     while let Some(event) = events.next().await {
         match event {
-            Event::Init | Event::InitApply(_) => {}
+            Event::Init => listing.clear(),
+            Event::InitApply(map) => {
+                let (namespace, name) = place(&map);
+                listing.extend((*name == *v::CA_NAME).then(|| (namespace, version(&map).into())));
+            }
             Event::InitDone => {
+                world.bundles.replace(|namespace| scope.covers(namespace), std::mem::take(&mut listing));
                 world.recent.clear();
                 scope.has_listed(&mut first);
             }
-            Event::Apply(map) | Event::Delete(map) => {
+            Event::Apply(map) => {
                 let (namespace, name) = place(&map);
+                world.bundles.set(&namespace, &name, Some(&version(&map)));
+                world.recent.config_map_changed(&namespace, &name);
+                scope.wake_referrers(Referent::ConfigMap, &namespace, &name);
+            }
+            Event::Delete(map) => {
+                let (namespace, name) = place(&map);
+                world.bundles.set(&namespace, &name, None);
                 world.recent.config_map_changed(&namespace, &name);
                 scope.wake_referrers(Referent::ConfigMap, &namespace, &name);
             }

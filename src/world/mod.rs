@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 pub mod access;
 pub mod accounts;
 pub mod authority;
+pub mod bundles;
 pub mod certificate;
 pub mod clock;
 pub mod cluster;
@@ -59,6 +60,8 @@ pub struct World {
     pub logins: logins::Logins,
     /// Consents whose code waits to be redeemed.
     pub consents: consents::Consents,
+    /// Whom the namespaces of accounts are told to trust for the operator's own CA.
+    pub bundles: bundles::Bundles,
     /// Who signs tokens of ServiceAccounts.
     pub issuer: issuer::Issuer,
     /// Who this instance is.

@@ -19,6 +19,7 @@ mod leadership;
 mod lifecycle;
 mod login;
 mod main_job;
+mod refresh_endpoint;
 mod token_secret;
 mod trust;
 
