@@ -149,7 +149,13 @@ async fn malformed_requests_are_answered_as_the_corpus_says() -> Result<()> {
             wrong.push(json!({"name": case.name, "nginx": theirs, "proxy": ours}).to_string());
         }
     }
-    assert!(wrong.is_empty(), "{} of {} cases are not as the corpus says; they are:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases are not as the corpus says; they are:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
     // Whatever came in, what goes out can be read in one way only, and with one credential.
     for (case, (upstream, _)) in cases.iter().zip(&upstreams) {
         assert_eq!(upstream.faults(), [""; 0], "{}", case.name);
