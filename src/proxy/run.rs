@@ -8,7 +8,7 @@ use super::refresh::Refresher;
 use super::request_id::RequestIds;
 use super::routes::Routes;
 use super::settings::Settings;
-use super::table::{Gate, Roster};
+use super::table::{Gate, Place, Roster};
 use super::volume::{self, Folders};
 #[cfg(feature = "proxy-watch")]
 use super::{account::Account, routes::AccountSource, watch::Watched};
@@ -17,7 +17,6 @@ use crate::telemetry::proxy_metrics::ProxyMetrics;
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +83,7 @@ struct Proxy {
     metrics: ProxyMetrics,
     roster: Roster,
     threads: Vec<Thread>,
-    open: HashMap<SocketAddr, Open>,
+    open: HashMap<Place, Open>,
     refreshers: HashMap<String, Arc<Refresher>>,
     ids: Arc<RequestIds>,
     folders: watch::Sender<Folders>,
@@ -210,9 +209,10 @@ impl Proxy {
         });
         let gates = self.roster.gates(routes, &accounts, refresher.as_ref())?;
         let mut sockets = BTreeMap::new();
-        for address in gates.keys().filter(|address| !self.open.contains_key(address)) {
-            let listeners = bind(*address, self.threads.len()).map_err(|error| format!("{address}: {error}"))?;
-            sockets.insert(*address, listeners);
+        for place in gates.keys().filter(|place| !self.open.contains_key(place)) {
+            let address = place.0;
+            let listeners = bind(address, self.threads.len()).map_err(|error| format!("{address}: {error}"))?;
+            sockets.insert(*place, listeners);
         }
         // From here on nothing fails.
         let folders: Folders =
@@ -239,7 +239,7 @@ impl Proxy {
             let open = Open { gate: Arc::new(ArcSwap::new(gate)), closing: CancellationToken::new() };
             for (number, listener) in sockets.remove(&address).into_iter().flatten().enumerate() {
                 if number == 0 {
-                    let at = listener.local_addr().unwrap_or(address);
+                    let at = listener.local_addr().unwrap_or(address.0);
                     tracing::info!(listener = "data", address = %at, "listening");
                 }
                 let door = Door {

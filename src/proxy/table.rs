@@ -76,6 +76,9 @@ pub struct Roster {
     workers: usize,
 }
 
+/// An address, and a number where there are several of it.
+pub type Place = (SocketAddr, usize);
+
 type AccountKey = (String, Option<std::path::PathBuf>, Option<String>, Option<String>);
 
 fn key(source: &AccountSource) -> AccountKey {
@@ -97,7 +100,7 @@ impl Roster {
         routes.accounts.iter().map(known).collect()
     }
 
-    /// The routes as they are served, by address. Nothing is kept of what fails.
+    /// The routes as they are served, by address; of several with a port of the kernel's choice, each has its number. Nothing is kept of what fails.
     ///
     /// # Errors
     /// A sentence that says what is wrong, and where.
@@ -106,7 +109,7 @@ impl Roster {
         routes: &Routes,
         accounts: &[(AccountSource, Arc<Account>)],
         refresher: Option<&Arc<Refresher>>,
-    ) -> Result<BTreeMap<SocketAddr, Arc<Gate>>, String> {
+    ) -> Result<BTreeMap<Place, Arc<Gate>>, String> {
         let budget = Budget::new(routes.replay_budget_bytes);
         let by_name: HashMap<&str, &Arc<Account>> =
             accounts.iter().map(|(source, account)| (source.name.value.as_str(), account)).collect();
@@ -115,7 +118,10 @@ impl Roster {
             let mut gate = self.gate(listener, &by_name, &budget)?;
             gate.refresher = refresher.cloned();
             let gate = Arc::new(gate);
-            gates.extend(listener.addresses.iter().map(|address| (address.value, gate.clone())));
+            for address in &listener.addresses {
+                let place = (0..).map(|number| (address.value, number)).find(|place| !gates.contains_key(place));
+                gates.extend(place.map(|place| (place, gate.clone())));
+            }
         }
         self.accounts = accounts.iter().map(|(source, account)| (key(source), account.clone())).collect();
         Ok(gates)

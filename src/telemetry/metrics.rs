@@ -50,6 +50,10 @@ pub struct Metrics {
     pub secret_writes: IntCounterVec,
     /// Writes of the operator's own records of logins by result.
     pub state_writes: IntCounterVec,
+    /// Requests for a newer token by result: newer, refreshed, or the code of the error.
+    pub refresh_requests: IntCounterVec,
+    /// Writes of the ConfigMap that says whom to trust for the operator's own CA, in namespaces of accounts, by result.
+    pub bundle_writes: IntCounterVec,
     /// Objects of a kind that this version cannot read.
     pub unreadable: IntCounter,
     /// What is computed at scrape time.
@@ -194,6 +198,18 @@ impl Metrics {
                 r,
                 "oauth_operator_login_state_writes_total",
                 "Writes of the operator's own records of logins by result.",
+                &["result"],
+            )?,
+            refresh_requests: counters(
+                r,
+                "oauth_operator_refresh_requests_total",
+                "Requests for a newer token by result.",
+                &["result"],
+            )?,
+            bundle_writes: counters(
+                r,
+                "oauth_operator_ca_bundle_writes_total",
+                "Writes of the ConfigMap with the operator's own CA in namespaces of accounts by result.",
                 &["result"],
             )?,
             unreadable: registered(

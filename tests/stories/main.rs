@@ -20,6 +20,7 @@ mod lifecycle;
 mod login;
 mod main_job;
 mod proxy;
+mod refresh_endpoint;
 mod token_secret;
 mod trust;
 

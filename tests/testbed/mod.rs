@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod raw_upstream;
 pub mod refresh_endpoint;
 pub mod relay;
+pub mod resource_server;
 pub mod sdk;
 pub mod story;
 pub mod tls_server;
