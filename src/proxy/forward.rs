@@ -46,7 +46,14 @@ pub async fn answer(gate: &Gate, worker: &Worker, request: Request<Incoming>) ->
     let id = head::request_id(request.headers()).cloned().unwrap_or_else(|| worker.ids.next());
     let way = match admit(gate, &request) {
         Ok(way) => way,
-        Err((fault, envelope)) => return own(&fault, envelope, None, &id),
+        Err((fault, envelope)) => {
+            let mut response = own(&fault, envelope, None, &id);
+            // Where an improper request ends is a matter of opinion: nothing more is read after it.
+            if fault.code == Code::BadRequest && request.version() <= http::Version::HTTP_11 {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            return response;
+        }
     };
     let job = Job::new(gate, way, worker, request, &id);
     let mut response = match job.run().await {
@@ -66,7 +73,7 @@ fn admit<'a>(gate: &'a Gate, request: &Request<Incoming>) -> Result<&'a Arc<Way>
     let shape = gate.ways().first().map_or(Envelope::Plain, |way| way.envelope);
     let (method, uri) = (request.method(), request.uri());
     let refuse = |fault| (fault, shape);
-    head::judge(method, uri, request.headers()).map_err(|why| refuse(Fault::new(Code::BadRequest, why.0)))?;
+    head::judge(method, uri, request.version(), request.headers()).map_err(|why| refuse(Fault::new(Code::BadRequest, why.0)))?;
     let way = gate.way(method, uri.path()).map_err(|lost| {
         refuse(match lost {
             Lost::NoPath => Fault::new(Code::RouteNotFound, "No route has this path."),
@@ -283,6 +290,11 @@ impl<'a> Job<'a> {
         match self.in_time(sending).await {
             Some(Ok((response, held))) => {
                 let status = response.status();
+                if let Err(why) = head::judge_answer(status, response.headers(), self.upgrade.is_some()) {
+                    exchange.note(Ending::Failure);
+                    let words = format!("{} answers what is not passed on: {}", way.upstream.place, why.0);
+                    return Err(Failure::Unanswered(Fault::new(Code::UpstreamBroken, words), false));
+                }
                 exchange.note(if status.is_server_error() { Ending::Failure } else { Ending::Success });
                 if status == StatusCode::TOO_MANY_REQUESTS && !way.ignore_retry_after {
                     way.members[member].standing.cool(head::retry_after(response.headers(), now()).unwrap_or(1));
@@ -299,7 +311,12 @@ impl<'a> Job<'a> {
                 Err(Failure::Unsent(Fault::new(code, sentence(&error.to_string()))))
             }
             Some(Err(SendError::Broken { .. })) if self.tape.as_ref().is_some_and(|tape| tape.was_cut()) => {
-                Err(Failure::App(Fault::new(Code::RequestTimeout, "The request's body broke off or stalled.")))
+                let stalled = self.tape.as_ref().is_some_and(|tape| tape.has_stalled());
+                Err(Failure::App(if stalled {
+                    Fault::new(Code::RequestTimeout, "The request's body stalled.")
+                } else {
+                    Fault::new(Code::BadRequest, "The request's body broke off, or is not what its head says.")
+                }))
             }
             Some(Err(SendError::Broken { error, reused })) => {
                 exchange.note(Ending::Failure);

@@ -4,7 +4,7 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
     UPGRADE,
 };
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -38,7 +38,7 @@ pub struct Improper(pub &'static str);
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn judge(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Improper> {
+pub fn judge(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Improper> {
     if method == Method::CONNECT {
         return Err(Improper("CONNECT asks for a tunnel; the proxy leads to its upstream only."));
     }
@@ -46,9 +46,14 @@ pub fn judge(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Impr
     if method == Method::TRACE {
         return Err(Improper("TRACE would be answered with the credential; it is not passed on."));
     }
-    // Two ways to tell where a body ends are how requests are smuggled (RFC 9112 §6.1).
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(Improper("Content-Length and Transfer-Encoding contradict each other; send one of them."));
+    judge_framing(headers)?;
+    // RFC 9112 §3.2: one Host, which names a host, or is empty.
+    let hosts: Vec<_> = headers.get_all(HOST).iter().take(2).collect();
+    if version == Version::HTTP_11 && hosts.len() != 1 {
+        return Err(Improper("A request has one Host, and no more than one."));
+    }
+    if hosts.iter().any(|host| !host.is_empty() && Authority::try_from(host.as_bytes()).is_err()) {
+        return Err(Improper("The Host names no host."));
     }
     let path = uri.path();
     if !path.starts_with('/') {
@@ -60,15 +65,39 @@ pub fn judge(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Impr
     Ok(())
 }
 
-/// Whether a segment is `.` or `..`, also where its dots are encoded.
+/// Judges what an upstream answers, whatever the route.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn judge_answer(status: StatusCode, headers: &HeaderMap, wants_upgrade: bool) -> Result<(), Improper> {
+    if status == StatusCode::SWITCHING_PROTOCOLS && !wants_upgrade {
+        return Err(Improper("It changed its protocol, which nobody had asked for."));
+    }
+    judge_framing(headers)
+}
+
+/// Two ways to tell where a body ends are how messages are smuggled (RFC 9112 §6.1). A coding other than chunked would be lost
+/// on the way, for it is of one connection.
+fn judge_framing(headers: &HeaderMap) -> Result<(), Improper> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(first) = codings.next() else { return Ok(()) };
+    if headers.contains_key(CONTENT_LENGTH) {
+        return Err(Improper("Content-Length and Transfer-Encoding contradict each other; send one of them."));
+    }
+    if codings.next().is_some() || !first.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(Improper("Of transfer codings only chunked is passed on, once."));
+    }
+    Ok(())
+}
+
+/// Whether a segment is `.` or `..`, also where its dots or the slashes around it are encoded, or are backslashes: upstreams
+/// differ in what they decode first.
 fn has_dot_segment(path: &str) -> bool {
-    if !path.contains("/.") && !path.contains("/%2") {
+    if !path.contains("/.") && !path.contains(['%', '\\']) {
         return false;
     }
-    path.split('/').any(|segment| {
-        let plain = segment.replace("%2e", ".").replace("%2E", ".");
-        plain == "." || plain == ".."
-    })
+    let plain = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/").replace('\\', "/");
+    plain.split('/').any(|segment| segment == "." || segment == "..")
 }
 
 /// What an app wants to change its connection to, where it does. Not `h2c`: that is between two hops, and a way to talk past
@@ -203,18 +232,52 @@ mod tests {
 
     #[test]
     fn what_could_leave_its_route_or_be_smuggled_is_refused() {
-        let refused =
-            |method: &Method, uri: &str, pairs: &[(&str, &str)]| judge(method, &uri.parse().unwrap(), &headers(pairs)).is_err();
+        let refused = |method: &Method, uri: &str, pairs: &[(&str, &str)]| {
+            judge(method, &uri.parse().unwrap(), Version::HTTP_2, &headers(pairs)).is_err()
+        };
         assert!(refused(&Method::CONNECT, "example.com:443", &[]));
         assert!(refused(&Method::TRACE, "/", &[]));
         assert!(refused(&Method::POST, "/", &[("content-length", "1"), ("transfer-encoding", "chunked")]));
         assert!(refused(&Method::OPTIONS, "*", &[]));
-        for path in ["/a/../b", "/a/..", "/./a", "/a/%2e%2E/b", "/a/.%2e", "/%2e/"] {
+        for path in ["/a/../b", "/a/..", "/./a", "/a/%2e%2E/b", "/a/.%2e", "/%2e/", "/a%2f..%2Fb", "/a/..\\b", "/a/..%5cb"] {
             assert!(refused(&Method::GET, path, &[]), "{path}");
         }
-        for path in ["/", "/a/...", "/a/.well-known/x", "/a..b/c", "/%2ea", "/a?x=/../", "/%20"] {
+        for path in ["/", "/a/...", "/a/.well-known/x", "/a..b/c", "/%2ea", "/a?x=/../", "/%20", "/a%2fb", "/a\\b"] {
             assert!(!refused(&Method::GET, path, &[]), "{path}");
         }
+    }
+
+    #[test]
+    fn a_message_ends_where_everybody_says_it_does() {
+        for (pairs, refused) in [
+            (&[("transfer-encoding", "Chunked")][..], false),
+            (&[("content-length", "1"), ("transfer-encoding", "chunked")], true),
+            (&[("transfer-encoding", "chunked, chunked")], true),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], true),
+            (&[("transfer-encoding", "gzip, chunked")], true),
+            (&[("transfer-encoding", "gzip")], true),
+        ] {
+            let uri = Uri::from_static("/");
+            assert_eq!(judge(&Method::POST, &uri, Version::HTTP_2, &headers(pairs)).is_err(), refused, "{pairs:?}");
+            assert_eq!(judge_answer(StatusCode::OK, &headers(pairs), false).is_err(), refused, "{pairs:?}");
+        }
+        assert!(judge_answer(StatusCode::SWITCHING_PROTOCOLS, &headers(&[]), false).is_err());
+        assert!(judge_answer(StatusCode::SWITCHING_PROTOCOLS, &headers(&[]), true).is_ok());
+    }
+
+    #[test]
+    fn a_request_has_one_host() {
+        let refused =
+            |version, pairs: &[(&str, &str)]| judge(&Method::GET, &Uri::from_static("/"), version, &headers(pairs)).is_err();
+        assert!(refused(Version::HTTP_11, &[]));
+        assert!(refused(Version::HTTP_11, &[("host", "a"), ("host", "a")]));
+        for host in ["a b", "a/b", "a, b"] {
+            assert!(refused(Version::HTTP_11, &[("host", host)]), "{host}");
+        }
+        for host in ["", "a", "a.example:80", "[::1]:80", "127.0.0.1"] {
+            assert!(!refused(Version::HTTP_11, &[("host", host)]), "{host}");
+        }
+        assert!(!refused(Version::HTTP_2, &[]) && !refused(Version::HTTP_10, &[]));
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Tape {
     progress: AtomicU64,
     /// Whether it was the app that broke off.
     cut: AtomicBool,
+    /// Whether it did so by saying nothing.
+    stalled: AtomicBool,
     size: SizeHint,
 }
 
@@ -92,6 +94,7 @@ impl Tape {
             most,
             progress: AtomicU64::new(moment()),
             cut: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             size,
         })
     }
@@ -104,6 +107,11 @@ impl Tape {
     /// Whether it was the app that broke off.
     pub fn was_cut(&self) -> bool {
         self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Whether the app said nothing for too long.
+    pub fn has_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
     }
 
     /// When something of it was last passed on.
@@ -169,6 +177,7 @@ impl Body for Reader {
         }
         let Poll::Ready(frame) = Pin::new(&mut state.source).poll_frame(context) else {
             if state.patience.poll_spent(context).is_ready() {
+                this.tape.stalled.store(true, Ordering::Relaxed);
                 this.tape.cut.store(true, Ordering::Relaxed);
                 return Poll::Ready(Some(Err(Cut::Stalled)));
             }

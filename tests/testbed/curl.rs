@@ -50,10 +50,12 @@ pub async fn curl(arguments: &[&str]) -> Result<Fetched> {
     let mut command = Command::new("curl");
     command.args(["--disable", "--silent", "--show-error", "--noproxy", "*", "--max-time", "20"]);
     command.arg("--dump-header").arg(&heads).arg("--output").arg(&body);
-    command.args(["--write-out", "%{http_version} %{http_code}"]).args(arguments);
+    command.args(["--write-out", "\n%{http_version} %{http_code}"]).args(arguments);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let seen = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (version, status) = seen.split_once(' ').ok_or_else(|| format!("curl: {}", String::from_utf8_lossy(&output.stderr)))?;
+    // Bodies of further addresses are printed too: what was written last is the last answer's.
+    let last = seen.rsplit('\n').next().unwrap_or_default();
+    let (version, status) = last.split_once(' ').ok_or_else(|| format!("curl: {}", String::from_utf8_lossy(&output.stderr)))?;
     Ok(Fetched {
         exit: output.status.code().ok_or("curl was killed")?,
         heads: std::fs::read_to_string(heads).unwrap_or_default(),

@@ -28,7 +28,8 @@ impl Heard {
     pub fn statuses(&self) -> Vec<String> {
         let text = self.text();
         let heads = text.match_indices("HTTP/1.").filter_map(|(at, _)| text.get(at + 8..at + 12));
-        heads.filter_map(|code| code.strip_prefix(' ')).map(str::to_owned).collect()
+        let codes = heads.filter_map(|code| code.strip_prefix(' '));
+        codes.filter(|code| code.bytes().all(|digit| digit.is_ascii_digit())).map(str::to_owned).collect()
     }
 
     /// Status codes of all answers, and what became of the connection: `200 400 closed`. Bytes that are no answer are said to be so.

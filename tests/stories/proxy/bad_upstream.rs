@@ -20,25 +20,13 @@ fn saying(bytes: impl Into<Vec<u8>>) -> Result<RawUpstream> {
     })
 }
 
-/// The proxy's own error for an upstream that breaks, and nothing of what that said.
-fn assert_broken(fetched: &Fetched, what: &str) {
-    let code = fetched.header("x-oauth-proxy-error");
-    assert_eq!(
-        (fetched.exit, fetched.status, code),
-        (0, 502, Some("upstream_broken")),
-        "{what}: {}{}",
-        fetched.heads,
-        fetched.text()
-    );
+/// Whether this is the proxy's own error for an upstream that breaks, with nothing of what that said.
+fn is_broken(fetched: &Fetched) -> bool {
     let body: Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
-    assert_eq!(body["error"]["code"], json!("upstream_broken"), "{what}: {}", fetched.text());
-    assert_eq!(body["error"]["request_id"].as_str(), fetched.header("x-request-id"), "{what}");
-    assert!(
-        !fetched.text().contains("forged") && !fetched.heads.contains("forged"),
-        "{what}: {}{}",
-        fetched.heads,
-        fetched.text()
-    );
+    (fetched.exit, fetched.status, fetched.header("x-oauth-proxy-error")) == (0, 502, Some("upstream_broken"))
+        && body["error"]["code"] == "upstream_broken"
+        && body["error"]["request_id"].as_str() == fetched.header("x-request-id")
+        && !format!("{}{}", fetched.heads, fetched.text()).contains("forged")
 }
 
 async fn aborts(routed: &Routed) -> Result<Option<f64>> {
@@ -133,6 +121,7 @@ async fn what_is_no_answer_is_not_passed_on() -> Result<()> {
     }
     let garbage: Vec<u8> = (0..2000_u32).map(|number| u8::try_from(number * 7919 % 251).expect("a byte")).collect();
     let ok = |head: &str| format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\nforged").into_bytes();
+    let mut passed = vec![];
     for (number, (what, answer)) in [
         ("nothing at all", vec![]),
         ("garbage", garbage),
@@ -166,11 +155,15 @@ async fn what_is_no_answer_is_not_passed_on() -> Result<()> {
         let upstream = saying(answer)?;
         let routed = routed(&format!("bad-garbage-{number}"), &upstream.url(), json!({})).await?;
         for version in ["--http1.1", "--http2-prior-knowledge"] {
-            assert_broken(&curl(&[version, "--data", "x", &routed.proxy.url()]).await?, what);
+            let fetched = curl(&[version, "--data", "x", &routed.proxy.url()]).await?;
+            if !is_broken(&fetched) {
+                passed.push(format!("{what} {version}: exit {} {}{:.300}", fetched.exit, fetched.heads, fetched.text()));
+            }
         }
         // It was received, as far as anybody knows: it is not sent again.
         assert_eq!(upstream.lines(), ["POST / 1", "POST / 1"], "{what}");
     }
+    assert!(passed.is_empty(), "{}", passed.join("\n"));
     Ok(())
 }
 
@@ -253,12 +246,9 @@ async fn a_length_beside_a_coding_is_not_passed_on() -> Result<()> {
     let routed = routed("bad-two-lengths", &upstream.url(), json!({})).await?;
     for (version, _) in CUT {
         let fetched = curl(&[version, &routed.proxy.url()]).await?;
-        if fetched.status == 502 {
-            assert_broken(&fetched, version);
-            continue;
-        }
-        assert_eq!((fetched.exit, fetched.status, fetched.text().as_str()), (0, 200, "body"), "{version}: {}", fetched.heads);
-        assert_eq!(fetched.header("content-length"), None, "{version}: {}", fetched.heads);
+        let told = fetched.header("content-length").map(str::to_owned);
+        let read = (fetched.exit, fetched.status, fetched.text(), told);
+        assert!(is_broken(&fetched) || read == (0, 200, "body".to_owned(), None), "{version}: {read:?} {}", fetched.heads);
     }
     Ok(())
 }

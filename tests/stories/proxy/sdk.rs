@@ -142,7 +142,7 @@ async fn an_error_of_the_proxys_own_is_an_exception_of_the_sdks() -> Result<()> 
         let class = match api.name {
             "coze" => "cozepy.CozeAPIError",
             "openai" => "openai.InternalServerError",
-            _ => "anthropic.InternalServerError",
+            _ => "anthropic.ServiceUnavailableError",
         };
         assert_eq!(raised["class"], json!(class), "{outcome}");
         assert_eq!(outcome["status"], json!(503), "{outcome}");
