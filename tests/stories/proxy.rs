@@ -7,6 +7,7 @@ mod curl;
 mod h2load;
 mod nginx;
 mod sdk;
+mod streams;
 mod websocket;
 
 use crate::testbed::Result;
