@@ -6,6 +6,7 @@ mod corpus;
 mod curl;
 mod h2load;
 mod nginx;
+mod reload;
 mod sdk;
 mod streams;
 mod websocket;
