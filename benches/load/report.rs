@@ -34,6 +34,18 @@ pub struct Latency {
     pub max: f64,
 }
 
+impl Latency {
+    /// Of what was never answered.
+    pub const INFINITE: Self = Self {
+        min: f64::INFINITY,
+        mean: f64::INFINITY,
+        p50: f64::INFINITY,
+        p95: f64::INFINITY,
+        p99: f64::INFINITY,
+        max: f64::INFINITY,
+    };
+}
+
 impl Report {
     pub fn of(tally: &Tally, over: Duration) -> Self {
         let kept = tally.kept();

@@ -4,6 +4,7 @@
 //! method, the goals, and how to read the result; `--quick` tries it in a minute.
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a program for a terminal")]
 
+mod awake;
 mod case;
 mod client;
 mod cost;
@@ -16,17 +17,23 @@ mod machine;
 mod markdown;
 mod measure;
 mod proof;
+mod quiet;
 mod scores;
 mod subject;
 mod testbed;
 mod tokens;
 mod upstream;
 
+use awake::Awake;
 use clap::{Parser, ValueEnum};
 use client::Client;
 use goals::Goals;
+use load::report::Latency;
 use machine::Cores;
+use measure::Held;
+use quiet::Quiet;
 use scores::{Rounds, Scores};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -60,6 +67,9 @@ struct Arguments {
     /// The upstream answers one request of so many with 500: the benchmark has to fail
     #[arg(long, default_value_t = 0)]
     fault_every: u64,
+    /// Nothing but to keep a core awake
+    #[arg(long, hide = true)]
+    stay_awake: bool,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -68,6 +78,9 @@ struct Arguments {
 fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut arguments = Arguments::parse();
+    if arguments.stay_awake {
+        awake::stay();
+    }
     if arguments.quick {
         (arguments.seconds, arguments.rounds) = (0.5, 1);
     }
@@ -98,11 +111,11 @@ fn run(arguments: &Arguments) -> Result<()> {
 async fn bench(arguments: &Arguments) -> Result<()> {
     let known = Arc::new(Known::default());
     let direct = Client::new(&tokens::publish(&known, "direct")?)?;
-    let sound = Upstream::start(known.clone(), 0)?;
+    let sound = Upstream::start(known.clone(), 0).await?;
     eprintln!("proving that errors are noticed ...");
     proof::prove(&direct, sound.plain).await?;
 
-    let upstream = if arguments.fault_every == 0 { sound } else { Upstream::start(known.clone(), arguments.fault_every)? };
+    let upstream = if arguments.fault_every == 0 { sound } else { Upstream::start(known.clone(), arguments.fault_every).await? };
     let client = Client::new(client::KEY)?;
     let ground =
         Ground { upstream: &upstream, known: &known, client: &client, cores: arguments.cores, binary: &arguments.binary };
@@ -114,8 +127,15 @@ async fn bench(arguments: &Arguments) -> Result<()> {
         subjects.push(Subject::start(kind, &ground).await?);
     }
 
-    let run = Run { arguments, upstream: &upstream, client, direct, subjects };
+    let quiet = Quiet::new(arguments.cores, true);
+    let run = Run { arguments, upstream: &upstream, client, direct, subjects, quiet };
     let scores = run.all().await?;
+    if run.quiet.disturbed() > 0 {
+        eprintln!(
+            "NOTE: {} measures were disturbed by other work on the two cores, each time they were tried",
+            run.quiet.disturbed()
+        );
+    }
     for subject in &run.subjects {
         subject.check(&known)?;
     }
@@ -143,6 +163,7 @@ struct Run<'a> {
     /// The client that the upstream takes without a proxy.
     direct: Client,
     subjects: Vec<Subject>,
+    quiet: Quiet,
 }
 
 impl Run<'_> {
@@ -176,25 +197,30 @@ impl Run<'_> {
 
     /// First of all, while no subject's memory has been stretched by anything else.
     async fn streams(&self, scores: &mut Scores) -> Result<()> {
-        let span = self.span()?.max(Duration::from_secs(1));
+        let _awake = Awake::start(self.arguments.cores)?;
         for round in 0..self.arguments.rounds {
             eprintln!("{} streams, round {} ...", measure::STREAMS, round + 1);
-            scores.held.add(None, measure::held(&self.direct, self.upstream.plain, None, span).await?);
+            scores.held.add(None, self.held(&self.direct, self.upstream.plain, None).await?);
             for subject in self.in_order(round) {
-                let held = measure::held(&self.client, subject.address, Some(subject), span).await?;
-                scores.held.add(Some(subject.kind), held);
+                scores.held.add(Some(subject.kind), self.held(&self.client, subject.address, Some(subject)).await?);
             }
         }
         Ok(())
     }
 
+    async fn held(&self, client: &Client, address: SocketAddr, subject: Option<&Subject>) -> Result<Held> {
+        let span = self.span()?.max(Duration::from_secs(1));
+        self.quiet.measure(async || measure::held(client, address, subject, span).await).await
+    }
+
     async fn costs(&self, scores: &mut Scores) -> Result<()> {
+        let span = self.span()?;
         for case in &case::CASES {
             let mut rounds = Rounds::default();
             eprintln!("{} ...", case.name);
             for round in 0..self.arguments.rounds {
                 for subject in self.in_order(round) {
-                    let cost = measure::cost(&self.client, subject, case, self.span()?).await?;
+                    let cost = self.quiet.measure(async || measure::cost(&self.client, subject, case, span).await).await?;
                     rounds.add(Some(subject.kind), cost);
                 }
             }
@@ -209,18 +235,28 @@ impl Run<'_> {
         Ok(())
     }
 
+    async fn at_rate(&self, client: &Client, address: SocketAddr, name: &str, rate: f64) -> Result<Latency> {
+        let span = self.span()?;
+        self.quiet.measure(async || measure::latency(client, address, name, rate, span).await).await
+    }
+
     /// At half of the rate that the proxy reached with 1 KiB, for all.
     async fn latency(&self, scores: &mut Scores) -> Result<()> {
         let one_kib = case::CASES.iter().zip(&scores.costs).find(|(case, _)| case.name == case::ONE_KIB.name);
         let peak = one_kib.and_then(|(_, rounds)| rounds.median(Some(self.arguments.ours), |cost| cost.rate));
         let rate = peak.ok_or("no rate was measured")? / 2.0;
+        let _awake = Awake::start(self.arguments.cores)?;
         for round in 0..self.arguments.rounds {
             eprintln!("latency at {rate:.0} requests/s, round {} ...", round + 1);
-            let direct = measure::latency(&self.direct, self.upstream.plain, "direct", rate, self.span()?).await?;
+            let direct = self.at_rate(&self.direct, self.upstream.plain, "direct", rate).await?;
             scores.latency.add(None, direct);
             for subject in self.in_order(round) {
                 let name = subject.kind.name();
-                let latency = measure::latency(&self.client, subject.address, name, rate, self.span()?).await?;
+                let latency = self.at_rate(&self.client, subject.address, name, rate).await?;
+                eprintln!(
+                    "  {name:<12} p50 {:>7.0} µs, p99 {:>7.0} µs; direct {:.0} and {:.0}",
+                    latency.p50, latency.p99, direct.p50, direct.p99
+                );
                 scores.latency.add(Some(subject.kind), latency);
             }
         }

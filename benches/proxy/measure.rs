@@ -3,6 +3,7 @@
 use crate::case::{Case, ONE_KIB};
 use crate::client::{Client, clean};
 use crate::cost::Memory;
+use crate::load::failure::Failure;
 use crate::load::report::Latency;
 use crate::load::requests::Requests;
 use crate::load::streams::Streams;
@@ -66,11 +67,15 @@ pub async fn cost(client: &Client, subject: &Subject, case: &Case, span: Duratio
     cost
 }
 
-/// Requests at a rate that each subject can bear.
+/// Requests at a rate that each subject should bear; one that does not has an infinite latency.
 pub async fn latency(client: &Client, address: SocketAddr, name: &str, rate: f64, span: Duration) -> Result<Latency> {
     let job = client.job(address, ONE_KIB.path, 0)?;
     let load = Requests { job, connections: ONE_KIB.connections, streams: 1, warm_up: WARM_UP, duration: span, rate: Some(rate) };
-    let report = clean(load.run(&Arc::new(Tally::new())).await?, &format!("{name} at {rate:.0} requests/s"))?;
+    let mut report = load.run(&Arc::new(Tally::new())).await?;
+    if report.failures.remove(&Failure::Unsent).is_some() {
+        return Ok(Latency::INFINITE);
+    }
+    let report = clean(report, &format!("{name} at {rate:.0} requests/s"))?;
     report.latency.ok_or_else(|| "requests without a latency".into())
 }
 

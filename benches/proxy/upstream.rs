@@ -58,22 +58,18 @@ struct Desk {
 }
 
 impl Upstream {
-    /// Starts it on a thread of its own, with the affinity of the caller's.
-    pub fn start(known: Arc<Known>, fault_every: u64) -> Result<Self> {
+    /// Starts it on the caller's runtime, which has one thread: generator and upstream share a core, and as two threads they
+    /// would wait for each other's turns.
+    pub async fn start(known: Arc<Known>, fault_every: u64) -> Result<Self> {
         let authority = Authority::new("upstream of the benchmark")?;
         let acceptor = acceptor(&authority)?;
-        let (plain, tls) = (std::net::TcpListener::bind("127.0.0.1:0")?, std::net::TcpListener::bind("127.0.0.1:0")?);
-        plain.set_nonblocking(true)?;
-        tls.set_nonblocking(true)?;
+        let (plain, tls) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
         let upstream = Self { plain: plain.local_addr()?, tls: tls.local_addr()?, authority: authority.certificate.clone() };
         let desk = Arc::new(Desk { known, zeros: Bytes::from(vec![b'0'; LARGEST]), asked: AtomicU64::new(0), fault_every });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("upstream".into()).spawn(move || {
-            runtime.block_on(async {
-                let Err(error) = tokio::try_join!(listen(plain, None, &desk), listen(tls, Some(acceptor), &desk));
-                eprintln!("the upstream has ended: {error}");
-            });
-        })?;
+        tokio::spawn(async move {
+            let Err(error) = tokio::try_join!(listen(plain, None, &desk), listen(tls, Some(acceptor), &desk));
+            eprintln!("the upstream has ended: {error}");
+        });
         Ok(upstream)
     }
 }
@@ -85,8 +81,7 @@ fn acceptor(authority: &Authority) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key)?)))
 }
 
-async fn listen(listener: std::net::TcpListener, acceptor: Option<TlsAcceptor>, desk: &Arc<Desk>) -> std::io::Result<Infallible> {
-    let listener = TcpListener::from_std(listener)?;
+async fn listen(listener: TcpListener, acceptor: Option<TlsAcceptor>, desk: &Arc<Desk>) -> std::io::Result<Infallible> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
