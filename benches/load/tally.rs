@@ -39,6 +39,13 @@ impl Tally {
         self.ended.load(Ordering::Relaxed)
     }
 
+    /// Forgets what was counted so far. What failed, failed.
+    pub fn restart(&self) {
+        let mut kept = self.kept();
+        kept.latencies.reset();
+        (kept.bytes, kept.counted, kept.unnumbered) = (0, 0, 0);
+    }
+
     /// One that ended well. `counts` is false during the warm-up.
     pub fn success(&self, latency: Option<Duration>, bytes: u64, counts: bool) {
         self.ended.fetch_add(1, Ordering::Relaxed);

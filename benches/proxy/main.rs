@@ -127,7 +127,7 @@ async fn bench(arguments: &Arguments) -> Result<()> {
         subjects.push(Subject::start(kind, &ground).await?);
     }
 
-    let quiet = Quiet::new(arguments.cores, true);
+    let quiet = Quiet::new(arguments.cores, !arguments.quick);
     let run = Run { arguments, upstream: &upstream, client, direct, subjects, quiet };
     let scores = run.all().await?;
     if run.quiet.disturbed() > 0 {

@@ -4,12 +4,12 @@ use crate::case::{Case, ONE_KIB};
 use crate::client::{Client, clean};
 use crate::cost::Memory;
 use crate::load::failure::Failure;
-use crate::load::report::Latency;
+use crate::load::report::{Latency, Report};
 use crate::load::requests::Requests;
 use crate::load::streams::Streams;
 use crate::load::tally::Tally;
 use crate::subject::Subject;
-use crate::testbed::Result;
+use crate::testbed::{Error, Result};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const WARM_UP: Duration = Duration::from_millis(300);
 /// Streams held open at once.
 pub const STREAMS: usize = 1000;
+/// How long their opening may take.
+const OPENED_WITHIN: Duration = Duration::from_secs(15);
 /// An event on each stream every 200 ms.
 const EVENTS: &str = "/events/200";
 
@@ -36,7 +38,7 @@ pub struct Cost {
 /// What held streams cost.
 #[derive(Clone, Copy)]
 pub struct Held {
-    /// Of their end: all streams are open.
+    /// With all of them open.
     pub memory: Memory,
     /// The age of an event at its receipt.
     pub latency: Latency,
@@ -82,26 +84,38 @@ pub async fn latency(client: &Client, address: SocketAddr, name: &str, rate: f64
 /// A thousand streams, held for a while. `subject` is none where the upstream is spoken to directly.
 pub async fn held(client: &Client, address: SocketAddr, subject: Option<&Subject>, span: Duration) -> Result<Held> {
     let name = subject.map_or("direct", |subject| subject.kind.name());
-    let ramp = Duration::from_secs(1);
-    let load = Streams { job: client.job(address, EVENTS, 0)?, connections: STREAMS, streams: 1, ramp, duration: span };
+    let (job, ramp) = (client.job(address, EVENTS, 0)?, Duration::from_secs(1));
+    let load = Streams { job, connections: STREAMS, streams: 1, ramp, duration: OPENED_WITHIN + span * 2 };
     let (tally, open) = (Arc::new(Tally::new()), Arc::new(AtomicUsize::new(0)));
     let watch = async {
-        tokio::time::sleep(ramp).await;
-        let processor = subject.map_or(Ok(0.0), |subject| subject.meter.processor())?;
-        let ended = tally.ended();
-        tokio::time::sleep(span.saturating_sub(Duration::from_millis(50))).await;
-        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-        let events = (tally.ended() - ended) as f64;
-        let processor = subject.map_or(Ok(0.0), |subject| subject.meter.processor())? - processor;
+        all_open(&open).await.map_err(|error| format!("{name}: {error}"))?;
+        let processor = || subject.map_or(Ok(0.0), |subject| subject.meter.processor());
+        let (before, began) = (processor()?, Instant::now());
+        tally.restart();
+        tokio::time::sleep(span).await;
+        let (report, after) = (Report::of(&tally, began.elapsed()), processor()?);
         let memory = subject.map_or(Ok(Memory::default()), |subject| subject.meter.memory())?;
-        Ok::<_, crate::testbed::Error>((memory, processor / events * 1e6, open.load(Ordering::Relaxed)))
+        all_open(&open).await.map_err(|error| format!("{name}, at the end: {error}"))?;
+        Ok::<_, Error>((report, memory, after - before))
     };
-    let (report, watched) = tokio::join!(load.run(&tally, &open), watch);
+    let (report, memory, processor) = tokio::select! {
+        watched = watch => watched?,
+        report = load.run(&tally, &open) => return Err(format!("{name}: the streams took too long\n{report}").into()),
+    };
     let report = clean(report, &format!("{name}, streams"))?;
-    let (memory, processor, open) = watched?;
-    if open != STREAMS {
-        return Err(format!("{name}: {open} of {STREAMS} streams were open at the end").into());
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    let processor = processor / report.counted as f64 * 1e6;
+    Ok(Held { memory, latency: report.latency.ok_or("events without a stamp")?, processor })
+}
+
+/// Waits until every stream is open.
+async fn all_open(open: &AtomicUsize) -> Result<()> {
+    let began = Instant::now();
+    while open.load(Ordering::Relaxed) < STREAMS {
+        if began.elapsed() > OPENED_WITHIN {
+            return Err(format!("only {} of {STREAMS} streams are open", open.load(Ordering::Relaxed)).into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let latency = report.latency.ok_or("events without a stamp")?;
-    Ok(Held { memory, latency, processor })
+    Ok(())
 }

@@ -19,10 +19,9 @@ const NO_LIMIT: u32 = 10_000_000;
 /// Two accounts whose tokens change, a client with a key and a rate limit, stickiness, headers of its own, refresh (of which
 /// no need arises: every token is good), limits, two routes.
 pub async fn begin(ground: &Ground<'_>, folder: &Path) -> Result<Subject> {
-    if !ground.binary.is_file() {
-        let binary = ground.binary.display();
-        return Err(format!("{binary} is not there: cargo build --release --bin oauth-proxy").into());
-    }
+    let binary = ground.binary.canonicalize();
+    let missing = |error| format!("{}: {error}: cargo build --release --bin oauth-proxy", ground.binary.display());
+    let binary = binary.map_err(missing)?;
     let accounts = Accounts::start(&ACCOUNTS, &folder.join("accounts"), ground.known)?;
     let routes = folder.join("routes.yaml");
     // JSON is YAML.
@@ -39,7 +38,7 @@ pub async fn begin(ground: &Ground<'_>, folder: &Path) -> Result<Subject> {
         "--log-format",
         "json",
     ];
-    let process = start("oauth-proxy", ground, folder, ground.binary, &arguments.map(str::to_owned))?;
+    let process = start("oauth-proxy", ground, folder, &binary, &arguments.map(str::to_owned))?;
     process.until("listening", Duration::from_secs(10), async || address(&process).is_some()).await?;
     let address = address(&process).ok_or("it has said where it listens")?;
     let mut subject = Subject::new(Kind::OauthProxy, address, process);
