@@ -1,12 +1,12 @@
 //! oauth-operator keeps OAuth access tokens fresh in Kubernetes Secrets.
 //!
 //! Users write [`api`], and [`expression`]s in it; [`oauth`] knows the protocol; for each kind we observe, decide, act and
-//! report ([`account`]); people say yes to a login in [`consent`]; the rest of the [`world`] is at arm's length; [`runtime`]
-//! keeps it turning, and [`telemetry`] tells how it goes. [`authority`] says when the operator's own CA changes.
+//! report ([`account`]); people say yes to a login in [`consent`]; programs ask for a newer token at the [`refresh_endpoint`];
+//! the rest of the [`world`] is at arm's length; [`runtime`] keeps it turning, and [`telemetry`] tells how it goes.
+//! [`authority`] says when the operator's own CA changes. Beside all of it stands [`proxy`], the sidecar: a program of its own.
 //!
-//! Each module may use only what stands before it here: `api`, `oauth`, `authority`, `world`, `account`, `consent`, `runtime`;
-//! `telemetry` is a
-//! leaf that all may use. What decides is pure and builds without the feature `operator`, so that the compiler refuses a
+//! Each module may use only what stands before it here: `api`, `oauth`, `authority`, `world`, `account`, `consent`,
+//! `refresh_endpoint`, `runtime`; `proxy` may use `api` and `oauth`; `telemetry` is a leaf that all may use. What decides is pure and builds without the feature `operator`, so that the compiler refuses a
 //! socket, a client or a runtime in it.
 
 pub mod account;
@@ -16,9 +16,13 @@ pub mod authority;
 pub mod consent;
 pub mod expression;
 pub mod oauth;
+#[cfg(feature = "proxy")]
+pub mod proxy;
+#[cfg(feature = "operator")]
+pub mod refresh_endpoint;
 #[cfg(feature = "operator")]
 pub mod runtime;
-#[cfg(feature = "operator")]
+#[cfg(any(feature = "operator", feature = "proxy"))]
 pub mod telemetry;
 #[cfg(feature = "operator")]
 pub mod world;
@@ -28,7 +32,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What each module may use beside itself.
-    const MAY_USE: [(&str, &[&str]); 9] = [
+    const MAY_USE: [(&str, &[&str]); 11] = [
         ("api", &[]),
         ("expression", &[]),
         ("oauth", &["api"]),
@@ -37,7 +41,9 @@ mod tests {
         ("world", &["api", "authority", "oauth", "telemetry"]),
         ("account", &["api", "expression", "oauth", "telemetry", "world"]),
         ("consent", &["api", "oauth", "telemetry", "world", "account"]),
-        ("runtime", &["api", "oauth", "telemetry", "world", "account", "consent"]),
+        ("proxy", &["api", "oauth", "telemetry"]),
+        ("refresh_endpoint", &["api", "telemetry", "world", "account", "consent"]),
+        ("runtime", &["api", "oauth", "telemetry", "world", "account", "consent", "refresh_endpoint"]),
     ];
 
     fn files(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what tests, demo and checks need beyond a compiler: builds a real Kubernetes control plane from its
-# published Go modules, installs the certified OpenID provider and the browser's driver from npm, Coze's SDK from PyPI,
-# cargo-deny from crates; Prometheus, Chromium, nginx, haproxy, h2load and curl from Debian.
+# published Go modules, installs the certified OpenID provider and the browser's driver from npm, the SDKs of Coze, OpenAI
+# and Anthropic from PyPI, cargo-deny from crates, Prometheus, Chromium, nginx, haproxy, h2load and curl
+# from Debian.
 # Everything built goes to one cache folder outside git, keyed by what defines it, so that a second run does nothing.
 #
-#   tools/install.sh kubernetes | authorization-server | browser | coze | cargo-deny | debian | proxies | all
+#   tools/install.sh kubernetes | authorization-server | browser | coze | sdk | cargo-deny | debian | proxies | all
 #
 # OAUTH_OPERATOR_CACHE   where built tools are kept (default: ~/.cache/oauth-operator)
 # KUBEBUILDER_ASSETS     a folder with etcd, kube-apiserver and kubectl (and kube-controller-manager, else it is built) to
@@ -65,21 +66,22 @@ node_package() {
   ln -sfn "$out/node_modules" "tests/$name/node_modules"
 }
 
-coze() {
-  local key out
+# The packages of a folder under tests, as its requirements.txt names them.
+python_packages() {
+  local name=$1 key out
   if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     packages python3-venv
     python3 -c 'import ensurepip, venv' 2>/dev/null || return 0
   fi
-  key=$(sha256sum <tests/coze/requirements.txt | cut -c1-12)
-  out=$cache/coze-$key
+  key=$(sha256sum <"tests/$name/requirements.txt" | cut -c1-12)
+  out=$cache/$name-$key
   if [ ! -f "$out/installed" ]; then
-    say "installing cozepy from PyPI ..."
+    say "installing what tests/$name needs from PyPI ..."
     python3 -m venv --clear "$out"
-    "$out/bin/pip" install --quiet --disable-pip-version-check --requirement tests/coze/requirements.txt >&2
+    "$out/bin/pip" install --quiet --disable-pip-version-check --requirement "tests/$name/requirements.txt" >&2
     touch "$out/installed"
   fi
-  ln -sfn "$out" target/tools/coze
+  ln -sfn "$out" "target/tools/$name"
 }
 
 cargo_deny() {
@@ -133,10 +135,10 @@ packages() {
 case "${1:-all}" in
   kubernetes) kubernetes ;;
   authorization-server | browser) node_package "$1" ;;
-  coze) coze ;;
+  coze | sdk) python_packages "$1" ;;
   cargo-deny) cargo_deny ;;
   debian) debian ;;
   proxies) proxies ;;
-  all) debian; kubernetes; node_package authorization-server; node_package browser; coze; cargo_deny ;;
+  all) debian; kubernetes; node_package authorization-server; node_package browser; python_packages coze; python_packages sdk; cargo_deny ;;
   *) say "unknown tool: $1"; exit 2 ;;
 esac

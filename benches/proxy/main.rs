@@ -59,7 +59,7 @@ struct Arguments {
     #[arg(long, env = "PROXY_BENCH_CORES", default_value = "0,1")]
     cores: Cores,
     /// The proxy
-    #[arg(long, env = "OAUTH_PROXY", default_value_os_t = testbed::root().join("target/release/oauth-proxy"))]
+    #[arg(long, env = "PROXY_BENCH_BINARY", default_value_os_t = testbed::root().join("target/release/oauth-proxy"))]
     binary: PathBuf,
     /// Whom the goals are for: another subject in place of the proxy tries the benchmark itself
     #[arg(long, default_value = "oauth-proxy")]

@@ -92,6 +92,7 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             Ok(spend::spend(&request, &tls, intent, armed, began, seen, hands).await)
         }
         Next::Journal { intent, reply, sent, finished } => Ok(spend::journal(&intent, reply, sent, finished, hands)),
+        Next::AnswerDemand { state, over } => spend::answer(state, &over, seen, hands).await,
         // The loop pauses before it looks again.
         Next::GiveWay => Ok(Outcome::KeepConflicted),
         Next::Keep { state, over, settlement } => spend::keep(state, over.as_ref(), settlement, seen, hands).await,

@@ -3,8 +3,8 @@
 use super::revocation::Revocation;
 use super::state::Login;
 use super::{
-    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, consent, health, lifetime,
-    refresh, report, restart, token_secret_name,
+    Contents, Held, Intent, Plan, Record, Seen, Settlement, State, Stray, TokenSecretView, Version, consent, demand, health,
+    lifetime, refresh, report, restart, token_secret_name,
 };
 use crate::api::{DPoPAlgorithm, ExpirySource, OAuthAccountStatus, Probe, RestartTarget, ServiceAccountToken, Trigger};
 use crate::oauth::{DeviceAuthorization, Endpoint, Fault, FaultKind, GrantRequest, Reply, Sensitive, TlsSettings, TokenRequest};
@@ -176,6 +176,13 @@ pub enum Next {
         /// What became of the refresh.
         settlement: Settlement,
     },
+    /// Write down what came of somebody's wish for a newer token.
+    AnswerDemand {
+        /// What is written.
+        state: State,
+        /// What it replaces.
+        over: Version,
+    },
     /// Wait a little, with the reply in hand, for another instance that has the same refresh token armed, and look again.
     GiveWay,
     /// Ask the token endpoint, which spends nothing.
@@ -239,6 +246,9 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
     {
         return step;
     }
+    if demand::is_unread(seen) {
+        return Next::ReadState;
+    }
     if seen.deposited && plan.is_interactive() && seen.login.deposit.is_none() {
         return Next::ReadDeposit;
     }
@@ -247,6 +257,10 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
     }
     if let Some(step) = attempt(seen, plan, view, now) {
         return step;
+    }
+    // All was done for it that can be done now.
+    if let Some(answer) = demand::answer(seen, now) {
+        return answer;
     }
     if let Some(version) = consent::used_up(seen, now) {
         return Next::ForgetDeposit(version);
@@ -274,7 +288,7 @@ enum Quiet {
 fn attempt_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
     let status = &seen.status;
     let due = status.token.is_none() || status.next_refresh_time.as_ref().is_some_and(|next| next.0 <= now);
-    let due = due || health::wants_fresh(seen, None);
+    let due = due || health::wants_fresh(seen, None) || demand::is_due(seen, now);
     let may = !plan.suspended && !seen.waits(now) && !seen.asked_for_patience(now) && !report::conflicted(status);
     (may || seen.deposited) && seen.unpublished.is_none() && (due || seen.requested().is_some() || seen.deposited)
 }
@@ -326,6 +340,7 @@ fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
         || restart_is_due(seen, plan, now)
         || report::conflicted(status)
         || seen.deposited
+        || seen.demanded.is_some()
         || health_is_due(seen, plan, now)
         || (consent::poll_is_due(seen, now) && !seen.waits(now) && !plan.suspended)
         || (health::wants_fresh(seen, None) && !seen.waits(now) && !plan.suspended)
@@ -501,6 +516,7 @@ fn cause(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Trigger> {
         Some(record) if record.request_digest != plan.request_digest() => Some(Trigger::SpecChanged),
         Some(record) if !seen.serves(record, plan, now) => Some(Trigger::Schedule),
         Some(_) if seen.requested().is_some() => Some(Trigger::Requested),
+        Some(record) if demand::wanted(seen, record, now) => Some(Trigger::Demanded),
         Some(record) if health::wants_fresh(seen, Some(record)) => Some(Trigger::Rejected),
         // Also a doubt that nobody has told of yet.
         Some(_) => (seen.login_in_question() || refresh::doubted(seen)).then_some(Trigger::Retry),

@@ -10,6 +10,7 @@ mod consent_secret;
 mod consent_steps;
 mod credentials;
 mod decide;
+pub mod demand;
 mod grant_plan;
 pub mod health;
 #[cfg(feature = "operator")]

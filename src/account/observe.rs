@@ -2,7 +2,7 @@
 
 use super::health::Checked;
 use super::memory::Memory;
-use super::{Instance, LoginSeen, Plan, Policy, SecretMark, Seen, Stray, fraction, token_secret_name};
+use super::{Instance, LoginSeen, Plan, Policy, SecretMark, Seen, Stray, fraction, state_secret_name, token_secret_name};
 use crate::api::{ConditionType, OAuthAccount};
 use crate::world::marks::Marks;
 use crate::world::{World, entropy};
@@ -27,6 +27,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
             .collect(),
         policy: policy.clone(),
         deposited: world.consents.has_deposit(namespace, account.metadata.name.as_deref().unwrap_or_default()),
+        demanded: world.logins.demanded(&state_secret_name(namespace, account.metadata.name.as_deref().unwrap_or_default())),
         heals: memory.heals(uid),
         introspected: None,
         checked: memory.checked(uid).or_else(|| checked_before(&account, world.started)),

@@ -94,6 +94,8 @@ pub enum Outcome {
     },
     /// Somebody has changed the record; look again.
     KeepConflicted,
+    /// Whoever waits for a newer token has an answer; none where it could not be written, and is left to the next pass.
+    DemandAnswered(Option<(Version, State)>),
     /// The token endpoint answered or did not.
     Redeemed {
         /// Why it was asked.
@@ -187,6 +189,10 @@ impl Seen {
                 self.attempt = Some(settlement.attempt);
             }
             Outcome::KeepConflicted => self.login.state = None,
+            Outcome::DemandAnswered(written) => {
+                self.demanded = None;
+                self.login.state = written.map(|(version, state)| StateView::Stored { version, state });
+            }
             Outcome::Redeemed { trigger, sent, finished, result } => {
                 let fault = match (result, &self.plan) {
                     (Ok(token), Ok(plan)) => {

@@ -144,9 +144,9 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
     let wish = attempt.fault.as_ref().and_then(|fault| fault.retry_after);
     status.retry_after_time = wish.map(|wish| Time(ceiling(attempt.finished + wish)));
     match &attempt.fault {
-        // A refresh that a person asked for before its time: the token is as good as it was.
+        // A refresh that somebody asked for before its time: the token is as good as it was.
         Some(fault)
-            if attempt.trigger == Trigger::Requested
+            if matches!(attempt.trigger, Trigger::Requested | Trigger::Demanded)
                 && !attempt.issued
                 && healthy(seen, now)
                 && !fault.kind.touches_the_login() => {}

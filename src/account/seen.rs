@@ -92,6 +92,8 @@ pub struct Seen {
     pub policy: Policy,
     /// Whether the consent pages have left something.
     pub deposited: bool,
+    /// Since when somebody waits for a newer token, as the watch of records has told.
+    pub demanded: Option<Timestamp>,
     /// When the token Secret was last put right.
     pub heals: Vec<Timestamp>,
     /// What the provider says of a token, where it was asked in this pass.
@@ -138,7 +140,9 @@ impl Seen {
     pub fn to_publish(&self) -> Option<&Record> {
         // Not while a refresh of ours is armed: its token is on the way.
         let armed = |state: &super::State| state.intent.as_ref().is_some_and(|intent| intent.id == self.instance.intent_id());
-        let kept = self.login.stored().filter(|(_, state)| state.account.uid == self.uid() && !armed(state));
+        // For a grant that spends nothing the token Secret is the record, whatever else there is.
+        let spends = self.plan.as_ref().is_ok_and(Plan::spends);
+        let kept = self.login.stored().filter(|(_, state)| spends && state.account.uid == self.uid() && !armed(state));
         let kept = kept.and_then(|(_, state)| state.record.as_ref());
         let published = self.record().map(|record| &record.access_token);
         self.unpublished.as_ref().or(kept.filter(|kept| published != Some(&kept.access_token)))
@@ -357,6 +361,7 @@ pub mod tests {
             strays: vec![],
             policy: Policy::default(),
             deposited: false,
+            demanded: None,
             heals: vec![],
             introspected: None,
             checked: None,

@@ -3,12 +3,12 @@
 use super::login_faults::{again, login_over, redeemed_elsewhere, seed_refused, unknown};
 use super::refresh::{Redemption, Settlement};
 use super::state::{Credential, Source, State};
-use super::{AttemptOutcome, Plan, Record, Seen};
+use super::{AttemptOutcome, Plan, Record, Seen, demand};
 use crate::oauth::{Ending, Fault, FaultKind, Reply, Token, judge, successor};
 
 /// The state that follows from one that was armed, and what became of the refresh.
 pub fn settle(state: State, redemption: &Redemption, plan: &Plan, seen: &Seen) -> (State, Settlement) {
-    let (state, result) = match &redemption.ending {
+    let (mut state, result) = match &redemption.ending {
         Ending::NotSent(fault) => (state.unspent(), Err(fault.clone())),
         Ending::Lost(fault) => lost(state, fault, plan, seen),
         Ending::Replied(reply) => judged(state, reply, redemption, plan, seen),
@@ -19,6 +19,12 @@ pub fn settle(state: State, redemption: &Redemption, plan: &Plan, seen: &Seen) -
     };
     let Redemption { sent, finished, intent, .. } = redemption;
     let issued = record.is_some();
+    // Whoever waits is told of a failure by the same write; of a token when it is published: a process that ends before that
+    // finds the demand, and by it the token.
+    if let Some(fault) = &fault {
+        let failure = demand::failed(fault);
+        state.demand = state.demand.take().map(|demand| if demand.pending { demand.answered(Some(failure)) } else { demand });
+    }
     let attempt = AttemptOutcome { trigger: intent.trigger, started: *sent, finished: *finished, fault, issued };
     (state, Settlement { attempt, record })
 }

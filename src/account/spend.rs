@@ -194,6 +194,22 @@ pub async fn record(state: State, over: Option<&Version>, seen: &Seen, hands: &H
     }
 }
 
+/// Writes down what came of somebody's wish for a newer token. They time out where it cannot be written.
+pub async fn answer(state: State, over: &Version, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiError> {
+    let failure = state.demand.as_ref().and_then(|demand| demand.failure.as_ref());
+    if let Some(failure) = failure {
+        tracing::info!(because = failure.because.code(), "a newer token was wanted, and there is none: {}", failure.sentence);
+    }
+    Ok(Outcome::DemandAnswered(match store(&state, Some(over), hands).await? {
+        Written::Stored { uid, resource_version } => Some((Version { uid, resource_version }, state)),
+        Written::Conflict | Written::NamespaceGone => None,
+        Written::Refused(words) => {
+            tracing::warn!(uid = seen.uid(), "whoever waits for a newer token could not be answered: {words}");
+            None
+        }
+    }))
+}
+
 /// KEEP.
 pub async fn keep(
     state: State,

@@ -2,6 +2,7 @@
 //! and what must never be posted again. Every change of it is a function here; it lives in a Secret of the operator's.
 
 use super::Record;
+use super::demand::Demand;
 use super::revocation::Revocation;
 use crate::api::{StatePolicy, Trigger};
 use crate::oauth::{Sensitive, Token, exposed, exposed_option};
@@ -225,6 +226,9 @@ pub struct State {
     /// What becomes of this record when the account is gone.
     #[serde(default)]
     pub policy: StatePolicy,
+    /// The last time that somebody wanted another token before its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub demand: Option<Demand>,
 }
 
 impl State {
@@ -253,6 +257,7 @@ impl State {
             revocation: None,
             token_hosts: vec![],
             policy: StatePolicy::default(),
+            demand: prior.filter(|prior| prior.account.uid == account.uid).and_then(|prior| prior.demand.clone()),
             account,
         }
     }

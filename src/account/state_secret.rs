@@ -65,12 +65,14 @@ pub fn state_manifest(namespace: &str, state: &State, over: Option<&Version>) ->
         (v::COMPONENT_LABEL, text(v::STATE_COMPONENT)),
         (v::ACCOUNT_UID_LABEL, account.uid.clone()),
     ];
+    let demanded = state.demand.as_ref().filter(|demand| demand.pending);
     let annotations = [
         (v::ACCOUNT_ANNOTATION, Some(format!("{}/{}", account.namespace, account.name))),
         (v::REFRESH_TOKEN_DIGEST_ANNOTATION, state.digest()),
         (v::SEED_DIGEST_ANNOTATION, Some(state.seed_digest.clone())),
         (v::REVOCATION_POLICY_ANNOTATION, state.revocation.as_ref().map(|_| "OnDelete".to_owned())),
         (v::STATE_POLICY_ANNOTATION, Some(format!("{:?}", state.policy))),
+        (v::REFRESH_DEMANDED_ANNOTATION, demanded.map(|demand| demand.at.to_string())),
     ];
     let document = Document { version: VERSION, state: state.clone() };
     let json = serde_json::to_vec(&document).unwrap_or_default();

@@ -136,6 +136,8 @@ pub enum Trigger {
     Consented,
     /// The resource server of the health check refused the token before.
     Rejected,
+    /// An API refused the token to a program, which asked for another one.
+    Demanded,
 }
 
 /// How an attempt ended.

@@ -40,6 +40,9 @@ pub const SEED_DIGEST_ANNOTATION: &str = "oauth-operator.dev/seed-digest";
 /// Annotation on a state Secret: `spec.statePolicy` of its account.
 pub const STATE_POLICY_ANNOTATION: &str = "oauth-operator.dev/state-policy";
 
+/// Annotation on a state Secret: since when somebody waits for a newer token of the account, RFC 3339. Absent: nobody does.
+pub const REFRESH_DEMANDED_ANNOTATION: &str = "oauth-operator.dev/refresh-demanded-at";
+
 /// Annotation on a token Secret: name of the account it belongs to. On a state Secret: its namespace and name.
 pub const ACCOUNT_ANNOTATION: &str = "oauth-operator.dev/account";
 /// Annotation on a token Secret: when the token was issued, RFC 3339.

@@ -1,5 +1,6 @@
 //! THE LOOP: watches fill caches and wake accounts, the leader reconciles them, probes and metrics tell how it goes.
 
+mod bundles;
 mod controller;
 mod leadership;
 mod operator;

@@ -1,6 +1,7 @@
 //! The operator: everything started, and ended in order.
 
 use super::CONCURRENT_RECONCILES;
+use super::bundles;
 use super::controller::{self, Controller};
 use super::leadership::{LEASE, Leadership, strive};
 use super::server::{Board, serve};
@@ -13,15 +14,20 @@ use crate::api::OAuthAccount;
 use crate::consent::desk::Desk;
 use crate::consent::serve::routes;
 use crate::oauth::OutboundPolicy;
+use crate::refresh_endpoint;
+use crate::refresh_endpoint::flight::Flights;
+use crate::refresh_endpoint::serve::Endpoint;
 use crate::telemetry::metrics::Metrics;
 use crate::world::World;
-use crate::world::authority::Authority;
+use crate::world::authority::{Authority, AuthorityError};
+use crate::world::bundles::Bundles;
 use crate::world::cluster::Cluster;
 use crate::world::consents::Consents;
 use crate::world::discovery::Discovery;
 use crate::world::events::Events;
 use crate::world::gate::Gates;
-use crate::world::health::Health;
+use crate::world::health::{Condition, Health};
+use crate::world::issuer::Issuer;
 use crate::world::journal::Journal;
 use crate::world::lease::LeaseStore;
 use crate::world::logins::Logins;
@@ -43,6 +49,9 @@ use tokio_util::task::TaskTracker;
 /// How long passes under way may take when the process is asked to end; a Pod has 30 s.
 const DRAIN: Duration = Duration::from_secs(25);
 
+/// Name of the operator's own CA on the health board.
+const CA: &str = "ca";
+
 /// Why the operator ends.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -55,6 +64,9 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let cluster = Cluster::connect(&metrics).await?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| format!("--listen {}: {error}", settings.listen))?;
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+    let address = settings.listen_tls;
+    let tls_listener = TcpListener::bind(address).await.map_err(|error| format!("--listen-tls {address}: {error}"))?;
+    tracing::info!(address = %tls_listener.local_addr()?, "listening for TLS");
     let journal = Journal::open(settings.journal_dir.clone());
     let folder = settings.journal_dir.as_deref().unwrap_or(std::path::Path::new("")).display();
     let journal = journal.map_err(|error| format!("--journal-dir {folder}: {error}"))?;
@@ -70,6 +82,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         journal,
         logins: Logins::default(),
         consents: Consents::default(),
+        bundles: Bundles::default(),
+        issuer: Issuer::default(),
         identity: settings.identity.clone(),
         started: crate::world::clock::now(),
         namespace: settings.namespace.clone(),
@@ -120,13 +134,16 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let board = Board { world: world.clone(), scopes: scopes.clone(), leadership: leadership.clone(), scrape: Arc::default() };
     let serving = rest.clone();
     tasks.spawn(async move { ("server", serve(listener, board, serving).await.map_err(Into::into)) });
-    if let Some(pages) = pages(&settings, &policy, &world, &scopes).await? {
-        let (listener, authority, routes) = pages;
-        let (tls, serving) = (authority.server_config(), rest.clone());
-        spawn(&mut tasks, "operator's own CA", authority.run());
-        tasks
-            .spawn(async move { ("consent pages", tls_server::serve(listener, tls, routes, serving).await.map_err(Into::into)) });
-    }
+    let authority = Arc::new(Authority::new(world.cluster.objects.clone(), &settings.namespace, settings.tls_names())?);
+    spawn(&mut tasks, "operator's own CA", look_after(authority.clone(), world.clone()));
+    spawn(&mut tasks, "bundles", bundles::run(world.clone(), scopes.clone(), leadership.clone(), authority.clone()));
+    let (served, serving) = (served(&settings, &policy, &world, &scopes), rest.clone());
+    tasks.spawn(async move {
+        // Whoever comes before there is a certificate waits for it.
+        until_signed(&authority).await;
+        let served = tls_server::serve(tls_listener, authority.server_config(), served, serving);
+        ("TLS server", served.await.map_err(Into::into))
+    });
     let store = LeaseStore::new(world.cluster.lease.clone(), &settings.namespace, LEASE);
     let lease = strive(store, settings.identity, leadership, rest.clone());
     tasks.spawn(async move { ("leader election", lease.await.map_err(Into::into)) });
@@ -172,28 +189,53 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the consent pages are served with, where they are to be.
-async fn pages(
-    settings: &Settings,
-    policy: &Policy,
-    world: &Arc<World>,
-    scopes: &Arc<Vec<Arc<Scope>>>,
-) -> Result<Option<(TcpListener, Arc<Authority>, Router)>, Failure> {
-    if settings.consent_url.is_none() {
-        return Ok(None);
-    }
-    let address = settings.listen_tls;
-    let listener = TcpListener::bind(address).await.map_err(|error| format!("--listen-tls {address}: {error}"))?;
-    let authority = Authority::new(world.cluster.objects.clone(), &settings.namespace, settings.tls_names())?;
-    authority.ensure().await?;
-    tracing::info!(address = %listener.local_addr()?, url = settings.consent_url, "consent pages are served");
-    let scopes = scopes.clone();
-    let find = move |namespace: &str, name: &str| {
+/// What is served under TLS: the refresh endpoint, and the consent pages where they are to be.
+fn served(settings: &Settings, policy: &Policy, world: &Arc<World>, scopes: &Arc<Vec<Arc<Scope>>>) -> Router {
+    let found = |scopes: &[Arc<Scope>], namespace: &str, name: &str| {
         let account = ObjectRef::<OAuthAccount>::new(name).within(namespace);
         scopes.iter().find(|scope| scope.covers(namespace))?.accounts.get(&account)
     };
+    let (here, there, marked) = (scopes.clone(), scopes.clone(), scopes.clone());
+    let find = move |namespace: &str, name: &str| found(&here, namespace, name);
+    let mark = move |account: &OAuthAccount, secret: &str| {
+        let metadata = &account.metadata;
+        let (uid, namespace) = (metadata.uid.as_deref()?, metadata.namespace.as_deref()?);
+        let mark = marked.iter().find(|scope| scope.covers(namespace))?.marks.of(uid, namespace, secret)?;
+        Some(mark.resource_version.into_string())
+    };
+    let flights = Flights::new(world.clone(), policy.clone(), Box::new(find), Box::new(mark));
+    let endpoint = refresh_endpoint::serve::routes(Endpoint::new(flights));
+    if settings.consent_url.is_none() {
+        return endpoint;
+    }
+    tracing::info!(url = settings.consent_url, "consent pages are served");
+    let find = move |namespace: &str, name: &str| found(&there, namespace, name);
     let desk = Desk { world: world.clone(), policy: policy.clone(), find: Box::new(find) };
-    Ok(Some((listener, Arc::new(authority), routes(Arc::new(desk)))))
+    endpoint.merge(routes(Arc::new(desk)))
+}
+
+/// Looks after the operator's own CA. Without it nothing is served under TLS, which the health board says; accounts are served
+/// all the same.
+async fn look_after(authority: Arc<Authority>, world: Arc<World>) {
+    let served = authority.clone();
+    let told = move |error: Option<&AuthorityError>| match error {
+        None => world.health.set(CA, Condition::Healthy, "certificates are signed"),
+        Some(error) if served.bundle().is_empty() => {
+            world.health.set(CA, Condition::Unhealthy, format!("nothing is served under TLS: {error}"));
+        }
+        Some(error) => world.health.set(CA, Condition::Degraded, error.to_string()),
+    };
+    authority.run(told).await;
+}
+
+/// Waits until there is a certificate, for a moment: without one, whoever comes is turned away at the handshake.
+async fn until_signed(authority: &Authority) {
+    for _ in 0..500 {
+        if !authority.bundle().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn spawn(

@@ -56,7 +56,7 @@ pub struct Settings {
     #[arg(long, env = "OAUTH_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
 
-    /// Address of the consent pages, under TLS by the operator's own CA. Used with --consent-url only.
+    /// Address of the refresh endpoint, and of the consent pages with --consent-url, under TLS by the operator's own CA.
     #[arg(long, env = "OAUTH_OPERATOR_LISTEN_TLS", default_value = "0.0.0.0:8443")]
     pub listen_tls: SocketAddr,
 
@@ -70,12 +70,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Names under which the operator is reached by its own certificate: its Service, and where people reach its pages.
+    /// Names under which the operator is reached by its own certificate: its Services, and where people reach its pages.
     pub fn tls_names(&self) -> Vec<String> {
-        let service = format!("oauth-operator-consent.{}.svc", self.namespace);
+        let services = ["oauth-operator", "oauth-operator-consent"].map(|name| format!("{name}.{}.svc", self.namespace));
         let page = self.consent_url.as_deref().and_then(|url| Url::parse(url).ok());
         let page = page.and_then(|url| url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned()));
-        [Some(service), page].into_iter().flatten().collect()
+        services.into_iter().chain(page).collect()
     }
 
     /// What to watch: each namespace named, or all (`None`).

@@ -13,8 +13,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections at once.
-const MOST: usize = 512;
+/// Connections at once: more than those who wait at the refresh endpoint, so that they keep nobody from the consent pages.
+const MOST: usize = 1024;
 /// Time for a handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Age of a connection: whoever says nothing, or too much, makes room.

@@ -191,21 +191,35 @@ pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
     }
 }
 
-/// Watches ConfigMaps, without their content: some hold a CA bundle.
+/// Watches ConfigMaps, without their content: some hold a CA bundle, and some are the operator's own.
 pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
     let api: Api<PartialObjectMeta<ConfigMap>> = scope.api(world.cluster.watches.clone());
     let stream = watch(api, watcher::Config::default());
     let mut events = pin!(told(stream, scope.component("configmaps"), || scope.is_synced(), &world));
+    let mut listing: Vec<(Box<str>, Box<str>)> = vec![];
     let mut first = true;
+    let version = |map: &PartialObjectMeta<ConfigMap>| map.metadata.resource_version.clone().unwrap_or_default();
     while let Some(event) = events.next().await {
         match event {
-            Event::Init | Event::InitApply(_) => {}
+            Event::Init => listing.clear(),
+            Event::InitApply(map) => {
+                let (namespace, name) = place(&map);
+                listing.extend((*name == *v::CA_NAME).then(|| (namespace, version(&map).into())));
+            }
             Event::InitDone => {
+                world.bundles.replace(|namespace| scope.covers(namespace), std::mem::take(&mut listing));
                 world.recent.clear();
                 scope.has_listed(&mut first);
             }
-            Event::Apply(map) | Event::Delete(map) => {
+            Event::Apply(map) => {
                 let (namespace, name) = place(&map);
+                world.bundles.set(&namespace, &name, Some(&version(&map)));
+                world.recent.config_map_changed(&namespace, &name);
+                scope.wake_referrers(Referent::ConfigMap, &namespace, &name);
+            }
+            Event::Delete(map) => {
+                let (namespace, name) = place(&map);
+                world.bundles.set(&namespace, &name, None);
                 world.recent.config_map_changed(&namespace, &name);
                 scope.wake_referrers(Referent::ConfigMap, &namespace, &name);
             }
@@ -213,7 +227,8 @@ pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
     }
 }
 
-/// Watches the operator's records of logins in its own namespace, without their content.
+/// Watches the operator's records of logins in its own namespace, without their content, and wakes the accounts of which
+/// somebody wants a newer token.
 pub async fn logins(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(world.cluster.watches.clone(), &world.namespace);
     let ours = watcher::Config::default().labels(&format!("{}={}", v::COMPONENT_LABEL, v::STATE_COMPONENT));
@@ -229,10 +244,16 @@ pub async fn logins(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
                 world.logins.replace(std::mem::take(&mut listing));
                 let first = std::mem::take(&mut first);
                 scopes.iter().filter(|_| first).for_each(|scope| scope.has_listed(&mut true));
+                let demanded = world.logins.all().into_iter().filter(|entry| entry.demanded.is_some());
+                demanded.for_each(|entry| wake(&scopes, &entry.namespace, &entry.name));
             }
             Event::Apply(secret) => {
                 let name = secret.metadata.name.as_deref().unwrap_or_default();
-                world.logins.set(name, LoginEntry::of(&secret.metadata));
+                let entry = LoginEntry::of(&secret.metadata);
+                world.logins.set(name, entry.clone());
+                if let Some(entry) = entry.filter(|entry| entry.demanded.is_some()) {
+                    wake(&scopes, &entry.namespace, &entry.name);
+                }
             }
             Event::Delete(secret) => world.logins.set(secret.metadata.name.as_deref().unwrap_or_default(), None),
         }
@@ -261,13 +282,18 @@ pub async fn consents(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
             Event::Apply(secret) => {
                 world.consents.set(&secret.metadata);
                 if let Some((namespace, name)) = deposited(&secret.metadata).and_then(|account| account.split_once('/')) {
-                    let account = ObjectRef::new(name).within(namespace);
-                    scopes.iter().filter(|scope| scope.covers(namespace)).for_each(|scope| scope.wake_one(account.clone()));
+                    wake(&scopes, namespace, name);
                 }
             }
             Event::Delete(secret) => world.consents.remove(secret.metadata.name.as_deref().unwrap_or_default()),
         }
     }
+}
+
+/// Wakes one account.
+fn wake(scopes: &[Arc<Scope>], namespace: &str, name: &str) {
+    let account = ObjectRef::new(name).within(namespace);
+    scopes.iter().filter(|scope| scope.covers(namespace)).for_each(|scope| scope.wake_one(account.clone()));
 }
 
 /// A watch that is begun again after an error, with patience, and tells the health board how it is.

@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt as text};
+use tracing_subscriber::{EnvFilter, Registry, fmt as text, reload};
 
 /// Form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -28,13 +28,8 @@ pub enum LogFormat {
 ///
 /// # Errors
 /// A sentence when the level is none, or logging was started before.
-pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
-    let wrong = |error: &dyn fmt::Display| format!("--log-level \"{level}\" is no level or filter: {error}");
-    let filter = EnvFilter::builder().parse(level).map_err(|error| wrong(&error))?;
-    // A refused Secret write shows up in status; kube's own lines would repeat it with less sense.
-    let filter = filter.add_directive("kube_client=error".parse().map_err(|error| wrong(&error))?);
-    // Who was given which token is told at every level.
-    let filter = filter.add_directive("audit=info".parse().map_err(|error| wrong(&error))?);
+pub fn start(format: LogFormat, level: &str) -> Result<LogLevel, String> {
+    let (filter, handle) = reload::Layer::new(filter(level)?);
     let as_text = format == LogFormat::Text || (format == LogFormat::Auto && std::io::stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(filter);
     let started = if as_text {
@@ -42,7 +37,30 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
     } else {
         registry.with(JsonLines).try_init()
     };
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| error.to_string()).map(|()| LogLevel(handle))
+}
+
+/// The level, while the process runs.
+#[derive(Clone)]
+pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+impl LogLevel {
+    /// Sets another level or filter.
+    ///
+    /// # Errors
+    /// A sentence when it is none.
+    pub fn set(&self, level: &str) -> Result<(), String> {
+        self.0.reload(filter(level)?).map_err(|error| error.to_string())
+    }
+}
+
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    let wrong = |error: &dyn fmt::Display| format!("--log-level \"{level}\" is no level or filter: {error}");
+    let filter = EnvFilter::builder().parse(level).map_err(|error| wrong(&error))?;
+    // A refused Secret write shows up in status; kube's own lines would repeat it with less sense.
+    let filter = filter.add_directive("kube_client=error".parse().map_err(|error| wrong(&error))?);
+    // Who was given which token is told at every level.
+    Ok(filter.add_directive("audit=info".parse().map_err(|error| wrong(&error))?))
 }
 
 struct JsonLines;

@@ -50,6 +50,10 @@ pub struct Metrics {
     pub secret_writes: IntCounterVec,
     /// Writes of the operator's own records of logins by result.
     pub state_writes: IntCounterVec,
+    /// Requests for a newer token by result: newer, refreshed, or the code of the error.
+    pub refresh_requests: IntCounterVec,
+    /// Writes of the ConfigMap that says whom to trust for the operator's own CA, in namespaces of accounts, by result.
+    pub bundle_writes: IntCounterVec,
     /// Objects of a kind that this version cannot read.
     pub unreadable: IntCounter,
     /// What is computed at scrape time.
@@ -196,6 +200,18 @@ impl Metrics {
                 "Writes of the operator's own records of logins by result.",
                 &["result"],
             )?,
+            refresh_requests: counters(
+                r,
+                "oauth_operator_refresh_requests_total",
+                "Requests for a newer token by result.",
+                &["result"],
+            )?,
+            bundle_writes: counters(
+                r,
+                "oauth_operator_ca_bundle_writes_total",
+                "Writes of the ConfigMap with the operator's own CA in namespaces of accounts by result.",
+                &["result"],
+            )?,
             unreadable: registered(
                 r,
                 IntCounter::new(
@@ -268,11 +284,11 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C)
     Ok(collector)
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+pub(super) fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
     registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+pub(super) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
     registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
 }
 
@@ -280,7 +296,7 @@ fn float_gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) ->
     registered(registry, GaugeVec::new(Opts::new(name, help), labels)?)
 }
 
-fn histograms(
+pub(super) fn histograms(
     registry: &Registry,
     name: &str,
     help: &str,

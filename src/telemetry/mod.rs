@@ -2,3 +2,5 @@
 
 pub mod logs;
 pub mod metrics;
+#[cfg(feature = "proxy")]
+pub mod proxy_metrics;

@@ -133,12 +133,14 @@ impl Authority {
         Err(AuthorityError::Contended(self.namespace.clone()))
     }
 
-    /// Looks again and again.
-    pub async fn run(self: Arc<Self>) {
+    /// Looks again and again, and tells how each look ended.
+    pub async fn run(self: Arc<Self>, told: impl Fn(Option<&AuthorityError>)) {
         loop {
-            if let Err(error) = self.ensure().await {
+            let looked = self.ensure().await;
+            if let Err(error) = &looked {
                 tracing::warn!(%error, "the operator's own CA could not be looked after; it is tried again");
             }
+            told(looked.as_ref().err());
             tokio::time::sleep(PERIOD).await;
         }
     }
@@ -263,17 +265,22 @@ impl Authority {
     }
 
     fn metadata(&self, over: Option<(String, String)>) -> ObjectMeta {
-        let labels = [(v::NAME_LABEL, v::MANAGER), (v::MANAGED_BY_LABEL, v::MANAGER), (v::COMPONENT_LABEL, v::CA_COMPONENT)];
         let (uid, resource_version) = over.unzip();
         ObjectMeta {
             name: Some(v::CA_NAME.to_owned()),
             namespace: Some(self.namespace.clone()),
-            labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
+            labels: Some(labels()),
             uid,
             resource_version,
             ..ObjectMeta::default()
         }
     }
+}
+
+/// Labels of all that the operator makes for its own CA.
+pub(super) fn labels() -> BTreeMap<String, String> {
+    let labels = [(v::NAME_LABEL, v::MANAGER), (v::MANAGED_BY_LABEL, v::MANAGER), (v::COMPONENT_LABEL, v::CA_COMPONENT)];
+    labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn tell(next: Next) {

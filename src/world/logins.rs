@@ -3,6 +3,7 @@
 
 use super::clock::uptime;
 use crate::api::vocabulary as v;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,8 @@ pub struct LoginEntry {
     pub deletable: bool,
     /// Whether its tokens are revoked then.
     pub revocable: bool,
+    /// Since when somebody waits for a newer token.
+    pub demanded: Option<Timestamp>,
 }
 
 impl LoginEntry {
@@ -43,6 +46,7 @@ impl LoginEntry {
             namespace: namespace.into(),
             name: name.into(),
             digests: digests.iter().filter_map(|key| annotations.get(*key)).map(|digest| digest.as_str().into()).collect(),
+            demanded: annotations.get(v::REFRESH_DEMANDED_ANNOTATION).and_then(|at| at.parse().ok()),
             revocable: annotations.contains_key(v::REVOCATION_POLICY_ANNOTATION),
             deletable: annotations.get(v::STATE_POLICY_ANNOTATION).is_some_and(|policy| policy == "Delete"),
         })
@@ -108,6 +112,11 @@ impl Logins {
     /// These and no other state Secrets are there.
     pub fn replace(&self, all: Vec<LoginEntry>) {
         self.lock().entries = all.into_iter().map(|entry| (entry.secret.clone(), entry)).collect();
+    }
+
+    /// Since when somebody waits for a newer token of the account of this state Secret.
+    pub fn demanded(&self, secret: &str) -> Option<Timestamp> {
+        self.lock().entries.get(secret)?.demanded
     }
 
     /// All of them.

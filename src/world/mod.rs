@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 pub mod access;
 pub mod accounts;
 pub mod authority;
+pub mod bundles;
 pub mod certificate;
 pub mod clock;
 pub mod cluster;
@@ -16,6 +17,7 @@ pub mod entropy;
 pub mod events;
 pub mod gate;
 pub mod health;
+pub mod issuer;
 pub mod journal;
 pub mod key_pair;
 pub mod lease;
@@ -23,6 +25,7 @@ pub mod logins;
 pub mod marks;
 pub mod nonces;
 pub mod outbound;
+pub mod pods;
 pub mod recent;
 pub mod resource_server;
 pub mod secrets;
@@ -57,6 +60,10 @@ pub struct World {
     pub logins: logins::Logins,
     /// Consents whose code waits to be redeemed.
     pub consents: consents::Consents,
+    /// Whom the namespaces of accounts are told to trust for the operator's own CA.
+    pub bundles: bundles::Bundles,
+    /// Who signs tokens of ServiceAccounts.
+    pub issuer: issuer::Issuer,
     /// Who this instance is.
     pub identity: String,
     /// When it started.
@@ -112,6 +119,11 @@ impl ApiError {
             Self::Answered(kube::Error::Api(status)) => Some(status),
             _ => None,
         }
+    }
+
+    /// Whether it does not let us, for want of a right.
+    pub fn is_forbidden(&self) -> bool {
+        self.status().is_some_and(|status| status.is_forbidden())
     }
 
     /// Its words, where it answers and does not let us: a missing right, a quota, an admission policy. What says "not now" is

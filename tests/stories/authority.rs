@@ -141,7 +141,7 @@ async fn replicas_share_one_ca_and_put_back_what_is_edited() -> Result<()> {
 
     // What nobody can read is made anew, by whoever looks first.
     let address = serve(replicas[0].server_config()).await?;
-    tokio::spawn(replicas[0].clone().run());
+    tokio::spawn(replicas[0].clone().run(|_| ()));
     edit(&story, "ca.key", &text("ca.key").ok_or("no key")?.replace("MIG", "nonsense"))?;
     let anew = eventually(Duration::from_secs(60), || Ok(published(&story)?.filter(|now| *now != bundle))).await?;
     let anew = anew.ok_or("a destroyed Secret is not replaced")?;

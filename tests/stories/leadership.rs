@@ -84,14 +84,22 @@ async fn what_keeps_it_from_starting_is_said_in_a_sentence() -> Result<()> {
     };
     let (story, _) = story("start").await?;
     let kubeconfig = story.kubeconfig.display().to_string();
+    let occupied = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let taken = &*occupied.local_addr()?.to_string();
     for (arguments, kubeconfig, code, words) in [
         (&["--namespace", "a", "--allowed-cidrs", "everything"][..], kubeconfig.as_str(), 2, "--allowed-cidrs"),
         (&["--namespace", "a", "--log-level", "=="], kubeconfig.as_str(), 2, "--log-level"),
         (&["--namespace", "a", "--listen", "127.0.0.1"], kubeconfig.as_str(), 2, "--listen"),
         (&[], kubeconfig.as_str(), 2, "--namespace"),
+        (
+            &["--namespace", "a", "--listen", "127.0.0.1:0", "--listen-tls", taken],
+            kubeconfig.as_str(),
+            1,
+            "--listen-tls 127.0.0.1:",
+        ),
         (&["--namespace", "a", "--listen", "127.0.0.1:0"], "/does/not/exist", 1, "kubeconfig"),
         (
-            &["--namespace", "a", "--listen", "127.0.0.1:0", "--journal-dir", "/proc/journal"],
+            &["--namespace", "a", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--journal-dir", "/proc/journal"],
             kubeconfig.as_str(),
             1,
             "--journal-dir /proc/journal: ",
@@ -118,6 +126,7 @@ async fn every_flag_has_its_twin_in_the_environment_and_proxies_there_are_ignore
         ("OAUTH_OPERATOR_ALLOWED_CIDRS", "127.0.0.0/8, 10.0.0.0/8".into()),
         ("OAUTH_OPERATOR_REQUIRE_TOKEN_HOSTS", "1".into()),
         ("OAUTH_OPERATOR_LISTEN", "127.0.0.1:0".into()),
+        ("OAUTH_OPERATOR_LISTEN_TLS", "127.0.0.1:0".into()),
         ("OAUTH_OPERATOR_JOURNAL_DIR", story.folder.join("journal-by-environment").display().to_string()),
         ("OAUTH_OPERATOR_ORPHAN_GRACE_SECONDS", "60".into()),
         ("OAUTH_OPERATOR_LOG_FORMAT", "json".into()),

@@ -19,6 +19,8 @@ mod leadership;
 mod lifecycle;
 mod login;
 mod main_job;
+mod proxy;
+mod refresh_endpoint;
 mod token_secret;
 mod trust;
 

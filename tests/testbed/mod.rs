@@ -1,5 +1,5 @@
-//! The real parts that tests, demo and bench stand on: a Kubernetes control plane, an authorization server, the operator,
-//! Prometheus. Each is a process of its own that ends with its caller, however that ends.
+//! The real parts that tests, demo and bench stand on: a Kubernetes control plane, an authorization server, the operator, the
+//! proxy, Prometheus, nginx, curl, SDKs. Each is a process of its own that ends with its caller, however that ends.
 #![allow(dead_code, reason = "tests, demo and bench each use their part")]
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "it speaks to whoever runs the tests")]
 #![allow(clippy::expect_used, reason = "a testbed that cannot go on stops and says where")]
@@ -10,18 +10,28 @@ pub mod browser;
 pub mod certificates;
 pub mod cluster;
 pub mod coze;
+pub mod curl;
 pub mod documented;
 pub mod dpop;
 pub mod faulty_endpoint;
 pub mod github;
 pub mod keys;
 pub mod kubectl;
+pub mod nginx;
 pub mod operator;
 pub mod process;
 pub mod prometheus;
+pub mod proxy;
+pub mod raw_upstream;
+pub mod refresh_endpoint;
 pub mod relay;
+pub mod resource_server;
+pub mod sdk;
 pub mod story;
 pub mod tls_server;
+pub mod token_volume;
+pub mod vendor;
+pub mod wire;
 
 /// What the testbed does with its own mistakes and those of the machine: it stops and says so.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

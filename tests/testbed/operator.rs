@@ -3,6 +3,7 @@
 use super::process::Process;
 use super::{Result, root};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ pub struct Operator {
     pub process: Process,
     /// Address of probes and metrics.
     pub address: String,
+    /// Address of what it serves under TLS.
+    pub tls_address: SocketAddr,
     /// Its identity in the Lease.
     pub identity: String,
 }
@@ -57,6 +60,9 @@ impl Operator {
         let journal = folder.join(format!("{identity}.journal")).display().to_string();
         let mut all: Vec<String> =
             ["--listen", "127.0.0.1:0", "--identity", identity, "--journal-dir", &journal].map(Into::into).into();
+        if !arguments.contains(&"--listen-tls") {
+            all.extend(["--listen-tls", "127.0.0.1:0"].map(Into::into));
+        }
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let environment = [
             ("KUBECONFIG", kubeconfig.display().to_string()),
@@ -67,9 +73,11 @@ impl Operator {
         let earlier = (1..).take_while(|number| folder.join(log_name(identity, *number)).exists()).count();
         let name = log_name(identity, earlier + 1).trim_end_matches(".log").to_owned();
         let process = Process::start(&name, folder, binary, &all, &environment)?;
-        process.until("listening", Duration::from_secs(20), async || address(&process).is_some()).await?;
-        let address = address(&process).ok_or("no address")?;
-        let operator = Self { process, address, identity: identity.to_owned() };
+        let both = || Some((address(&process, "listening")?, address(&process, "listening for TLS")?));
+        process.until("listening", Duration::from_secs(20), async || both().is_some()).await?;
+        let (address, tls_address) = both().ok_or("no address")?;
+        let tls_address = tls_address.parse()?;
+        let operator = Self { process, address, tls_address, identity: identity.to_owned() };
         operator.process.until("ready", Duration::from_secs(20), async || operator.is_ready().await).await?;
         Ok(operator)
     }
@@ -107,8 +115,8 @@ fn log_name(identity: &str, number: usize) -> String {
     if number == 1 { format!("{identity}.log") } else { format!("{identity}-start-{number}.log") }
 }
 
-fn address(process: &Process) -> Option<String> {
+fn address(process: &Process, what: &str) -> Option<String> {
     let output = process.output();
     let mut lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.find(|line| line["msg"] == "listening")?["address"].as_str().map(str::to_owned)
+    lines.find(|line| line["msg"] == what)?["address"].as_str().map(str::to_owned)
 }

@@ -273,7 +273,7 @@ pub fn login(name: &str, provider: &Value, client: &Client, patch: &Value) -> Va
 }
 
 /// RFC 7396.
-fn merge(base: &mut Value, patch: &Value) {
+pub fn merge(base: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *base = patch.clone();
         return;

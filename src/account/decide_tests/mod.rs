@@ -2,6 +2,7 @@
 
 mod consent;
 mod course;
+mod demand;
 mod doubt;
 mod dpop;
 mod health;

@@ -245,6 +245,8 @@ impl World {
         seen.policy.consent_url = self.person.pages.map(Into::into);
         seen.plan = Plan::of(&seen.account).and_then(|plan| plan.permitted(&seen.policy));
         seen.deposited = self.person.deposit.is_some();
+        let demand = self.state.as_ref().and_then(|(_, state)| state.demand.as_ref());
+        seen.demanded = demand.filter(|demand| demand.pending).map(|demand| demand.at);
         seen.polled = self.person.polled;
         seen.checked = self.checked.clone();
         seen.heals = self.heals.clone();
@@ -492,6 +494,9 @@ impl World {
                 Outcome::Journalled
             }
             Next::GiveWay => Outcome::KeepConflicted,
+            Next::AnswerDemand { state, over } => {
+                Outcome::DemandAnswered(self.store(&state, Some(&over)).map(|version| (version, state)))
+            }
             Next::Keep { state, over, settlement } => match self.store(&state, over.as_ref()) {
                 Some(version) => {
                     self.unposted = None;
@@ -611,6 +616,7 @@ pub fn name(next: &Next) -> &'static str {
         Next::Spend { .. } => "spend",
         Next::Journal { .. } => "journal",
         Next::GiveWay => "give way",
+        Next::AnswerDemand { .. } => "answer demand",
         Next::Keep { .. } => "keep",
         Next::Redeem { .. } => "redeem",
         Next::Publish { .. } => "publish",

@@ -1,0 +1,425 @@
+//! One request: judged, given a credential, sent, and its answer judged; until it passes or nothing more can be done.
+
+use super::body::{Exchange, Passing, ResponseBody};
+use super::breaker::Ending;
+use super::clock::{moment, now};
+use super::credential::Credential;
+use super::fault::{Code, ERROR_HEADER, Envelope, Fault, code_header};
+use super::head;
+use super::open_work::OpenWork;
+use super::pool::Obstacle;
+use super::table::{Gate, Lost};
+use super::tape::{RequestBody, Tape};
+use super::tunnel;
+use super::upstream::{ConnectError, Held, SendError};
+use super::way::Way;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Accounts that a request goes on to after its first.
+const SWITCHES: usize = 2;
+/// How long a request is held where no account has a token.
+const HOLD: Duration = Duration::from_secs(5);
+/// How long it waits for a token that the upstream has refused to be replaced.
+const RENEWAL: Duration = Duration::from_secs(20);
+
+/// One of the threads that serve.
+#[derive(Clone)]
+pub struct Worker {
+    /// Its number.
+    pub number: usize,
+    /// What is under way.
+    pub open: OpenWork,
+    /// Names of requests.
+    pub ids: Arc<super::request_id::RequestIds>,
+}
+
+/// Answers a request.
+pub async fn answer(gate: &Gate, worker: &Worker, request: Request<Incoming>) -> Response<ResponseBody> {
+    let id = head::request_id(request.headers()).cloned().unwrap_or_else(|| worker.ids.next());
+    let way = match admit(gate, &request) {
+        Ok(way) => way,
+        Err((fault, envelope)) => return own(&fault, envelope, None, &id),
+    };
+    let job = Job::new(gate, way, worker, request, &id);
+    let mut response = match job.run().await {
+        Ok(response) => response,
+        Err(fault) => own(&fault, way.envelope, Some(way), &id),
+    };
+    let headers = response.headers_mut();
+    if !headers.contains_key(head::REQUEST_ID) {
+        headers.insert(head::REQUEST_ID, id);
+    }
+    response
+}
+
+/// The route that a request may take.
+fn admit<'a>(gate: &'a Gate, request: &Request<Incoming>) -> Result<&'a Arc<Way>, (Fault, Envelope)> {
+    // Where there is one shape for all, also errors without a route have it.
+    let shape = gate.ways().first().map_or(Envelope::Plain, |way| way.envelope);
+    let (method, uri) = (request.method(), request.uri());
+    let refuse = |fault| (fault, shape);
+    head::judge(method, uri, request.headers()).map_err(|why| refuse(Fault::new(Code::BadRequest, why.0)))?;
+    let way = gate.way(method, uri.path()).map_err(|lost| {
+        refuse(match lost {
+            Lost::NoPath => Fault::new(Code::RouteNotFound, "No route has this path."),
+            Lost::NoMethod => Fault::new(Code::MethodNotAllowed, format!("The route of this path does not take {method}.")),
+        })
+    })?;
+    if let Some(clients) = &gate.clients {
+        clients.admit(request.headers()).map_err(|fault| (fault, way.envelope))?;
+    }
+    Ok(way)
+}
+
+/// An answer of the proxy's own.
+fn own(fault: &Fault, envelope: Envelope, way: Option<&Way>, id: &HeaderValue) -> Response<ResponseBody> {
+    let status = fault.code.status();
+    let name = id.to_str().unwrap_or_default();
+    if let Some(way) = way {
+        way.meters.count(None, status);
+        // Each second one of them is enough to know: an outage must not fill a disk.
+        if let Some(untold) = way.meters.tell(moment()) {
+            let code = fault.code.name();
+            tracing::warn!(route = way.name, code, request_id = name, untold, "not answered by the upstream: {}", fault.message);
+        }
+    } else {
+        tracing::debug!(code = fault.code.name(), request_id = name, "refused: {}", fault.message);
+    }
+    let body = fault.body(envelope, way.map(|way| way.name.as_str()), name);
+    let mut response = Response::new(ResponseBody::own(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ERROR_HEADER, code_header(fault.code));
+    headers.insert(head::REQUEST_ID, id.clone());
+    if let Some(header) = envelope.id_header() {
+        headers.insert(header, id.clone());
+    }
+    if let Some(seconds) = fault.retry_after {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"oauth-proxy\""));
+    }
+    response
+}
+
+/// An answer of the upstream's that has not been passed on yet.
+struct Reply {
+    response: Response<Incoming>,
+    held: Held,
+    exchange: Exchange,
+    member: usize,
+}
+
+/// How an attempt failed.
+enum Failure {
+    /// Nothing was sent.
+    Unsent(Fault),
+    /// Something may have been received; whether the connection had been used before.
+    Unanswered(Fault, bool),
+    /// It is the app's own fault.
+    App(Fault),
+}
+
+/// A request on its way.
+struct Job<'a> {
+    gate: &'a Gate,
+    way: &'a Arc<Way>,
+    worker: &'a Worker,
+    began: Instant,
+    method: Method,
+    target: PathAndQuery,
+    headers: HeaderMap,
+    tape: Option<Arc<Tape>>,
+    upgrade: Option<OnUpgrade>,
+    tried: Vec<usize>,
+}
+
+impl<'a> Job<'a> {
+    fn new(gate: &'a Gate, way: &'a Arc<Way>, worker: &'a Worker, mut request: Request<Incoming>, id: &HeaderValue) -> Self {
+        let wanted = head::wanted_upgrade(request.version(), request.headers());
+        let upgrade = wanted.is_some().then(|| hyper::upgrade::on(&mut request));
+        let (Parts { method, uri, mut headers, .. }, body) = request.into_parts();
+        head::strip_hop_by_hop(&mut headers);
+        head::strip_credentials(&mut headers, &way.strip);
+        for (name, value) in &way.set {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers.insert(head::REQUEST_ID, id.clone());
+        if let Some(wanted) = wanted {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, wanted);
+        }
+        let target = head::target(&uri, way.strip_prefix.then_some(way.path.as_str()));
+        let tape = (!body.is_end_stream())
+            .then(|| Tape::new(body, way.limits.replay_bytes, gate.budget.clone(), way.timeouts.idle_seconds));
+        Self { gate, way, worker, began: Instant::now(), method, target, headers, tape, upgrade, tried: vec![] }
+    }
+
+    async fn run(mut self) -> Result<Response<ResponseBody>, Fault> {
+        // What is passed on when nothing better comes: the upstream's own words before ours.
+        let mut last: Option<Reply> = None;
+        let mut fault: Option<Fault> = None;
+        let mut waited = false;
+        loop {
+            let (member, credential) = match self.way.pick(&self.headers, &self.tried) {
+                Ok(picked) => picked,
+                Err(Obstacle::NoCredential) if !waited => {
+                    waited = true;
+                    self.wait_for_credential().await;
+                    continue;
+                }
+                Err(obstacle) => {
+                    return match (last, fault) {
+                        (Some(reply), _) => Ok(self.pass(reply)),
+                        (None, Some(fault)) => Err(fault),
+                        (None, None) => Err(self.obstructed(obstacle)),
+                    };
+                }
+            };
+            let reason = match self.with_account(member, credential).await {
+                Ok(reply) if self.way.rejects(reply.response.status()) => {
+                    if !self.is_replayable() {
+                        return Ok(self.pass(reply));
+                    }
+                    last = Some(reply);
+                    "rejected"
+                }
+                Ok(reply) if self.may_retry() && head::is_transient(reply.response.status()) => {
+                    last = Some(reply);
+                    "failed"
+                }
+                Ok(reply) => return Ok(self.pass(reply)),
+                Err(Failure::App(fault)) => return Err(fault),
+                Err(Failure::Unsent(why)) => {
+                    fault = Some(why);
+                    "connect"
+                }
+                Err(Failure::Unanswered(why, _)) if self.may_retry() => {
+                    fault = Some(why);
+                    "failed"
+                }
+                Err(Failure::Unanswered(why, _)) => return Err(why),
+            };
+            self.tried.push(member);
+            if self.tried.len() > SWITCHES || !self.is_replayable() {
+                return match (last, fault) {
+                    (Some(reply), _) => Ok(self.pass(reply)),
+                    (None, fault) => Err(fault.unwrap_or_else(|| self.obstructed(Obstacle::Tried))),
+                };
+            }
+            let from = self.way.members[member].account.name.as_str();
+            self.way.meters.all.failovers.with_label_values(&[from, reason]).inc();
+        }
+    }
+
+    /// The request with one account: sent, and sent once more where its token was refused and a fresh one is to be had.
+    async fn with_account(&mut self, member: usize, credential: Arc<Credential>) -> Result<Reply, Failure> {
+        let reply = self.send_twice_if_unread(member, &credential).await?;
+        if !self.way.rejects(reply.response.status()) {
+            return Ok(reply);
+        }
+        let account = &self.way.members[member].account;
+        tracing::info!(
+            route = self.way.name,
+            account = account.name,
+            fingerprint = credential.fingerprint(),
+            status = reply.response.status().as_u16(),
+            "the upstream refuses the token"
+        );
+        let fresh = if let Some(refresher) = &self.gate.refresher {
+            let renewing = refresher.renew(account, Some(&credential));
+            // What cannot be sent again is answered at once; the next request has the fresh token.
+            if !self.is_replayable() {
+                return Ok(reply);
+            }
+            tokio::time::timeout(RENEWAL, renewing).await.ok().and_then(Result::ok).flatten()
+        } else {
+            account.credential().filter(|held| held.fingerprint() != credential.fingerprint() && held.is_live(now()))
+        };
+        let Some(fresh) = fresh.filter(|_| self.is_replayable()) else {
+            account.rejected(&credential);
+            return Ok(reply);
+        };
+        // A 401 was not executed: any method may be sent again. Once: a fresh token that is refused too is not renewed.
+        drop(reply);
+        let reply = self.send_twice_if_unread(member, &fresh).await?;
+        if self.way.rejects(reply.response.status()) {
+            account.rejected(&fresh);
+        }
+        Ok(reply)
+    }
+
+    /// One attempt; two where a kept connection ended under a request that may be sent twice (RFC 9110 §9.2.2).
+    async fn send_twice_if_unread(&mut self, member: usize, credential: &Arc<Credential>) -> Result<Reply, Failure> {
+        match self.attempt(member, credential).await {
+            Err(Failure::Unanswered(_, true)) if head::is_safe(&self.method) && self.is_replayable() => {
+                self.attempt(member, credential).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn attempt(&mut self, member: usize, credential: &Arc<Credential>) -> Result<Reply, Failure> {
+        let way = self.way;
+        let unprepared = || Failure::App(Fault::new(Code::CredentialUnavailable, "The token makes no header."));
+        let value = credential.value(&way.prefix).ok_or_else(unprepared)?;
+        let mut request = Request::new(self.tape.as_ref().map_or(RequestBody::Empty, |tape| RequestBody::Taped(tape.reader())));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(self.target.clone());
+        *request.headers_mut() = self.headers.clone();
+        request.headers_mut().insert(way.header.clone(), value);
+        let mut exchange = Exchange::begin(way, member);
+        let sending = way.upstream.send(self.worker.number, request, self.upgrade.is_some());
+        match self.in_time(sending).await {
+            Some(Ok((response, held))) => {
+                let status = response.status();
+                exchange.note(if status.is_server_error() { Ending::Failure } else { Ending::Success });
+                if status == StatusCode::TOO_MANY_REQUESTS && !way.ignore_retry_after {
+                    way.members[member].standing.cool(head::retry_after(response.headers(), now()).unwrap_or(1));
+                }
+                Ok(Reply { response, held, exchange, member })
+            }
+            Some(Err(SendError::NotConnected(error))) => {
+                exchange.note(Ending::Failure);
+                let code = match error {
+                    ConnectError::Unreachable(..) => Code::UpstreamUnreachable,
+                    ConnectError::Tls(..) => Code::UpstreamTlsFailed,
+                    ConnectError::Late(_) => Code::UpstreamTimeout,
+                };
+                Err(Failure::Unsent(Fault::new(code, sentence(&error.to_string()))))
+            }
+            Some(Err(SendError::Broken { .. })) if self.tape.as_ref().is_some_and(|tape| tape.was_cut()) => {
+                Err(Failure::App(Fault::new(Code::RequestTimeout, "The request's body broke off or stalled.")))
+            }
+            Some(Err(SendError::Broken { error, reused })) => {
+                exchange.note(Ending::Failure);
+                let words = format!("{} broke off before its answer: {error}.", way.upstream.place);
+                Err(Failure::Unanswered(Fault::new(Code::UpstreamBroken, words), reused))
+            }
+            None => {
+                exchange.note(Ending::Failure);
+                let words =
+                    format!("{} did not answer in time; the route's timeouts say how long is waited.", way.upstream.place);
+                Err(Failure::Unanswered(Fault::new(Code::UpstreamTimeout, words), false))
+            }
+        }
+    }
+
+    /// Waits for an answer's head as long as the route permits: counted from when the body last moved.
+    async fn in_time<T>(&self, sending: impl Future<Output = T>) -> Option<T> {
+        let timeouts = &self.way.timeouts;
+        let total = (timeouts.total_seconds > 0).then(|| self.began + Duration::from_secs(timeouts.total_seconds));
+        let patience = (timeouts.response_headers_seconds > 0).then(|| Duration::from_secs(timeouts.response_headers_seconds));
+        let mut until = [patience.map(|patience| Instant::now() + patience), total].into_iter().flatten().min();
+        let mut sending = std::pin::pin!(sending);
+        loop {
+            let Some(end) = until else { return Some(sending.await) };
+            if let Ok(outcome) = tokio::time::timeout_at(end, sending.as_mut()).await {
+                return Some(outcome);
+            }
+            if total.is_some_and(|total| Instant::now() >= total) {
+                return None;
+            }
+            let quiet = self.tape.as_ref().map(|tape| Duration::from_millis(moment().saturating_sub(tape.progress())));
+            match (quiet, patience) {
+                (Some(quiet), Some(patience)) if quiet < patience => {
+                    until = [Some(Instant::now() + patience - quiet), total].into_iter().flatten().min();
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// The upstream's answer, passed on.
+    fn pass(&mut self, reply: Reply) -> Response<ResponseBody> {
+        let Reply { mut response, held, exchange, member } = reply;
+        let way = self.way;
+        way.meters.count(Some((member, &way.members[member].account.name)), response.status());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(app) = self.upgrade.take()
+        {
+            return tunnel::join(app, response, held, exchange, way, &self.worker.open);
+        }
+        head::strip_hop_by_hop(response.headers_mut());
+        let (mut parts, incoming) = response.into_parts();
+        parts.version = http::Version::HTTP_11;
+        let body = Passing::new(incoming, held, exchange, self.began, self.tape.take());
+        Response::from_parts(parts, ResponseBody::passing(body))
+    }
+
+    fn is_replayable(&self) -> bool {
+        self.tape.as_ref().is_none_or(|tape| tape.is_replayable())
+    }
+
+    fn may_retry(&self) -> bool {
+        self.way.retry_idempotent && head::is_safe(&self.method) && self.is_replayable()
+    }
+
+    /// Asks for tokens for the accounts that have none, and waits a little for one.
+    async fn wait_for_credential(&self) {
+        if let Some(refresher) = &self.gate.refresher {
+            let mut lacking: Vec<_> = self.way.members.iter().filter(|member| !member.account.is_usable(now())).collect();
+            lacking.sort_by_key(|member| member.priority);
+            for member in lacking.iter().take(1 + SWITCHES) {
+                drop(refresher.renew(&member.account, member.account.credential().as_ref()));
+            }
+        }
+        let until = Instant::now() + HOLD;
+        loop {
+            let mut changed = std::pin::pin!(self.gate.changed.notified());
+            changed.as_mut().enable();
+            if self.way.members.iter().any(|member| member.account.is_usable(now())) {
+                return;
+            }
+            if tokio::time::timeout_at(until, changed).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Why no account can be used.
+    fn obstructed(&self, obstacle: Obstacle) -> Fault {
+        let way = self.way;
+        let each = |say: &dyn Fn(&super::account::Account) -> String| {
+            let all = way.members.iter().map(|member| format!("{}: {}", member.account.name, say(&member.account)));
+            all.collect::<Vec<_>>().join("; ")
+        };
+        match obstacle {
+            Obstacle::NoCredential | Obstacle::Tried => {
+                let why = each(&|account| account.problem(now()));
+                let words = format!(
+                    "No account of this route has a token that can be sent ({why}). Look at the OAuthAccount's conditions."
+                );
+                Fault::new(Code::CredentialUnavailable, words).after(5)
+            }
+            Obstacle::Saturated => {
+                let words = "All accounts of this route have as many requests under way as inFlightPerAccount permits.";
+                Fault::new(Code::AccountSaturated, words).after(1)
+            }
+            Obstacle::HostNotAllowed => {
+                let words = format!(
+                    "{} is not among the hosts that the accounts of this route allow; spec.allowedHosts of the OAuthAccount names them.",
+                    way.upstream.place
+                );
+                Fault::new(Code::HostNotAllowed, words)
+            }
+        }
+    }
+}
+
+/// With a capital and a full stop.
+fn sentence(words: &str) -> String {
+    let mut characters = words.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", characters.as_str())
+}

@@ -1,0 +1,39 @@
+//! The sidecar: an app's plain request goes on with a fresh credential.
+//!
+//! [`routes`] (or [`settings`], in the simple case) say what goes where; a [`table`] of it is served at each address by a
+//! [`listener`]. A request finds its [`way`], the [`pool`] says with which [`account`]'s [`credential`], [`forward`] sends it
+//! through an [`upstream`] and judges the answer. Tokens come from a [`volume`] or the API server, and from the operator by [`refresh`].
+
+mod account;
+mod activity;
+mod admin;
+mod body;
+mod breaker;
+mod clients;
+mod clock;
+mod credential;
+mod fault;
+mod forward;
+mod head;
+mod listener;
+mod open_work;
+mod patience;
+mod pool;
+mod refresh;
+mod request_id;
+mod routes;
+mod run;
+mod settings;
+mod standing;
+mod table;
+mod tape;
+mod tls;
+mod tunnel;
+mod upstream;
+mod volume;
+#[cfg(feature = "proxy-watch")]
+mod watch;
+mod way;
+
+pub use run::run;
+pub use settings::Settings;

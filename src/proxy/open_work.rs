@@ -1,0 +1,40 @@
+//! What is under way: the process ends when it has ended, or cuts it.
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections and tunnels of all threads.
+#[derive(Clone, Default)]
+pub struct OpenWork {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl OpenWork {
+    /// Starts one on this thread.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = cut.cancelled() => {}
+            }
+        });
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Waits until all have ended; none may be begun any more.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Ends them where they stand.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+}

@@ -1,0 +1,355 @@
+//! Connections to one upstream: made, kept, and handed out. Each worker has its own, so that nobody waits for a lock.
+
+use super::clock::{Moment, moment};
+use super::tape::RequestBody;
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use url::{Host, Url};
+
+/// Connections of a worker that are kept though nobody uses them.
+const KEPT: usize = 256;
+/// Milliseconds after which one is not used again: most servers keep theirs for a minute or more.
+const STALE: Moment = 50_000;
+/// Streams on one HTTP/2 connection: what every server should permit (RFC 9113 §6.5.2).
+const STREAMS: usize = 100;
+/// Bytes of a response's head.
+const LARGEST_HEAD: usize = 256 * 1024;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No address answers.
+    #[error("no connection to {0}: {1}")]
+    Unreachable(String, String),
+    /// TLS fails.
+    #[error("TLS with {0} failed: {1}")]
+    Tls(String, String),
+    /// It took too long.
+    #[error("{0} could not be reached in time")]
+    Late(String),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// Nothing was sent.
+    #[error(transparent)]
+    NotConnected(#[from] ConnectError),
+    /// Something may have been.
+    #[error("the connection ended before the answer: {error}")]
+    Broken {
+        /// What ended it.
+        error: hyper::Error,
+        /// Whether it had been used before: it may have ended while the request was on its way.
+        reused: bool,
+    },
+}
+
+/// TLS towards an upstream.
+pub struct UpstreamTls {
+    /// With HTTP/2 and HTTP/1.1 by ALPN.
+    pub any: Arc<ClientConfig>,
+    /// With HTTP/1.1 alone: for what HTTP/2 cannot do.
+    pub http1: Arc<ClientConfig>,
+}
+
+/// An upstream with its connections.
+pub struct Upstream {
+    /// `host`, with its port where that is not https's own.
+    pub place: String,
+    host: Host<String>,
+    port: u16,
+    scheme: Scheme,
+    authority: Authority,
+    host_header: HeaderValue,
+    tls: Option<UpstreamTls>,
+    prior_http2: bool,
+    connect: Option<Duration>,
+    lanes: Box<[Mutex<Lane>]>,
+}
+
+/// What one worker keeps.
+#[derive(Default)]
+struct Lane {
+    /// The one used last stands last.
+    idle: Vec<(http1::SendRequest<RequestBody>, Moment)>,
+    shared: Vec<Shared>,
+}
+
+/// An HTTP/2 connection.
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Arc<AtomicUsize>,
+}
+
+enum Sender {
+    Http1 { sender: http1::SendRequest<RequestBody>, reused: bool },
+    Http2 { sender: http2::SendRequest<RequestBody>, stream: StreamCount, reused: bool },
+}
+
+/// Counts a stream as long as it lives.
+#[derive(Debug)]
+struct StreamCount(Arc<AtomicUsize>);
+
+impl StreamCount {
+    fn of(streams: &Arc<AtomicUsize>) -> Self {
+        streams.fetch_add(1, Ordering::Relaxed);
+        Self(streams.clone())
+    }
+}
+
+impl Drop for StreamCount {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The connection that an answer comes on. To be given back when the body has ended, and dropped where it is cut.
+pub struct Held {
+    upstream: Arc<Upstream>,
+    worker: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(#[expect(dead_code, reason = "it counts while it lives")] StreamCount),
+}
+
+impl Upstream {
+    /// An upstream for so many workers; its connections must stand within `connect_seconds`, 0 for ever. `None` where the URL
+    /// names no host.
+    pub fn new(url: &Url, tls: Option<UpstreamTls>, prior_http2: bool, connect_seconds: u64, workers: usize) -> Option<Self> {
+        let host = url.host()?.to_owned();
+        let port = url.port_or_known_default()?;
+        let text = url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
+        Some(Self {
+            place: crate::oauth::host_and_port(url),
+            port,
+            scheme: if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
+            authority: text.parse().ok()?,
+            host_header: HeaderValue::from_str(&text).ok()?,
+            host,
+            tls,
+            prior_http2,
+            connect: (connect_seconds > 0).then(|| Duration::from_secs(connect_seconds)),
+            lanes: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
+        })
+    }
+
+    /// Sends a request of which only target, fields and body are given. One that rode on a kept connection, which had ended
+    /// before any of it was sent, is sent anew.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn send(
+        self: &Arc<Self>,
+        worker: usize,
+        mut request: Request<RequestBody>,
+        upgrade: bool,
+    ) -> Result<(Response<Incoming>, Held), SendError> {
+        request.headers_mut().insert(HOST, self.host_header.clone());
+        loop {
+            let sender = if upgrade { self.connect(true).await? } else { self.check_out(worker).await? };
+            let failed = match sender {
+                Sender::Http1 { mut sender, reused } => {
+                    *request.version_mut() = Version::HTTP_11;
+                    match sender.try_send_request(request).await {
+                        Ok(answer) => return Ok((answer, self.held(worker, Kind::Http1(sender)))),
+                        Err(error) => (error, reused),
+                    }
+                }
+                Sender::Http2 { mut sender, stream, reused } => {
+                    let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+                    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+                    if let Ok(uri) = uri.path_and_query(path).build() {
+                        *request.uri_mut() = uri;
+                    }
+                    request.headers_mut().remove(HOST);
+                    *request.version_mut() = Version::HTTP_2;
+                    match sender.try_send_request(request).await {
+                        Ok(answer) => return Ok((answer, self.held(worker, Kind::Http2(stream)))),
+                        Err(error) => (error, reused),
+                    }
+                }
+            };
+            request = again(failed)?;
+            self.origin_form(&mut request);
+        }
+    }
+
+    /// As HTTP/1.1 has it (RFC 9112 §3.2.1).
+    fn origin_form(&self, request: &mut Request<RequestBody>) {
+        if let Some(path) = request.uri().path_and_query().cloned().filter(|_| request.uri().scheme().is_some()) {
+            *request.uri_mut() = Uri::from(path);
+        }
+        request.headers_mut().insert(HOST, self.host_header.clone());
+    }
+
+    fn held(self: &Arc<Self>, worker: usize, kind: Kind) -> Held {
+        Held { upstream: self.clone(), worker, kind }
+    }
+
+    /// The lane stays whole whatever its holder did.
+    fn lane(&self, worker: usize) -> std::sync::MutexGuard<'_, Lane> {
+        self.lanes[worker % self.lanes.len()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn check_out(self: &Arc<Self>, worker: usize) -> Result<Sender, ConnectError> {
+        if let Some(sender) = self.kept(worker) {
+            return Ok(sender);
+        }
+        let sender = self.connect(false).await?;
+        if let Sender::Http2 { sender, stream, .. } = &sender {
+            self.lane(worker).shared.push(Shared { sender: sender.clone(), streams: stream.0.clone() });
+        }
+        Ok(sender)
+    }
+
+    fn kept(&self, worker: usize) -> Option<Sender> {
+        let mut lane = self.lane(worker);
+        if !lane.shared.is_empty() {
+            lane.shared.retain(|shared| !shared.sender.is_closed());
+            let free = |shared: &&Shared| shared.streams.load(Ordering::Relaxed) < STREAMS && shared.sender.is_ready();
+            if let Some(shared) = lane.shared.iter().find(free) {
+                let stream = StreamCount::of(&shared.streams);
+                return Some(Sender::Http2 { sender: shared.sender.clone(), stream, reused: true });
+            }
+        }
+        let now = moment();
+        while let Some((sender, since)) = lane.idle.pop() {
+            if now.saturating_sub(since) > STALE {
+                // Those below are older.
+                lane.idle.clear();
+                return None;
+            }
+            if sender.is_ready() && !sender.is_closed() {
+                return Some(Sender::Http1 { sender, reused: true });
+            }
+        }
+        None
+    }
+
+    async fn connect(&self, http1_only: bool) -> Result<Sender, ConnectError> {
+        let connecting = self.open(http1_only);
+        match self.connect {
+            None => connecting.await,
+            Some(limit) => tokio::time::timeout(limit, connecting).await.map_err(|_| ConnectError::Late(self.place.clone()))?,
+        }
+    }
+
+    async fn open(&self, http1_only: bool) -> Result<Sender, ConnectError> {
+        let stream = self.dial().await?;
+        let Some(tls) = &self.tls else {
+            return self.handshake(stream, self.prior_http2 && !http1_only).await;
+        };
+        let broken = |error: std::io::Error| ConnectError::Tls(self.place.clone(), error.to_string());
+        let name = match &self.host {
+            Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|error| broken(std::io::Error::other(error)))?,
+            Host::Ipv4(address) => ServerName::from(IpAddr::from(*address)),
+            Host::Ipv6(address) => ServerName::from(IpAddr::from(*address)),
+        };
+        let config = if http1_only { &tls.http1 } else { &tls.any };
+        let stream = TlsConnector::from(config.clone()).connect(name, stream).await.map_err(broken)?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        self.handshake(stream, http2).await
+    }
+
+    async fn dial(&self) -> Result<TcpStream, ConnectError> {
+        let unreachable = |error: String| ConnectError::Unreachable(self.place.clone(), error);
+        let addresses: Vec<SocketAddr> = match &self.host {
+            Host::Ipv4(address) => vec![(*address, self.port).into()],
+            Host::Ipv6(address) => vec![(*address, self.port).into()],
+            Host::Domain(name) => {
+                let found = tokio::net::lookup_host((name.as_str(), self.port)).await;
+                found.map_err(|_| unreachable("its name does not resolve".into()))?.collect()
+            }
+        };
+        let mut last = unreachable("its name has no address".into());
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    // A hint that fails where the connection has gone already: the next write says so.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Err(error) => {
+                    let words = error.to_string();
+                    last = unreachable(words.split(" (os error").next().unwrap_or_default().to_lowercase());
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn handshake<S>(&self, stream: S, http2: bool) -> Result<Sender, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let broken = |error: hyper::Error| ConnectError::Unreachable(self.place.clone(), error.to_string());
+        let stream = TokioIo::new(stream);
+        if http2 {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).adaptive_window(true);
+            let (sender, connection) = builder.handshake(stream).await.map_err(broken)?;
+            // What ends it is told to whoever waits for an answer.
+            tokio::spawn(async move { connection.await.unwrap_or_default() });
+            let stream = StreamCount::of(&Arc::default());
+            return Ok(Sender::Http2 { sender, stream, reused: false });
+        }
+        let mut builder = http1::Builder::new();
+        builder.max_header_size(LARGEST_HEAD);
+        let (sender, connection) = builder.handshake(stream).await.map_err(broken)?;
+        tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_default() });
+        Ok(Sender::Http1 { sender, reused: false })
+    }
+}
+
+/// The request, where a kept connection had ended before any of it was sent.
+fn again((mut error, reused): (TrySendError<Request<RequestBody>>, bool)) -> Result<Request<RequestBody>, SendError> {
+    match error.take_message() {
+        Some(request) if reused => Ok(request),
+        _ => Err(SendError::Broken { error: error.into_error(), reused }),
+    }
+}
+
+impl Held {
+    /// The answer has ended: the connection is free for the next request.
+    pub fn give_back(self) {
+        let Kind::Http1(mut sender) = self.kind else { return };
+        if sender.is_closed() {
+            return;
+        }
+        if sender.is_ready() {
+            self.upstream.lane(self.worker).keep(sender);
+            return;
+        }
+        // It has not noticed yet that the answer has ended, or the request's body is still on its way.
+        tokio::spawn(async move {
+            if matches!(tokio::time::timeout(Duration::from_secs(1), sender.ready()).await, Ok(Ok(()))) {
+                self.upstream.lane(self.worker).keep(sender);
+            }
+        });
+    }
+}
+
+impl Lane {
+    fn keep(&mut self, sender: http1::SendRequest<RequestBody>) {
+        if self.idle.len() < KEPT {
+            self.idle.push((sender, moment()));
+        }
+    }
+}

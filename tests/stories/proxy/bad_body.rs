@@ -1,0 +1,186 @@
+//! Apps that are slow, go away, or send more than can be kept.
+
+use super::routed;
+use crate::testbed::curl::{curl, skip};
+use crate::testbed::proxy::Proxy;
+use crate::testbed::raw_upstream::{Next, RawUpstream, response};
+use crate::testbed::refresh_endpoint::RefreshEndpoint;
+use crate::testbed::story::eventually;
+use crate::testbed::token_volume::TokenVolume;
+use crate::testbed::wire::Wire;
+use crate::testbed::{Result, authorization_server::random};
+use serde_json::json;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Longest time for which the proxy waits for a head.
+const HEAD: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_that_come_byte_by_byte_are_not_waited_for_and_hold_nobody_up() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let upstream = RawUpstream::start()?;
+    let routed = routed("slow-heads", &upstream.url(), json!({})).await?;
+    let (address, began) = (routed.proxy.data[0], Instant::now());
+    let slow: Vec<_> = (0..100)
+        .map(|number| {
+            std::thread::spawn(move || -> Option<Duration> {
+                let mut wire = Wire::to(address).ok()?;
+                // Some say nothing at all, some begin with HTTP/2's preface.
+                let head = match number % 4 {
+                    0 => "",
+                    1 => "PRI * HTTP/2.0\r\n\r\nSM\r\n",
+                    _ => "GET /slow HTTP/1.1\r\nHost: a\r\nX-Slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
+                };
+                for byte in head.bytes().chain(std::iter::repeat_n(b'a', 1000)) {
+                    let sends = number % 4 == 2 || (number % 4 == 3 && began.elapsed() < Duration::from_secs(2)) || number % 4 == 1;
+                    if sends && head.len() > 0 && !wire.send(&[byte]) {
+                        return Some(began.elapsed());
+                    }
+                    if wire.hear(Duration::from_millis(500)).ok()?.closed {
+                        return Some(began.elapsed());
+                    }
+                    if began.elapsed() > HEAD + Duration::from_secs(15) {
+                        return None;
+                    }
+                }
+                None
+            })
+        })
+        .collect();
+    let mut others = 0;
+    while began.elapsed() < Duration::from_secs(5) {
+        let asked = Instant::now();
+        let fetched = curl(&[&routed.proxy.url()]).await?;
+        assert_eq!((fetched.exit, fetched.status), (0, 200));
+        assert!(asked.elapsed() < Duration::from_secs(2), "another waited for {:?}", asked.elapsed());
+        others += 1;
+    }
+    assert!(others >= 5, "{others} others");
+    let ends =
+        tokio::task::spawn_blocking(move || slow.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>());
+    let ends = ends.await?;
+    let never = ends.iter().enumerate().filter(|(_, end)| end.is_none()).map(|(number, _)| number % 4).collect::<Vec<_>>();
+    assert!(never.is_empty(), "{} of 100 were still connected after {:?}; kinds {never:?}", never.len(), began.elapsed());
+    assert!(upstream.lines().iter().all(|line| line == "GET / 0"), "{:?}", upstream.lines());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_given_up_and_cut_for_the_upstream() -> Result<()> {
+    let upstream = RawUpstream::start()?;
+    let routed = routed("slow-body", &upstream.url(), json!({"timeouts": {"idleSeconds": 2}})).await?;
+    for head in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        let mut wire = Wire::to(routed.proxy.data[0])?;
+        let began = Instant::now();
+        wire.send(format!("POST /stall HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n5\r\nab").as_bytes());
+        let heard = wire.hear(Duration::from_secs(15))?;
+        assert_eq!(heard.line(), "408 closed", "{head}: {}", heard.text());
+        assert!(heard.text().contains("x-oauth-proxy-error: request_timeout"), "{}", heard.text());
+        assert!((2.0..7.0).contains(&began.elapsed().as_secs_f64()), "{head}: {:?}", began.elapsed());
+    }
+    assert_eq!(upstream.lines(), ["POST /stall 5 cut", "POST /stall 2 cut"]);
+    // Slow is not stalled: what comes in time comes through.
+    let mut wire = Wire::to(routed.proxy.data[0])?;
+    wire.send(b"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n");
+    for byte in b"12345678" {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        wire.send(&[*byte]);
+    }
+    let heard = wire.hear_until(Duration::from_secs(10), |bytes| bytes.ends_with(b"ok"))?;
+    assert_eq!((heard.statuses(), upstream.lines().pop()), (vec!["200".into()], Some("POST /slow 8".into())));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_app_that_goes_away_takes_its_request_along() -> Result<()> {
+    let upstream = RawUpstream::answering(|seen, stream| {
+        if seen.target == "/wait" {
+            // Whoever asked has gone: the connection ends, and says so here.
+            let gone = std::io::Read::read(stream, &mut [0; 16]);
+            let word = if matches!(gone, Ok(0) | Err(_)) { "/gone" } else { "/more" };
+            let mut note = std::net::TcpStream::connect(stream.local_addr()?)?;
+            write!(note, "GET {word} HTTP/1.1\r\n\r\n")?;
+            return Ok(Next::Close);
+        }
+        stream.write_all(response("200 OK", &[], "ok").as_bytes())?;
+        Ok(Next::Keep)
+    })?;
+    let routed = routed("gone", &upstream.url(), json!({})).await?;
+    let mut wire = Wire::to(routed.proxy.data[0])?;
+    wire.send(b"POST /half HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf");
+    let arrived = |line: &str| upstream.lines().iter().any(|seen| seen == line).then_some(());
+    eventually(Duration::from_secs(10), || Ok(arrived("POST /half 4 cut"))).await?.ok_or("the body did not arrive as it came")?;
+    drop(wire);
+    let mut wire = Wire::to(routed.proxy.data[0])?;
+    wire.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually(Duration::from_secs(10), || Ok(arrived("GET /wait 0"))).await?.ok_or("the request did not arrive")?;
+    drop(wire);
+    eventually(Duration::from_secs(10), || Ok(arrived("GET /gone 0")))
+        .await?
+        .ok_or("the upstream was left with a request of nobody's")?;
+    // Neither was the upstream's failure.
+    let failed = routed.proxy.metric("oauth_proxy_response_aborts_total{route=\"api\",side=\"upstream\"}").await?;
+    assert_eq!(failed.unwrap_or_default(), 0.0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_to_keep_is_sent_once() -> Result<()> {
+    let (stale, fresh, known) = (random(), random(), std::sync::Arc::new(std::sync::Mutex::new(String::new())));
+    known.lock().expect("it is ours").clone_from(&fresh);
+    let upstream = RawUpstream::answering(move |seen, stream| {
+        let taken = seen.all("authorization") == [format!("Bearer {}", known.lock().expect("nobody panics"))];
+        let answer =
+            if taken { response("200 OK", &[], "ok") } else { response("401 Unauthorized", &["WWW-Authenticate: Bearer"], "no") };
+        stream.write_all(answer.as_bytes())?;
+        Ok(Next::Keep)
+    })?;
+    // (bytes of the body, whether its length is said, whether it is sent again)
+    for (number, (bytes, chunked, again)) in
+        [(1024, false, true), (1025, false, false), (1024, true, true), (1025, true, false), (0, false, true)]
+            .into_iter()
+            .enumerate()
+    {
+        let name = format!("replay-{number}");
+        let (refresh, volume) = (RefreshEndpoint::start(&name).await?, TokenVolume::with(&name, "api", &stale)?);
+        refresh.give(Some(&fresh));
+        let route = json!({
+            "name": "api", "upstream": {"url": upstream.url()}, "pool": [{"account": "api"}], "limits": {"replayBytes": 1024},
+        });
+        let routes = json!({
+            "accounts": [{"name": "api", "directory": volume.path()}], "refresh": refresh.routes,
+            "listeners": [{"addresses": ["127.0.0.1:0"], "routes": [route]}],
+        });
+        let proxy = Proxy::routed(&name, &routes).await?;
+        proxy.until_ready().await?;
+        let before = upstream.lines().len();
+        let (body, mut wire) = ("x".repeat(bytes), Wire::to(proxy.data[0])?);
+        let request = if chunked {
+            format!("Transfer-Encoding: chunked\r\n\r\n{bytes:x}\r\n{body}\r\n0\r\n\r\n")
+        } else {
+            format!("Content-Length: {bytes}\r\n\r\n{body}")
+        };
+        let heard = tokio::task::spawn_blocking(move || {
+            wire.send(format!("POST /replay HTTP/1.1\r\nHost: a\r\n{request}").as_bytes());
+            wire.hear_until(Duration::from_secs(10), |bytes| bytes.ends_with(b"ok") || bytes.ends_with(b"no"))
+        });
+        let heard = heard.await??;
+        let line = format!("POST /replay {bytes}");
+        let (status, lines) = if again { ("200", vec![line.clone(), line]) } else { ("401", vec![line]) };
+        assert_eq!(heard.statuses(), [status], "{bytes} {chunked}: {}", heard.text());
+        assert_eq!(upstream.lines()[before..], lines, "{bytes} {chunked}");
+        // A new token is asked for all the same, for whoever comes next.
+        let asked = eventually(Duration::from_secs(5), || Ok(Some(refresh.asked()).filter(|asked| !asked.is_empty()))).await?;
+        assert_eq!(asked.map(|asked| asked.len()), Some(1), "{bytes} {chunked}");
+        if !again {
+            assert!(heard.text().contains("www-authenticate: Bearer"), "{}", heard.text());
+            let next = curl(&[&proxy.url()]).await?;
+            assert_eq!((next.status, next.text().as_str()), (200, "ok"), "{bytes} {chunked}");
+        }
+    }
+    assert_eq!(upstream.faults(), [""; 0]);
+    Ok(())
+}

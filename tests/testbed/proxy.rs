@@ -1,0 +1,110 @@
+//! The sidecar's own binary.
+
+use super::Result;
+use super::process::{Process, folder};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A running proxy.
+pub struct Proxy {
+    /// Its process.
+    pub process: Process,
+    /// Where it takes requests, in the order of its log.
+    pub data: Vec<SocketAddr>,
+    /// Address of probes and metrics.
+    pub admin: SocketAddr,
+    /// Address of log level and drain.
+    pub control: SocketAddr,
+}
+
+/// The binary that was built beside us.
+fn executable() -> PathBuf {
+    option_env!("CARGO_BIN_EXE_oauth-proxy").map_or_else(
+        || {
+            let ourselves = std::env::current_exe().expect("we run from a file");
+            ourselves.ancestors().nth(2).expect("target/<profile>/examples/<us>").join("oauth-proxy")
+        },
+        PathBuf::from,
+    )
+}
+
+impl Proxy {
+    /// With flags alone, on a port of the kernel's choice.
+    pub async fn start(name: &str, flags: &[&str]) -> Result<Self> {
+        let listen = ["--listen", "127.0.0.1:0"];
+        Self::run(name, &[&listen, flags].concat(), 1).await
+    }
+
+    /// With a routes file, and waits until each of its addresses listens.
+    pub async fn routed(name: &str, routes: &Value) -> Result<Self> {
+        let file = folder(name)?.join("routes.yaml");
+        std::fs::write(&file, routes.to_string())?;
+        let listeners = routes["listeners"].as_array().into_iter().flatten();
+        let sockets = listeners.map(|listener| listener["addresses"].as_array().map_or(0, Vec::len)).sum();
+        Self::run(name, &["--routes", &file.display().to_string()], sockets).await
+    }
+
+    async fn run(name: &str, flags: &[&str], sockets: usize) -> Result<Self> {
+        // reqwest asks for the process's TLS provider when its first client is made.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let common =
+            ["--admin-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--threads", "1", "--log-format", "json"];
+        let arguments: Vec<String> = common.iter().chain(flags).map(|argument| (*argument).to_owned()).collect();
+        let process = Process::start("oauth-proxy", &folder(name)?, &executable(), &arguments, &[])?;
+        let all = async || {
+            let count = |listener| listening(&process, listener).len();
+            count("data") == sockets && count("admin") == 1 && count("control") == 1
+        };
+        process.until("listening", Duration::from_secs(20), all).await?;
+        let (data, admin, control) =
+            (listening(&process, "data"), listening(&process, "admin")[0], listening(&process, "control")[0]);
+        Ok(Self { process, data, admin, control })
+    }
+
+    /// Where it takes requests, as a URL without a path.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.data[0])
+    }
+
+    /// Waits until it has a token that it can send.
+    pub async fn until_ready(&self) -> Result<()> {
+        let ready = async || self.get("/readyz").await.is_ok_and(|(status, _)| status == 200);
+        self.process.until("ready", Duration::from_secs(20), ready).await
+    }
+
+    /// Asks one of its own pages.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let answer = reqwest::Client::builder().no_proxy().build()?.get(format!("http://{}{path}", self.admin)).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
+    /// One sample of its metrics, by the start of its line.
+    pub async fn metric(&self, series: &str) -> Result<Option<f64>> {
+        let (_, text) = self.get("/metrics").await?;
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        Ok(line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()))
+    }
+
+    /// Its log, line by line; a line that is no JSON is a failure.
+    pub fn log(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("a log line that is no JSON: {line}"));
+        self.process.output().lines().map(parse).collect()
+    }
+
+    /// Bytes of memory that it has at the moment.
+    pub fn memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+}
+
+/// Addresses of the listeners of a kind, as its log names them.
+fn listening(process: &Process, listener: &str) -> Vec<SocketAddr> {
+    let output = process.output();
+    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ours = lines.filter(|line| line["msg"] == "listening" && line["listener"] == *listener);
+    ours.filter_map(|line| line["address"].as_str()?.parse().ok()).collect()
+}
