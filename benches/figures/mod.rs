@@ -60,12 +60,13 @@ pub fn store(figures: &[Figure], folder: &Path, name: &str) -> std::io::Result<(
 
 /// The table.
 pub fn print(figures: &[Figure]) {
-    println!("{:<52} {:>10} {:<12} {:>10} {:>7} {:>8}  ", "", "ours", "", "reference", "ratio", "goal");
+    println!("{:<52} {:>10} {:<12} {:>10} {:>7} {:>8}          reference is", "", "ours", "", "reference", "ratio", "goal");
     for figure in figures {
         let reference = figure.reference.map(|(value, _)| format!("{value:.1}")).unwrap_or_default();
         let ratio = figure.reference.map(|(value, _)| format!("{:.2}", figure.ours / value)).unwrap_or_default();
         let goal =
             figure.goal.map(|(goal, met)| format!("{goal:>8.1}  {}", if met { "met" } else { "MISSED" })).unwrap_or_default();
-        println!("{:<52} {:>10.2} {:<12} {reference:>10} {ratio:>7} {goal}", figure.name, figure.ours, figure.unit);
+        let beside = figure.reference.map(|(_, name)| name).unwrap_or_default();
+        println!("{:<52} {:>10.2} {:<12} {reference:>10} {ratio:>7} {goal:<17} {beside}", figure.name, figure.ours, figure.unit);
     }
 }

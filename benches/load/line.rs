@@ -7,6 +7,7 @@ use hyper::Response;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::error::Error;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -80,19 +81,36 @@ async fn dial(job: &Job) -> Result<http1::SendRequest<Body>, Failure> {
 }
 
 async fn shared_line(shared: &Mutex<Option<http2::SendRequest<Body>>>, job: &Job) -> Result<Response<Incoming>, Failure> {
-    let mut sender = {
-        // Held while it connects: the others wait for the same connection and do not open their own.
-        let mut held = shared.lock().await;
-        let live = match held.as_mut() {
-            Some(sender) => sender.ready().await.is_ok(),
-            None => false,
-        };
-        if !live {
-            *held = Some(dial_http2(job).await?);
+    for _ in 0..3 {
+        match shared_sender(shared, job).await?.send_request(job.request()).await {
+            Ok(response) => return Ok(response),
+            Err(error) if unprocessed(&error) => {}
+            Err(_) => break,
         }
-        held.as_ref().cloned().ok_or(Failure::Connect)?
-    };
-    sender.send_request(job.request()).await.map_err(|_| Failure::NoResponse)
+    }
+    Err(Failure::NoResponse)
+}
+
+/// The connection is locked while it is opened: the others wait for it and do not open their own.
+async fn shared_sender(shared: &Mutex<Option<http2::SendRequest<Body>>>, job: &Job) -> Result<http2::SendRequest<Body>, Failure> {
+    let mut held = shared.lock().await;
+    if let Some(sender) = held.as_mut()
+        && sender.ready().await.is_ok()
+    {
+        return Ok(sender.clone());
+    }
+    Ok(held.insert(dial_http2(job).await?).clone())
+}
+
+/// Whether the server has said that it did nothing with the request (RFC 9113, sections 6.8 and 8.7): it ended the connection in good
+/// order, and the request is for the next one.
+fn unprocessed(error: &hyper::Error) -> bool {
+    let protocol = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    let refused = protocol.is_some_and(|error| match error.reason() {
+        Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+        reason => reason == Some(h2::Reason::REFUSED_STREAM),
+    });
+    refused || error.is_canceled()
 }
 
 async fn dial_http2(job: &Job) -> Result<http2::SendRequest<Body>, Failure> {

@@ -66,6 +66,7 @@ impl Goals<'_> {
     /// The subject that a goal is measured by.
     pub fn reference(&self, against: Against, figure: &impl Fn(Kind) -> Option<f64>) -> Option<Kind> {
         let candidates = match against {
+            Against::Nginx => vec![Kind::Nginx],
             Against::TunedNginx => vec![Kind::NginxTuned],
             Against::BestNginx => vec![Kind::Nginx, Kind::NginxTuned],
         };
