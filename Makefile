@@ -36,8 +36,8 @@ bench-accounts: ## Thousands of accounts beside the API server's own ceiling (mi
 .PHONY: bench-proxy
 bench-proxy: ## The sidecar proxy beside nginx and haproxy (a quarter of an hour; QUICK=1 tries it)
 	@tools/install.sh proxies
-	cargo build --locked --release --no-default-features --features proxy-watch --bin oauth-proxy --target-dir target/image # as the image has it
-	PROXY_BENCH_BINARY=target/image/release/oauth-proxy cargo bench --locked --bench proxy $(if $(QUICK),-- --quick)
+	cargo build --locked --profile image --no-default-features --features proxy-watch --bin oauth-proxy # as the image has it
+	PROXY_BENCH_BINARY=target/image/oauth-proxy cargo bench --locked --bench proxy $(if $(QUICK),-- --quick)
 
 .PHONY: coverage
 coverage: ## Which lines the unit tests run: of the pure core at least 95 %
