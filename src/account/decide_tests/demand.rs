@@ -23,6 +23,9 @@ impl World {
         let version = |version: &u64| Version { uid: "s".into(), resource_version: version.to_string() };
         let view = match &self.state {
             None => StateView::Absent,
+            Some((at, _)) if self.state_unreadable => {
+                StateView::Unreadable { fault: fault(FaultKind::StateUnreadable), version: Some(version(at)) }
+            }
             Some((at, state)) => StateView::Stored { version: version(at), state: state.clone() },
         };
         let verdict = judge(&found, &Plan::of(&found), self.published().as_ref(), &view, self.now);
