@@ -7,7 +7,7 @@ use crate::account::demand::{Because, Verdict, judge};
 use crate::account::seen::tests::at;
 use crate::account::{Plan, Record, StateView, Version};
 use crate::api::{ConditionType, Trigger};
-use crate::oauth::FaultKind;
+use crate::oauth::{Endpoint, Endpoints, FaultKind};
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -248,12 +248,13 @@ fn a_record_of_a_login_is_not_made_for_a_demand() {
 #[test]
 fn a_token_that_the_record_remembers_does_not_displace_a_newer_one() {
     // Of a grant that spends nothing, the record holds what is to be revoked, and not what is published.
-    let provider = json!({"overrides": {"revocationURL": "https://login.example.com/revoke"}});
-    let mut world = World::new(&json!({"revocationPolicy": "OnDelete", "provider": provider}));
+    let mut world = World::new(&json!({"revocationPolicy": "OnDelete"}));
+    let revocation = "https://login.example.com/revoke".parse().unwrap();
+    world.discovered = Endpoints::default().with(Endpoint::Revocation, revocation);
     world.reconcile();
     let remembered = world.state.as_ref().unwrap().1.record.as_ref().unwrap();
     assert_eq!(remembered.access_token.expose(), world.token());
-    world.edit(&json!({"provider": provider}));
+    world.edit(&json!({}));
     world.run_until(2900);
     assert_eq!(world.token(), "token-2");
     world.demands();
