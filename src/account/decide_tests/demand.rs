@@ -7,7 +7,7 @@ use crate::account::demand::{Because, Verdict, judge};
 use crate::account::seen::tests::at;
 use crate::account::{Plan, Record, StateView, Version};
 use crate::api::{ConditionType, Trigger};
-use crate::oauth::FaultKind;
+use crate::oauth::{Endpoint, Endpoints, FaultKind};
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -23,6 +23,9 @@ impl World {
         let version = |version: &u64| Version { uid: "s".into(), resource_version: version.to_string() };
         let view = match &self.state {
             None => StateView::Absent,
+            Some((at, _)) if self.state_unreadable => {
+                StateView::Unreadable { fault: fault(FaultKind::StateUnreadable), version: Some(version(at)) }
+            }
             Some((at, state)) => StateView::Stored { version: version(at), state: state.clone() },
         };
         let verdict = judge(&found, &Plan::of(&found), self.published().as_ref(), &view, self.now);
@@ -87,6 +90,7 @@ fn for_a_login_a_token_is_the_answer_when_it_is_published_and_a_failure_when_it_
     world.demands();
     world.reconcile();
     assert!(!world.steps.contains(&"answer demand") && !world.is_pending(), "{:?}", world.steps);
+    assert_eq!(world.refused().0, Because::ProviderFailed, "why is told by what was kept");
 }
 
 #[test]
@@ -122,9 +126,11 @@ fn what_fails_is_told_to_whoever_waits_and_leaves_the_account_as_it_was() {
     world.reconcile();
     world.now = at(100);
     world.provider = Err(fault(FaultKind::Unavailable));
+    world.told.clear();
     world.demands();
     world.reconcile();
     assert!(!world.is_pending());
+    assert_eq!(world.told, Vec::<String>::new(), "no Event for a program's word");
     assert_eq!(world.refused(), (Because::ProviderFailed, "something is wrong".into(), Some(130)));
     assert_eq!((world.ready(), world.status.failed_attempts), (yes("TokenPublished"), 0));
     assert_eq!(world.requests, 2);
@@ -240,17 +246,18 @@ fn a_record_of_a_login_is_not_made_for_a_demand() {
 }
 
 #[test]
-fn a_token_that_was_revoked_at_deletion_s_sake_is_never_published_again() {
-    // The record remembers the token to revoke; it is not what is published.
-    let revoked =
-        json!({"revocationPolicy": "OnDelete", "provider": {"overrides": {"revocationURL": "https://login.example.com/revoke"}}});
-    let mut world = World::new(&revoked);
+fn a_token_that_the_record_remembers_does_not_displace_a_newer_one() {
+    // Of a grant that spends nothing, the record holds what is to be revoked, and not what is published.
+    let mut world = World::new(&json!({"revocationPolicy": "OnDelete"}));
+    let revocation = "https://login.example.com/revoke".parse().unwrap();
+    world.discovered = Endpoints::default().with(Endpoint::Revocation, revocation);
     world.reconcile();
+    let remembered = world.state.as_ref().unwrap().1.record.as_ref().unwrap();
+    assert_eq!(remembered.access_token.expose(), world.token());
     world.edit(&json!({}));
-    world.run_until(3600);
-    let newest = world.token().to_owned();
+    world.run_until(2900);
+    assert_eq!(world.token(), "token-2");
     world.demands();
     world.reconcile();
-    assert_ne!(world.token(), newest);
-    assert_ne!(world.token(), "token-1");
+    assert_eq!((world.token(), world.requests), ("token-3", 3), "{:?}", world.steps);
 }

@@ -35,7 +35,7 @@ fn random_histories_keep_the_promises() {
     for history in 0..300 {
         let mut world = World::new(&json!({}));
         for step in 0..60 {
-            match draw(14) {
+            match draw(16) {
                 0 => world.provider = Ok(i64::try_from(draw(7200)).unwrap() + 5),
                 1 => world.provider = Err(fault(FaultKind::Unavailable)),
                 2 => world.provider = Err(fault(FaultKind::InvalidClient)),
@@ -53,6 +53,7 @@ fn random_histories_keep_the_promises() {
                 }
                 10 => world.edit(&json!({"suspend": draw(2) == 0})),
                 11 => world.edit(&json!({"par": if draw(2) == 0 { json!(true) } else { json!(null) }})),
+                12 | 13 => drop(world.ask()),
                 _ => world.now += SignedDuration::from_secs(i64::try_from(draw(1800)).unwrap()),
             }
             let waiting = world.status.next_attempt_time.clone().filter(|next| next.0 > world.now);
@@ -122,7 +123,7 @@ fn history(number: u64, trouble: Trouble) {
     let mut requests = 0;
     for step in 0..80 {
         let place = format!("history {number}, step {step}");
-        match draw.below(18) {
+        match draw.below(20) {
             0 => world.login.fate = Fate::NotConnected,
             1 => world.login.fate = Fate::Status([429, 503, 401][usize::try_from(draw.below(3)).unwrap()]),
             2 if trouble == Trouble::Lost => {
@@ -153,6 +154,7 @@ fn history(number: u64, trouble: Trouble) {
             // A clock that was set back, a little.
             12 => world.now -= draw.seconds(30),
             13 | 14 => world.login.fate = Fate::Answered,
+            15 | 16 => drop(world.ask()),
             _ => world.now += draw.seconds(2000),
         }
         if trouble == Trouble::Lost || draw.below(4) == 0 {
