@@ -6,8 +6,8 @@
 //! [`authority`] says when the operator's own CA changes. Beside all of it stands [`proxy`], the sidecar: a program of its own.
 //!
 //! Each module may use only what stands before it here: `api`, `oauth`, `authority`, `world`, `account`, `consent`,
-//! `refresh_endpoint`, `runtime`; `proxy` may use `api` and `oauth`; `telemetry` is a leaf that all may use. What decides is pure and builds without the feature `operator`, so that the compiler refuses a
-//! socket, a client or a runtime in it.
+//! `refresh_endpoint`, `runtime`; `proxy` may use `api` and `oauth`; `telemetry` is a leaf that all may use. What decides is
+//! pure and builds without features, so that the compiler refuses a socket, a client or a runtime in it.
 
 pub mod account;
 pub mod api;

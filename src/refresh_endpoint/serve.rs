@@ -7,7 +7,7 @@ use crate::account::{Record, token_secret_name};
 use crate::consent::flow::is_name;
 use crate::world::{ApiError, clock};
 use axum::body::{Body, to_bytes};
-use axum::extract::{Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,10 +138,11 @@ impl IntoResponse for Refusal {
 async fn answer(
     State(endpoint): State<Arc<Endpoint>>,
     Path((namespace, name)): Path<(String, String)>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let answered = endpoint.answer(&namespace, &name, &parts.headers, body).await;
+    let answered = endpoint.answer((&namespace, &name), from.ip(), &parts.headers, body).await;
     let result = match &answered {
         Ok((_, true)) => "refreshed",
         Ok((_, false)) => "newer",
@@ -169,7 +171,13 @@ fn token(record: &Record) -> Response {
 
 impl Endpoint {
     /// A token, and whether it had to be waited for.
-    async fn answer(&self, namespace: &str, name: &str, headers: &HeaderMap, body: Body) -> Result<(Record, bool), Refusal> {
+    async fn answer(
+        &self,
+        (namespace, name): (&str, &str),
+        from: IpAddr,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<(Record, bool), Refusal> {
         if !is_name(namespace) || !is_name(name) {
             let message = "The path must name a namespace and an account: /v1/namespaces/{namespace}/accounts/{name}/refresh.";
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "malformed", message));
@@ -184,7 +192,7 @@ impl Endpoint {
         let body = body.map_err(|_| malformed("The body did not come in time."))?;
         let body = body.map_err(|_| malformed("The body is cut off, or larger than 4 KiB."))?;
         let asked = Asked::read(&body).map_err(malformed)?;
-        let (caller, right) = self.admit(shown, namespace, name).await?;
+        let (caller, right) = self.admit(shown, from, namespace, name).await?;
         let _place = self.turnstile.enter(namespace).ok_or_else(Refusal::busy)?;
         let rejected = asked.rejected_fingerprint.as_deref();
         let (record, waited) = match self.flights.search(namespace, name, rejected).await {
@@ -206,8 +214,8 @@ impl Endpoint {
     }
 
     /// Who shows this token, and by what right they have that of the account.
-    async fn admit(&self, shown: &str, namespace: &str, name: &str) -> Result<(Caller, Right), Refusal> {
-        let _asked = self.turnstile.knock().await.ok_or_else(Refusal::busy)?;
+    async fn admit(&self, shown: &str, from: IpAddr, namespace: &str, name: &str) -> Result<(Caller, Right), Refusal> {
+        let _asked = self.turnstile.knock(from).await.ok_or_else(Refusal::busy)?;
         let world = &self.flights.world;
         let caller = self.reviews.caller(world, shown).await?.ok_or_else(|| {
             let message =

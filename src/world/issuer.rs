@@ -61,6 +61,6 @@ impl Issuer {
 }
 
 async fn document<T: serde::de::DeserializeOwned>(client: &Client, path: &str) -> Result<T, ApiError> {
-    let request = Request::get(path).body(vec![]).map_err(|error| kube::Error::HttpError(error))?;
+    let request = Request::get(path).body(vec![]).map_err(kube::Error::HttpError)?;
     call(client.request(request)).await
 }

@@ -21,6 +21,7 @@ mod login;
 mod main_job;
 mod proxy;
 mod refresh_endpoint;
+mod sidecar;
 mod token_secret;
 mod trust;
 

@@ -43,7 +43,7 @@ fn fingerprint(token: &str) -> String {
 }
 
 /// The bundle in the tenant's namespace, once it is there.
-async fn bundle(story: &Story<'_>) -> Result<String> {
+pub(super) async fn bundle(story: &Story<'_>) -> Result<String> {
     let read = || {
         let text = story.kubectl().run(&["get", "configmap", CA, "-o", r"jsonpath={.data.ca\.crt}", "--ignore-not-found"])?;
         Ok(Some(text).filter(|text| !text.is_empty()))
@@ -92,7 +92,7 @@ impl Program {
 }
 
 /// A Pod of the tenant's that runs as a ServiceAccount of its own, with these volumes. Nobody schedules it.
-fn pod(story: &Story<'_>, name: &str, volumes: Value) -> Result<()> {
+pub(super) fn pod(story: &Story<'_>, name: &str, volumes: Value) -> Result<()> {
     let items = json!([
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}},
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
@@ -102,18 +102,18 @@ fn pod(story: &Story<'_>, name: &str, volumes: Value) -> Result<()> {
     story.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).map(drop)
 }
 
-fn mounting(account: &str) -> Value {
+pub(super) fn mounting(account: &str) -> Value {
     json!([{"name": "token", "secret": {"secretName": format!("{account}-token")}}])
 }
 
 /// A token as the kubelet projects it into this Pod.
-fn projected(story: &Story<'_>, pod: &str) -> Result<String> {
+pub(super) fn projected(story: &Story<'_>, pod: &str) -> Result<String> {
     let bound = ["--bound-object-kind", "Pod", "--bound-object-name", pod, "--audience", "oauth-operator"];
     Ok(story.kubectl().run(&[&["create", "token", pod][..], &bound].concat())?.trim().to_owned())
 }
 
 /// Lets the operator ask the API server whose a token is, as deploy/operator.yaml does.
-fn may_review(story: &Story<'_>) -> Result<()> {
+pub(super) fn may_review(story: &Story<'_>) -> Result<()> {
     let mut objects: Vec<Value> = manifest()?;
     objects.retain(|object| object["metadata"]["name"] == json!("oauth-operator-token-review"));
     assert_eq!(objects.len(), 2);

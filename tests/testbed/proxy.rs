@@ -4,7 +4,7 @@ use super::Result;
 use super::process::{Process, folder};
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A running proxy.
@@ -34,25 +34,31 @@ impl Proxy {
     /// With flags alone, on a port of the kernel's choice.
     pub async fn start(name: &str, flags: &[&str]) -> Result<Self> {
         let listen = ["--listen", "127.0.0.1:0"];
-        Self::run(name, &[&listen, flags].concat(), 1).await
+        Self::run(name, &[&listen, flags].concat(), 1, None).await
     }
 
     /// With a routes file, and waits until each of its addresses listens.
     pub async fn routed(name: &str, routes: &Value) -> Result<Self> {
+        Self::routed_with(name, routes, None).await
+    }
+
+    /// The same, with an API server to watch Secrets at.
+    pub async fn routed_with(name: &str, routes: &Value, kubeconfig: Option<&Path>) -> Result<Self> {
         let file = folder(name)?.join("routes.yaml");
         std::fs::write(&file, routes.to_string())?;
         let listeners = routes["listeners"].as_array().into_iter().flatten();
         let sockets = listeners.map(|listener| listener["addresses"].as_array().map_or(0, Vec::len)).sum();
-        Self::run(name, &["--routes", &file.display().to_string()], sockets).await
+        Self::run(name, &["--routes", &file.display().to_string()], sockets, kubeconfig).await
     }
 
-    async fn run(name: &str, flags: &[&str], sockets: usize) -> Result<Self> {
+    async fn run(name: &str, flags: &[&str], sockets: usize, kubeconfig: Option<&Path>) -> Result<Self> {
         // reqwest asks for the process's TLS provider when its first client is made.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let common =
             ["--admin-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--threads", "1", "--log-format", "json"];
         let arguments: Vec<String> = common.iter().chain(flags).map(|argument| (*argument).to_owned()).collect();
-        let process = Process::start("oauth-proxy", &folder(name)?, &executable(), &arguments, &[])?;
+        let environment: Vec<_> = kubeconfig.map(|file| ("KUBECONFIG", file.display().to_string())).into_iter().collect();
+        let process = Process::start("oauth-proxy", &folder(name)?, &executable(), &arguments, &environment)?;
         let all = async || {
             let count = |listener| listening(&process, listener).len();
             count("data") == sockets && count("admin") == 1 && count("control") == 1

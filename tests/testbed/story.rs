@@ -67,11 +67,16 @@ impl<'a> Story<'a> {
                     let cluster_wide = kind == "ClusterRoleBinding";
                     object["subjects"][0]["namespace"] = json!(system);
                     if cluster_wide && reach == Reach::Tenant {
+                        // What a Role cannot give.
+                        if object["roleRef"]["name"] != json!("oauth-operator") {
+                            continue;
+                        }
                         object["kind"] = json!("RoleBinding");
                         object["roleRef"]["kind"] = json!("Role");
                         object["metadata"]["namespace"] = json!(apps);
                     } else if cluster_wide {
-                        object["metadata"]["name"] = json!(format!("oauth-operator-{name}"));
+                        let before = object["metadata"]["name"].as_str().unwrap_or_default();
+                        object["metadata"]["name"] = json!(format!("{before}-{name}"));
                     } else {
                         object["metadata"]["namespace"] = json!(system);
                     }
