@@ -8,10 +8,10 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## See it work: a real control plane, a real authorization server, an operator killed in mid-refresh
+demo: ## See it work: a real control plane, a real authorization server, an operator killed in mid-refresh, a sidecar
 	@tools/install.sh kubernetes
 	@tools/install.sh authorization-server
-	@cargo build --locked --bin oauth-operator --example demo
+	@cargo build --locked --bin oauth-operator --bin oauth-proxy --example demo
 	@target/debug/examples/demo
 
 .PHONY: test

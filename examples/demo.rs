@@ -12,11 +12,14 @@ use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use testbed::Result;
+use testbed::app_pod::AppPod;
 use testbed::authorization_server::{AuthorizationServer, Client};
 use testbed::cluster::Cluster;
 use testbed::operator::Operator;
+use testbed::proxy::Proxy;
 use testbed::relay::Point;
 use testbed::story::{Reach, Story, account, login};
+use testbed::token_volume::TokenVolume;
 
 /// Seconds that the tokens of the first account live.
 const LIFETIME: u32 = 20;
@@ -54,13 +57,16 @@ async fn show() -> Result<()> {
 
     title("The operator, as its own ServiceAccount with the rights of deploy/operator.yaml and no others");
     let story = Story::begin(&cluster, "oauth-demo", Reach::Tenant).await?;
-    let operator = story.operator("oauth-operator").await?;
+    // The name of its consent pages is one of its certificate's, so that the sidecar can ask it at its loopback address.
+    let flags = ["--allowed-cidrs", "127.0.0.0/8", "--consent-url", "https://127.0.0.1"];
+    let operator = story.operator_with("oauth-operator", &flags).await?;
     println!("log     {}\nmetrics http://{}/metrics", operator.process.log.display(), operator.address);
     operator.process.until("leading", Duration::from_secs(30), async || operator.leads().await).await?;
 
     let logins = Story::begin(&cluster, "oauth-demo-login", Reach::Tenant).await?;
     let shown = async {
         killed_in_mid_refresh(&logins, &provider).await?;
+        app_beside_the_sidecar(&story, &provider, &operator).await?;
         accounts(&story, &provider, &operator).await
     };
     let result = tokio::select! {
@@ -189,6 +195,54 @@ async fn killed_in_mid_refresh(story: &Story<'_>, provider: &AuthorizationServer
         digests.len() == 3 && spent.iter().all(|(_, status)| *status == 200),
         "each refresh token came once, and the login lives",
     )
+}
+
+/// An app that knows nothing of OAuth, and does not notice that its token was revoked.
+async fn app_beside_the_sidecar(story: &Story<'_>, provider: &AuthorizationServer, operator: &Operator) -> Result<()> {
+    title("An app beside the sidecar: plain HTTP to loopback, and the proxy brings the token");
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.ca("provider-ca", &provider.ca)?;
+    let issuer = json!({"issuer": provider.issuer, "caBundleRef": {"name": "provider-ca"}});
+    story.account("beside", &issuer, &client, &json!({}))?;
+    story.until_ready("beside").await?;
+    let pod = AppPod::begin(story, &["beside"]).await?;
+    let token = story.key("beside-token", "access_token")?;
+    let volume = TokenVolume::with("oauth-demo", "beside", &token)?;
+    let ca = story.folder.join("provider-ca.crt");
+    std::fs::write(&ca, &provider.ca)?;
+    let refresh = format!("https://127.0.0.1:{}", operator.tls_address.port());
+    let (account, ca, refresh_ca, refresh_token) =
+        (volume.path(), ca.display().to_string(), pod.ca.display().to_string(), pod.token.display().to_string());
+    let flags = [
+        ["--upstream", &provider.issuer],
+        ["--account", &account],
+        ["--upstream-ca", &ca],
+        ["--refresh-url", &refresh],
+        ["--refresh-ca", &refresh_ca],
+        ["--refresh-token", &refresh_token],
+        ["--namespace", &story.apps],
+    ]
+    .concat();
+    let proxy = Proxy::start("oauth-demo/proxy", &flags).await?;
+    proxy.until_ready().await?;
+    let url = format!("{}/testbed/resource", proxy.url());
+    let app = reqwest::Client::builder().no_proxy().build()?;
+    let ask = async || -> Result<(u16, String)> {
+        let answer = app.get(&url).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    };
+    let (status, text) = ask().await?;
+    println!("GET {url}\n{status} {text}");
+    check(status == 200, "the API answers the app, which has sent no credential")?;
+    provider.revoke(&client, &token).await?;
+    check(provider.resource(&token).await?.is_none(), "the token is revoked at the provider, and the API refuses it")?;
+    let asked = Instant::now();
+    let (status, text) = ask().await?;
+    println!("GET {url}\n{status} {text}   ({} ms)", asked.elapsed().as_millis());
+    check(status == 200, "the app sees no error: the operator was asked for another token, and the request sent again")?;
+    let (issued, _) = provider.token_requests(&client).await?;
+    check(issued == 2, "for one token request")?;
+    story.kubectl().run(&["delete", "oauthaccount", "beside", "--timeout=10s"]).map(drop)
 }
 
 fn table(story: &Story<'_>) -> Result<()> {

@@ -492,3 +492,7 @@ fn is_loopback(url: &Url) -> bool {
         None => false,
     }
 }
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

@@ -22,6 +22,7 @@ mod main_job;
 mod proxy;
 mod refresh_endpoint;
 mod sidecar;
+mod soak;
 mod token_secret;
 mod trust;
 

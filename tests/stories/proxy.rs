@@ -6,7 +6,9 @@ mod corpus;
 mod curl;
 mod h2load;
 mod nginx;
+mod reload;
 mod sdk;
+mod streams;
 mod websocket;
 
 use crate::testbed::Result;

@@ -43,7 +43,7 @@ fn fingerprint(token: &str) -> String {
 }
 
 /// The bundle in the tenant's namespace, once it is there.
-pub(super) async fn bundle(story: &Story<'_>) -> Result<String> {
+async fn bundle(story: &Story<'_>) -> Result<String> {
     let read = || {
         let text = story.kubectl().run(&["get", "configmap", CA, "-o", r"jsonpath={.data.ca\.crt}", "--ignore-not-found"])?;
         Ok(Some(text).filter(|text| !text.is_empty()))
@@ -92,7 +92,7 @@ impl Program {
 }
 
 /// A Pod of the tenant's that runs as a ServiceAccount of its own, with these volumes. Nobody schedules it.
-pub(super) fn pod(story: &Story<'_>, name: &str, volumes: Value) -> Result<()> {
+fn pod(story: &Story<'_>, name: &str, volumes: Value) -> Result<()> {
     let items = json!([
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}},
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
@@ -102,12 +102,12 @@ pub(super) fn pod(story: &Story<'_>, name: &str, volumes: Value) -> Result<()> {
     story.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).map(drop)
 }
 
-pub(super) fn mounting(account: &str) -> Value {
+fn mounting(account: &str) -> Value {
     json!([{"name": "token", "secret": {"secretName": format!("{account}-token")}}])
 }
 
 /// A token as the kubelet projects it into this Pod.
-pub(super) fn projected(story: &Story<'_>, pod: &str) -> Result<String> {
+fn projected(story: &Story<'_>, pod: &str) -> Result<String> {
     let bound = ["--bound-object-kind", "Pod", "--bound-object-name", pod, "--audience", "oauth-operator"];
     Ok(story.kubectl().run(&[&["create", "token", pod][..], &bound].concat())?.trim().to_owned())
 }

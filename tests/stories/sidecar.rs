@@ -1,12 +1,12 @@
 //! The sidecar with the real operator behind it: what an app sees of tokens that end before their time, and of accounts that
 //! fail. The API checks every token at the authorization server.
 
-use super::refresh_endpoint::{bundle, may_review, mounting, pod, projected};
+use super::refresh_endpoint::may_review;
 use super::{issuer, story};
 use crate::testbed::Result;
+use crate::testbed::app_pod::AppPod;
 use crate::testbed::authorization_server::{AuthorizationServer, Client};
 use crate::testbed::operator::Operator;
-use crate::testbed::process::folder;
 use crate::testbed::proxy::Proxy;
 use crate::testbed::resource_server::ResourceServer;
 use crate::testbed::story::{Story, eventually};
@@ -17,30 +17,30 @@ use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Names the operator's certificate is for, so that it can be asked at its loopback address.
-const AT_LOOPBACK: [&str; 4] = ["--allowed-cidrs", "127.0.0.0/8", "--consent-url", "https://127.0.0.1"];
+pub(super) const AT_LOOPBACK: [&str; 4] = ["--allowed-cidrs", "127.0.0.0/8", "--consent-url", "https://127.0.0.1"];
 
 /// Everything that an app's request passes.
-struct Scene {
-    story: Story<'static>,
-    provider: &'static AuthorizationServer,
-    operator: Operator,
-    api: ResourceServer,
+pub(super) struct Scene {
+    pub(super) story: Story<'static>,
+    pub(super) provider: &'static AuthorizationServer,
+    pub(super) operator: Operator,
+    pub(super) api: ResourceServer,
     accounts: Vec<(String, Client)>,
-    proxy: Proxy,
-    app: reqwest::Client,
+    pub(super) proxy: Proxy,
+    pub(super) app: reqwest::Client,
 }
 
 /// What differs from scene to scene.
-struct Plan<'a> {
-    accounts: &'a [&'a str],
+pub(super) struct Plan<'a> {
+    pub(super) accounts: &'a [&'a str],
     /// What the route says beside its upstream and pool.
-    route: Value,
+    pub(super) route: Value,
     /// Whether Secrets are watched in place of being mounted.
-    watched: bool,
+    pub(super) watched: bool,
 }
 
 impl Scene {
-    async fn begin(name: &str, plan: Plan<'_>) -> Result<Self> {
+    pub(super) async fn begin(name: &str, plan: Plan<'_>) -> Result<Self> {
         let (story, provider) = story(name).await?;
         may_review(&story)?;
         let operator = story.operator_with("operator-1", &AT_LOOPBACK).await?;
@@ -54,23 +54,7 @@ impl Scene {
         for account in plan.accounts {
             story.until_ready(account).await?;
         }
-        let volumes: Vec<Value> = plan
-            .accounts
-            .iter()
-            .flat_map(|account| {
-                let Value::Array(mut one) = mounting(account) else { return vec![] };
-                one[0]["name"] = json!(account);
-                one
-            })
-            .collect();
-        pod(&story, "app", json!(volumes))?;
-        let folder = folder(&format!("{name}/proxy"))?;
-        let file = |file: &str, text: &str| -> Result<String> {
-            let path = folder.join(file);
-            std::fs::write(&path, text)?;
-            Ok(path.display().to_string())
-        };
-        let (ca, token) = (file("ca.crt", &bundle(&story).await?)?, file("token", &projected(&story, "app")?)?);
+        let pod = AppPod::begin(&story, plan.accounts).await?;
         let mut sources = vec![];
         for account in plan.accounts {
             if plan.watched {
@@ -90,7 +74,7 @@ impl Scene {
             "listeners": [{"addresses": ["127.0.0.1:0"], "routes": [route]}],
             "refresh": {
                 "url": format!("https://127.0.0.1:{}", operator.tls_address.port()),
-                "caFile": ca, "tokenFile": token, "namespace": story.apps,
+                "caFile": pod.ca, "tokenFile": pod.token, "namespace": story.apps,
             },
         });
         let kubeconfig = if plan.watched { Some(reader(&story, plan.accounts)?) } else { None };
@@ -109,13 +93,18 @@ impl Scene {
     }
 
     /// Ends an account's published token at the provider.
-    async fn revoke(&self, account: &str) -> Result<()> {
+    pub(super) async fn revoke(&self, account: &str) -> Result<()> {
         self.provider.revoke(self.client(account), &self.token(account)?).await
     }
 
     /// The provider refuses to give the account any more tokens.
-    async fn spoil(&self, account: &str) -> Result<()> {
+    pub(super) async fn spoil(&self, account: &str) -> Result<()> {
         self.story.secret(&format!("{account}-client"), &[("client_secret", "spoilt")])
+    }
+
+    /// The provider gives tokens again.
+    pub(super) fn restore(&self, account: &str) -> Result<()> {
+        self.story.secret(&format!("{account}-client"), &[("client_secret", &self.client(account).secret)])
     }
 
     async fn get(&self) -> Result<(StatusCode, Value)> {

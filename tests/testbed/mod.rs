@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "it speaks to whoever runs the tests")]
 #![allow(clippy::expect_used, reason = "a testbed that cannot go on stops and says where")]
 
+pub mod app_pod;
 pub mod authorization_server;
 pub mod aws;
 pub mod browser;
