@@ -26,9 +26,18 @@ test: ## All tests, on real parts; installs what they need
 	cargo test --locked
 
 .PHONY: bench
-bench: ## Measure: thousands of accounts beside the API server's own ceiling (minutes; release build)
+bench: bench-accounts bench-proxy ## Measure: both of these, one after the other (release builds; a quiet machine)
+
+.PHONY: bench-accounts
+bench-accounts: ## Thousands of accounts beside the API server's own ceiling (minutes)
 	@tools/install.sh kubernetes
 	cargo bench --locked --bench accounts
+
+.PHONY: bench-proxy
+bench-proxy: ## The sidecar proxy beside nginx and haproxy (a quarter of an hour; QUICK=1 tries it)
+	@tools/install.sh proxies
+	cargo build --locked --release --no-default-features --features proxy-watch --bin oauth-proxy --target-dir target/image # as the image has it
+	PROXY_BENCH_BINARY=target/image/release/oauth-proxy cargo bench --locked --bench proxy $(if $(QUICK),-- --quick)
 
 .PHONY: coverage
 coverage: ## Which lines the unit tests run: of the pure core at least 95 %

@@ -4,9 +4,11 @@
 //! `ACCOUNTS=1000,10000` says how many; the token endpoint is ours and costs next to nothing.
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::expect_used, reason = "a program for a terminal")]
 
+mod figures;
 #[path = "../tests/testbed/mod.rs"]
 mod testbed;
 
+use figures::Figure;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
@@ -14,7 +16,7 @@ use kube::core::PartialObjectMeta;
 use kube::{Client, Config};
 use kube_runtime::watcher;
 use oauth_operator::api::OAuthAccount;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -31,32 +33,6 @@ const APPLIED_AT_REST: usize = 200;
 /// Writes that a first token costs.
 const WRITES_PER_ACCOUNT: f64 = 2.0;
 
-/// One line of the table.
-struct Figure {
-    name: String,
-    unit: &'static str,
-    ours: f64,
-    reference: Option<(f64, &'static str)>,
-    goal: Option<(f64, bool)>,
-}
-
-impl Figure {
-    /// A figure that must be at most `goal`.
-    fn at_most(name: String, unit: &'static str, ours: f64, goal: f64) -> Self {
-        Self { name, unit, ours, reference: None, goal: Some((goal, ours <= goal)) }
-    }
-
-    fn to_json(&self) -> Value {
-        let reference = self.reference;
-        json!({
-            "name": self.name, "unit": self.unit, "ours": self.ours,
-            "reference": reference.map(|(value, _)| value), "referenceName": reference.map(|(_, name)| name),
-            "ratio": reference.map(|(value, _)| self.ours / value),
-            "goal": self.goal.map(|(goal, _)| goal), "met": self.goal.map(|(_, met)| met),
-        })
-    }
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -65,12 +41,9 @@ async fn main() -> Result<()> {
     for count in counts.split(',') {
         figures.extend(measure(count.trim().parse()?).await?);
     }
-    print(&figures);
-    let folder = testbed::root().join("target/bench");
-    std::fs::create_dir_all(&folder)?;
-    let all: Vec<Value> = figures.iter().map(Figure::to_json).collect();
-    std::fs::write(folder.join("accounts.json"), serde_json::to_string_pretty(&all)?)?;
-    let missed = figures.iter().filter(|figure| figure.goal.is_some_and(|(_, met)| !met)).count();
+    figures::print(&figures);
+    figures::store(&figures, &testbed::root().join("target/bench"), "accounts")?;
+    let missed = figures.iter().filter(|figure| figure.missed()).count();
     if missed > 0 {
         return Err(format!("{missed} goals are not met").into());
     }
@@ -149,7 +122,7 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
             1.0,
         ),
         Figure::at_most(format!("{count} resting: memory"), "MiB", resting, 64.0),
-        Figure { name: format!("{count}: peak memory"), unit: "MiB", ours: peak, reference: None, goal: None },
+        Figure::alone(format!("{count}: peak memory"), "MiB", peak),
     ];
     if count == 10_000 {
         figures.insert(1, Figure::at_most("10000 accounts from nothing".into(), "s", took, 25.0));
@@ -314,15 +287,4 @@ fn processor(operator: &Operator) -> Result<f64> {
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     // utime and stime, in ticks of which Linux has 100 a second.
     Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
-}
-
-fn print(figures: &[Figure]) {
-    println!("{:<52} {:>10} {:<12} {:>10} {:>7} {:>8}  ", "", "ours", "", "reference", "ratio", "goal");
-    for figure in figures {
-        let reference = figure.reference.map(|(value, _)| format!("{value:.0}")).unwrap_or_default();
-        let ratio = figure.reference.map(|(value, _)| format!("{:.2}", figure.ours / value)).unwrap_or_default();
-        let goal =
-            figure.goal.map(|(goal, met)| format!("{goal:>8.1}  {}", if met { "met" } else { "MISSED" })).unwrap_or_default();
-        println!("{:<52} {:>10.2} {:<12} {reference:>10} {ratio:>7} {goal}", figure.name, figure.ours, figure.unit);
-    }
 }

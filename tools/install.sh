@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Installs what tests, demo and checks need beyond a compiler: builds a real Kubernetes control plane from its
 # published Go modules, installs the certified OpenID provider and the browser's driver from npm, the SDKs of Coze, OpenAI
-# and Anthropic from PyPI, cargo-deny from crates, Prometheus, Chromium, nginx, h2load and curl from Debian.
+# and Anthropic from PyPI, cargo-deny from crates, Prometheus, Chromium, nginx, haproxy, h2load and curl
+# from Debian.
 # Everything built goes to one cache folder outside git, keyed by what defines it, so that a second run does nothing.
 #
-#   tools/install.sh kubernetes | authorization-server | browser | coze | sdk | cargo-deny | debian | all
+#   tools/install.sh kubernetes | authorization-server | browser | coze | sdk | cargo-deny | debian | proxies | all
 #
 # OAUTH_OPERATOR_CACHE   where built tools are kept (default: ~/.cache/oauth-operator)
 # KUBEBUILDER_ASSETS     a folder with etcd, kube-apiserver and kubectl (and kube-controller-manager, else it is built) to
 #                        use in place of our own
-# WITHOUT_DEBIAN=1       go without Prometheus, Chromium, nginx, h2load, curl and Python where they cannot be installed; the
-#                        tests that need them then say that they are skipped
+# WITHOUT_DEBIAN=1       go without Prometheus, Chromium, Python and the proxies where they cannot be installed; the tests
+#                        that need them then say that they are skipped
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${OAUTH_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/oauth-operator}
@@ -96,14 +97,30 @@ debian() {
   local missing=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
   command -v chromium >/dev/null || missing+=(chromium)
-  command -v nginx >/dev/null && command -v h2load >/dev/null && command -v curl >/dev/null || missing+=(nginx nghttp2-client curl)
+  [ ${#missing[@]} -eq 0 ] || packages "${missing[@]}"
+  proxies
+}
+
+# What the sidecar proxy is measured beside, and who speaks to it in tests.
+proxies() {
+  local missing=()
+  command -v nginx >/dev/null || missing+=(nginx)
+  command -v haproxy >/dev/null || missing+=(haproxy)
+  command -v h2load >/dev/null || missing+=(nghttp2-client)
+  command -v curl >/dev/null || missing+=(curl)
   [ ${#missing[@]} -eq 0 ] || packages "${missing[@]}"
 }
 
 packages() {
-  local missing=("$@")
+  local missing=("$@") policy=/usr/sbin/policy-rc.d
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing Debian packages: ${missing[*]} ..."
+    # Without the services that they would start: tests start what they need, on ports of their own.
+    if [ ! -e "$policy" ]; then
+      trap "rm -f $policy" EXIT
+      printf '#!/bin/sh\nexit 101\n' >"$policy"
+      chmod +x "$policy"
+    fi
     { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } \
       >"$cache/apt.log" 2>&1 || { cat "$cache/apt.log" >&2; exit 1; }
   elif [ "${WITHOUT_DEBIAN:-}" = 1 ]; then
@@ -121,6 +138,7 @@ case "${1:-all}" in
   coze | sdk) python_packages "$1" ;;
   cargo-deny) cargo_deny ;;
   debian) debian ;;
+  proxies) proxies ;;
   all) debian; kubernetes; node_package authorization-server; node_package browser; python_packages coze; python_packages sdk; cargo_deny ;;
   *) say "unknown tool: $1"; exit 2 ;;
 esac

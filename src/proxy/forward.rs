@@ -1,11 +1,13 @@
 //! One request: judged, given a credential, sent, and its answer judged; until it passes or nothing more can be done.
 
+use super::account::Account;
 use super::body::{Exchange, Passing, ResponseBody};
 use super::breaker::Ending;
 use super::clock::{moment, now};
 use super::credential::Credential;
 use super::fault::{Code, ERROR_HEADER, Envelope, Fault, code_header};
 use super::head;
+use super::judge::{Course, Outcome, Reason, Verdict, judge};
 use super::open_work::OpenWork;
 use super::pool::Obstacle;
 use super::table::{Gate, Lost};
@@ -23,8 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Accounts that a request goes on to after its first.
-const SWITCHES: usize = 2;
+/// Accounts that are asked for at once where none has a token.
+const ASKED: usize = 3;
 /// How long a request is held where no account has a token.
 const HOLD: Duration = Duration::from_secs(5);
 /// How long it waits for a token that the upstream has refused to be replaced.
@@ -137,6 +139,27 @@ enum Failure {
     App(Fault),
 }
 
+/// How an attempt ended.
+type Ended = Result<Reply, Failure>;
+
+/// The same, as it is judged.
+fn outcome(ended: &Ended) -> Outcome {
+    match ended {
+        Ok(reply) => Outcome::Answered(reply.response.status()),
+        Err(Failure::Unsent(_)) => Outcome::Unsent,
+        Err(Failure::Unanswered(_, kept)) => Outcome::Unanswered { kept: *kept },
+        Err(Failure::App(_)) => Outcome::ByApp,
+    }
+}
+
+/// What is passed on when nothing better comes: the upstream's own words before ours, and the last before the first.
+fn better(before: Option<Ended>, now: Ended) -> Ended {
+    match (before, now) {
+        (Some(Ok(reply)), Err(Failure::Unsent(_) | Failure::Unanswered(..))) => Ok(reply),
+        (_, now) => now,
+    }
+}
+
 /// A request on its way.
 struct Job<'a> {
     gate: &'a Gate,
@@ -173,9 +196,7 @@ impl<'a> Job<'a> {
     }
 
     async fn run(mut self) -> Result<Response<ResponseBody>, Fault> {
-        // What is passed on when nothing better comes: the upstream's own words before ours.
-        let mut last: Option<Reply> = None;
-        let mut fault: Option<Fault> = None;
+        let mut best = None;
         let mut waited = false;
         loop {
             let (member, credential) = match self.way.pick(&self.headers, &self.tried) {
@@ -185,98 +206,93 @@ impl<'a> Job<'a> {
                     self.wait_for_credential().await;
                     continue;
                 }
-                Err(obstacle) => {
-                    return match (last, fault) {
-                        (Some(reply), _) => Ok(self.pass(reply)),
-                        (None, Some(fault)) => Err(fault),
-                        (None, None) => Err(self.obstructed(obstacle)),
-                    };
-                }
-            };
-            let reason = match self.with_account(member, credential).await {
-                Ok(reply) if self.way.rejects(reply.response.status()) => {
-                    if !self.is_replayable() {
-                        return Ok(self.pass(reply));
-                    }
-                    last = Some(reply);
-                    "rejected"
-                }
-                Ok(reply) if self.may_retry() && head::is_transient(reply.response.status()) => {
-                    last = Some(reply);
-                    "failed"
-                }
-                Ok(reply) => return Ok(self.pass(reply)),
-                Err(Failure::App(fault)) => return Err(fault),
-                Err(Failure::Unsent(why)) => {
-                    fault = Some(why);
-                    "connect"
-                }
-                Err(Failure::Unanswered(why, _)) if self.may_retry() => {
-                    fault = Some(why);
-                    "failed"
-                }
-                Err(Failure::Unanswered(why, _)) => return Err(why),
+                Err(obstacle) => return self.settle(best, obstacle),
             };
             self.tried.push(member);
-            if self.tried.len() > SWITCHES || !self.is_replayable() {
-                return match (last, fault) {
-                    (Some(reply), _) => Ok(self.pass(reply)),
-                    (None, fault) => Err(fault.unwrap_or_else(|| self.obstructed(Obstacle::Tried))),
-                };
-            }
+            let (ended, reason) = self.with_account(member, credential).await;
+            best = Some(better(best, ended));
+            let (Some(reason), true) = (reason, self.is_replayable()) else {
+                return self.settle(best, Obstacle::Tried);
+            };
             let from = self.way.members[member].account.name.as_str();
-            self.way.meters.all.failovers.with_label_values(&[from, reason]).inc();
+            self.way.meters.all.failovers.with_label_values(&[from, reason.name()]).inc();
         }
     }
 
-    /// The request with one account: sent, and sent once more where its token was refused and a fresh one is to be had.
-    async fn with_account(&mut self, member: usize, credential: Arc<Credential>) -> Result<Reply, Failure> {
-        let reply = self.send_twice_if_unread(member, &credential).await?;
-        if !self.way.rejects(reply.response.status()) {
-            return Ok(reply);
-        }
+    /// The request with one account, until it is settled, or goes on to another account for a reason.
+    async fn with_account(&mut self, member: usize, mut credential: Arc<Credential>) -> (Ended, Option<Reason>) {
         let account = &self.way.members[member].account;
+        let (mut renewed, mut repeated) = (false, false);
+        loop {
+            let ended = self.attempt(member, &credential).await;
+            let course = Course {
+                replayable: self.is_replayable(),
+                safe: head::is_safe(&self.method),
+                retry_idempotent: self.way.retry_idempotent,
+                accounts: self.tried.len(),
+                renewed,
+                repeated,
+            };
+            match judge(outcome(&ended), &self.way.rejected, &course) {
+                Verdict::Settle => return (ended, None),
+                Verdict::Switch(reason) => {
+                    if reason == Reason::Rejected {
+                        account.rejected(&credential);
+                    }
+                    return (ended, Some(reason));
+                }
+                Verdict::Repeat => repeated = true,
+                Verdict::SettleAndRenew => {
+                    // The next request has the fresh token.
+                    drop(self.renew(account, &credential));
+                    return (ended, None);
+                }
+                Verdict::Renew => {
+                    renewed = true;
+                    match tokio::time::timeout(RENEWAL, self.renew(account, &credential)).await {
+                        Ok(Some(fresh)) => (credential, repeated) = (fresh, false),
+                        _ => {
+                            account.rejected(&credential);
+                            let course = Course { renewed, replayable: self.is_replayable(), ..course };
+                            return match judge(outcome(&ended), &self.way.rejected, &course) {
+                                Verdict::Switch(reason) => (ended, Some(reason)),
+                                _ => (ended, None),
+                            };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A token in place of one that was refused. What is begun here goes on when nobody waits for it.
+    fn renew(&self, account: &Arc<Account>, refused: &Arc<Credential>) -> impl Future<Output = Option<Arc<Credential>>> + use<> {
         tracing::info!(
             route = self.way.name,
             account = account.name,
-            fingerprint = credential.fingerprint(),
-            status = reply.response.status().as_u16(),
+            fingerprint = refused.fingerprint(),
             "the upstream refuses the token"
         );
-        let fresh = if let Some(refresher) = &self.gate.refresher {
-            let renewing = refresher.renew(account, Some(&credential));
-            // What cannot be sent again is answered at once; the next request has the fresh token.
-            if !self.is_replayable() {
-                return Ok(reply);
+        let (account, refused) = (account.clone(), refused.clone());
+        let asking = self.gate.refresher.as_ref().map(|refresher| refresher.renew(&account, Some(&refused)));
+        async move {
+            match asking {
+                Some(asking) => asking.await.ok().flatten(),
+                None => account.credential().filter(|held| held.fingerprint() != refused.fingerprint() && held.is_live(now())),
             }
-            tokio::time::timeout(RENEWAL, renewing).await.ok().and_then(Result::ok).flatten()
-        } else {
-            account.credential().filter(|held| held.fingerprint() != credential.fingerprint() && held.is_live(now()))
-        };
-        let Some(fresh) = fresh.filter(|_| self.is_replayable()) else {
-            account.rejected(&credential);
-            return Ok(reply);
-        };
-        // A 401 was not executed: any method may be sent again. Once: a fresh token that is refused too is not renewed.
-        drop(reply);
-        let reply = self.send_twice_if_unread(member, &fresh).await?;
-        if self.way.rejects(reply.response.status()) {
-            account.rejected(&fresh);
-        }
-        Ok(reply)
-    }
-
-    /// One attempt; two where a kept connection ended under a request that may be sent twice (RFC 9110 §9.2.2).
-    async fn send_twice_if_unread(&mut self, member: usize, credential: &Arc<Credential>) -> Result<Reply, Failure> {
-        match self.attempt(member, credential).await {
-            Err(Failure::Unanswered(_, true)) if head::is_safe(&self.method) && self.is_replayable() => {
-                self.attempt(member, credential).await
-            }
-            outcome => outcome,
         }
     }
 
-    async fn attempt(&mut self, member: usize, credential: &Arc<Credential>) -> Result<Reply, Failure> {
+    /// What the app gets: what there is, or that there is nothing, and why.
+    fn settle(mut self, best: Option<Ended>, obstacle: Obstacle) -> Result<Response<ResponseBody>, Fault> {
+        match best {
+            Some(Ok(reply)) => Ok(self.pass(reply)),
+            Some(Err(Failure::Unsent(fault) | Failure::Unanswered(fault, _) | Failure::App(fault))) => Err(fault),
+            None => Err(self.obstructed(obstacle)),
+        }
+    }
+
+    async fn attempt(&mut self, member: usize, credential: &Arc<Credential>) -> Ended {
         let way = self.way;
         let unprepared = || Failure::App(Fault::new(Code::CredentialUnavailable, "The token makes no header."));
         let value = credential.value(&way.prefix).ok_or_else(unprepared)?;
@@ -378,16 +394,12 @@ impl<'a> Job<'a> {
         self.tape.as_ref().is_none_or(|tape| tape.is_replayable())
     }
 
-    fn may_retry(&self) -> bool {
-        self.way.retry_idempotent && head::is_safe(&self.method) && self.is_replayable()
-    }
-
     /// Asks for tokens for the accounts that have none, and waits a little for one.
     async fn wait_for_credential(&self) {
         if let Some(refresher) = &self.gate.refresher {
             let mut lacking: Vec<_> = self.way.members.iter().filter(|member| !member.account.is_usable(now())).collect();
             lacking.sort_by_key(|member| member.priority);
-            for member in lacking.iter().take(1 + SWITCHES) {
+            for member in lacking.iter().take(ASKED) {
                 drop(refresher.renew(&member.account, member.account.credential().as_ref()));
             }
         }
@@ -407,7 +419,7 @@ impl<'a> Job<'a> {
     /// Why no account can be used.
     fn obstructed(&self, obstacle: Obstacle) -> Fault {
         let way = self.way;
-        let each = |say: &dyn Fn(&super::account::Account) -> String| {
+        let each = |say: &dyn Fn(&Account) -> String| {
             let all = way.members.iter().map(|member| format!("{}: {}", member.account.name, say(&member.account)));
             all.collect::<Vec<_>>().join("; ")
         };

@@ -2,7 +2,8 @@
 //!
 //! [`routes`] (or [`settings`], in the simple case) say what goes where; a [`table`] of it is served at each address by a
 //! [`listener`]. A request finds its [`way`], the [`pool`] says with which [`account`]'s [`credential`], [`forward`] sends it
-//! through an [`upstream`] and judges the answer. Tokens come from a [`volume`] or the API server, and from the operator by [`refresh`].
+//! through an [`upstream`], and [`judge`] says what is done then. Tokens come from a [`volume`] or the API server, and from the
+//! operator by [`refresh`].
 
 mod account;
 mod activity;
@@ -15,6 +16,7 @@ mod credential;
 mod fault;
 mod forward;
 mod head;
+mod judge;
 mod listener;
 mod open_work;
 mod patience;

@@ -139,11 +139,6 @@ impl Way {
         self.methods.is_empty() || self.methods.contains(method)
     }
 
-    /// Whether a status refuses the token.
-    pub fn rejects(&self, status: StatusCode) -> bool {
-        self.rejected.contains(&status)
-    }
-
     /// The next account for a request, that it was not sent with yet.
     ///
     /// # Errors
