@@ -68,7 +68,8 @@ def open_ai(call, seen):
 def anthropic_(call, seen):
     client = anthropic.DefaultHttpxClient(event_hooks=hooks(call, seen), trust_env=False)
     settings = {"base_url": call["base_url"], "api_key": call["key"], "max_retries": 0, "timeout": 20}
-    sdk = anthropic.Anthropic(http_client=client, **settings)
+    # Earlier versions of the SDK send their key in this header.
+    sdk = anthropic.Anthropic(http_client=client, default_headers={"X-Api-Key": call["key"]}, **settings)
     question = {"model": "claude-sonnet-4-5", "max_tokens": 64, "messages": [{"role": "user", "content": QUESTION}]}
     if not call["stream"]:
         return dump(sdk.messages.create(**question))

@@ -23,7 +23,7 @@ impl Fetched {
     /// The last value of a header or trailer.
     pub fn header(&self, name: &str) -> Option<&str> {
         let fields = self.heads.lines().filter_map(|line| line.split_once(':'));
-        fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).last()
+        fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next_back()
     }
 
     /// The body as text.

@@ -30,6 +30,16 @@ pub fn version() -> Result<String> {
     Ok(text.split("nginx/").nth(1).ok_or("no version")?.trim().to_owned())
 }
 
+/// Whether it is of a version whose answers are known; says so loudly where it is not.
+pub fn is(known: &str) -> Result<bool> {
+    let version = version()?;
+    let is = version.starts_with(known);
+    if !is {
+        eprintln!("SKIPPED: what nginx answers is known of {known}, and this is {version}; only the proxy is judged");
+    }
+    Ok(is)
+}
+
 impl Nginx {
     /// Starts it with these `server` blocks, the first of which listens at this port. `{folder}` in them is its folder.
     pub async fn start(name: &str, port: u16, servers: &str) -> Result<Self> {

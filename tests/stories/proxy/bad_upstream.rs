@@ -56,7 +56,9 @@ async fn an_answer_that_is_too_short_never_looks_whole() -> Result<()> {
             // On HTTP/1.1 curl tells a connection that ends within a chunk from one that ends between two.
             let expected = if exit == 18 { vec![18, 56] } else { vec![92] };
             assert!(expected.contains(&fetched.exit), "{what} {version}: exit {} {}", fetched.exit, fetched.heads);
-            assert_eq!((fetched.status, fetched.text().as_str()), (200, "short"), "{what} {version}");
+            // A reset stream loses what had not been sent yet (RFC 9113 §5.4.2); HTTP/1.1 loses nothing.
+            let whole = (fetched.status, fetched.text().as_str()) == (200, "short");
+            assert!(whole || exit == 92 && "short".starts_with(&fetched.text()), "{what} {version}: {}", fetched.text());
         }
         assert_eq!(aborts(&routed).await?, Some(2.0), "{what}");
     }
@@ -186,6 +188,7 @@ async fn an_endless_head_is_given_up() -> Result<()> {
             let piece = repeat.repeat(1000);
             loop {
                 stream.write_all(piece.as_bytes())?;
+                std::thread::sleep(Duration::from_millis(1));
             }
         })?;
         let patch = json!({"timeouts": {"responseHeadersSeconds": 3}});
@@ -226,7 +229,8 @@ async fn an_upstream_that_says_nothing_is_waited_for_as_long_as_the_route_says()
     for (version, exit) in CUT {
         let began = Instant::now();
         let fetched = curl(&[version, &routed_stalling.proxy.url()]).await?;
-        assert_eq!((fetched.exit, fetched.text().as_str()), (exit, "short"), "{version}");
+        assert_eq!(fetched.exit, exit, "{version}");
+        assert_eq!(fetched.text(), "short", "{version}: it had been passed on long before");
         assert!((1.0..5.0).contains(&began.elapsed().as_secs_f64()), "{version}: {:?}", began.elapsed());
     }
     assert_eq!(aborts(&routed_stalling).await?, Some(2.0));

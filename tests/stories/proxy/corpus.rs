@@ -57,7 +57,8 @@ impl Bytes {
 struct Outcome {
     /// Status codes of all answers, and what became of the connection.
     answer: String,
-    /// What the server behind saw: method, target, bytes of the body, whether that was cut. What it could not read begins with `!`.
+    /// What the server behind saw: method, target, bytes of the body, whether that has no end yet. What it could not read begins
+    /// with `!`.
     #[serde(default)]
     upstream: Vec<String>,
 }
@@ -79,6 +80,10 @@ fn outcome(address: SocketAddr, bytes: &[u8], upstream: &RawUpstream) -> Result<
     wire.send(bytes);
     let answer = wire.hear(SILENCE)?.line();
     let mut seen = upstream.lines();
+    // How much of a request arrived before it was broken off is a matter of moments; what still waits, is there to stay.
+    if answer.ends_with("closed") {
+        seen.retain(|line| !line.ends_with(" cut"));
+    }
     // A target of 100 KiB is as good as its length.
     seen.iter_mut().filter(|line| line.len() > 200).for_each(|line| *line = format!("a line of {} characters", line.len()));
     // What it could not read is described by its first word: the rest depends on where reading began.
@@ -139,10 +144,7 @@ async fn malformed_requests_are_answered_as_the_corpus_says() -> Result<()> {
     }
 
     // Other versions of nginx answer otherwise here and there; what it says is compared where the corpus knows it.
-    let known = nginx::version()?.starts_with("1.22.");
-    if !known {
-        eprintln!("SKIPPED: what nginx answers is known of 1.22, and this is {}", nginx::version()?);
-    }
+    let known = nginx::is("1.22.")?;
     let mut wrong = vec![];
     for (case, (ours, theirs)) in cases.iter().zip(&outcomes) {
         if *ours != case.proxy || (known && *theirs != case.nginx) {
@@ -163,6 +165,10 @@ async fn malformed_requests_are_answered_as_the_corpus_says() -> Result<()> {
             assert_eq!(seen.all("authorization"), [format!("Bearer {token}")], "{}", case.name);
             assert_eq!(seen.all("host"), [upstream.address.to_string()], "{}", case.name);
             assert!(seen.all("content-length").len() + seen.all("transfer-encoding").len() <= 1, "{}: {seen:?}", case.name);
+            let forged = |(name, _): &&(String, String)| {
+                ["authorization", "content-length", "host", "transfer-encoding"].contains(&name.as_str())
+            };
+            assert_eq!(seen.trailers.iter().find(forged), None, "{}", case.name);
             for field in ["connection", "keep-alive", "proxy-connection", "proxy-authorization"] {
                 assert!(seen.all(field).is_empty() || case.name == "upgrade-with-a-body", "{}: {seen:?}", case.name);
             }
