@@ -5,24 +5,24 @@ use super::clock::{Moment, moment};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 
 /// Milliseconds that a request's head may take.
 const HEAD: Moment = 15_000;
 /// Milliseconds that a connection may rest between requests, as nginx's `keepalive_timeout`.
 const IDLE: Moment = 75_000;
 
-/// What is to be done with a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+/// What is to be done with a connection. The greater overrides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
     /// Nothing.
-    Keep,
-    /// It rests: it is told that it ends.
-    Rest,
-    /// Its head does not come: it ends.
-    Drop,
+    Keep = 0,
+    /// It ends when what is under way has, and is told so.
+    End = 1,
+    /// It ends where it stands.
+    Drop = 2,
 }
 
 /// What is known of a connection.
@@ -35,6 +35,10 @@ pub struct Activity {
     last: AtomicU64,
     /// HTTP/2 frames that are no requests come at any time.
     http2: AtomicBool,
+    /// An [`Order`].
+    order: AtomicU8,
+    /// Wakes the connection's task.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// A request under way.
@@ -70,16 +74,69 @@ impl Activity {
         }
     }
 
-    /// What is to be done.
-    pub fn judge(&self, now: Moment) -> Verdict {
+    /// What is to be done, as far as time says so.
+    fn judge(&self, now: Moment) -> Order {
         if self.busy.load(Ordering::Relaxed) > 0 {
-            return Verdict::Keep;
+            return Order::Keep;
         }
         let begun = self.begun.load(Ordering::Relaxed);
         if begun > 0 && !self.http2.load(Ordering::Relaxed) {
-            return if now.saturating_sub(begun) > HEAD { Verdict::Drop } else { Verdict::Keep };
+            return if now.saturating_sub(begun) > HEAD { Order::Drop } else { Order::Keep };
         }
-        if now.saturating_sub(self.last.load(Ordering::Relaxed)) > IDLE { Verdict::Rest } else { Verdict::Keep }
+        if now.saturating_sub(self.last.load(Ordering::Relaxed)) > IDLE { Order::End } else { Order::Keep }
+    }
+
+    /// Gives an order, and wakes the connection's task to carry it out.
+    fn give(&self, order: Order) {
+        if self.order.fetch_max(order as u8, Ordering::SeqCst) < order as u8
+            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The order that stands. The task is woken by the next one; `known` is what it was told to be woken by last.
+    pub fn order(&self, context: &Context<'_>, known: &mut Option<Waker>) -> Order {
+        if !known.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            *known = Some(context.waker().clone());
+            *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        }
+        match self.order.load(Ordering::SeqCst) {
+            0 => Order::Keep,
+            1 => Order::End,
+            _ => Order::Drop,
+        }
+    }
+}
+
+/// The connections of one door, looked after together: none of them has a timer of its own.
+#[derive(Debug, Default)]
+pub struct Connections(Mutex<Vec<Weak<Activity>>>);
+
+impl Connections {
+    /// One more.
+    pub fn admit(&self, activity: &Arc<Activity>) {
+        self.all().push(Arc::downgrade(activity));
+    }
+
+    /// Ends those that time says are to end.
+    pub fn look(&self, now: Moment) {
+        self.all().retain(|activity| {
+            activity.upgrade().is_some_and(|activity| {
+                activity.give(activity.judge(now));
+                true
+            })
+        });
+    }
+
+    /// Gives all of them an order.
+    pub fn give(&self, order: Order) {
+        self.all().iter().filter_map(Weak::upgrade).for_each(|activity| activity.give(order));
+    }
+
+    /// The list stays whole whatever its holder did.
+    fn all(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Activity>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,17 +192,35 @@ mod tests {
     fn a_head_that_does_not_end_ends_the_connection_and_a_request_under_way_does_not() {
         let activity = Activity::begin();
         let start = moment();
-        assert_eq!(activity.judge(start + IDLE), Verdict::Keep);
-        assert_eq!(activity.judge(start + IDLE + 1000), Verdict::Rest);
+        assert_eq!(activity.judge(start + IDLE), Order::Keep);
+        assert_eq!(activity.judge(start + IDLE + 1000), Order::End);
         activity.received();
-        assert_eq!(activity.judge(start + HEAD - 1), Verdict::Keep);
-        assert_eq!(activity.judge(start + HEAD + 1000), Verdict::Drop);
+        assert_eq!(activity.judge(start + HEAD - 1), Order::Keep);
+        assert_eq!(activity.judge(start + HEAD + 1000), Order::Drop);
         let busy = activity.busy(false);
         activity.received();
-        assert_eq!(activity.judge(start + 10 * IDLE), Verdict::Keep);
+        assert_eq!(activity.judge(start + 10 * IDLE), Order::Keep);
         drop(busy);
-        assert_eq!(activity.judge(moment() + HEAD + 1000), Verdict::Keep, "what came meanwhile is the next head's beginning");
-        assert_eq!(activity.judge(moment() + IDLE + 1000), Verdict::Rest);
+        assert_eq!(activity.judge(moment() + HEAD + 1000), Order::Keep, "what came meanwhile is the next head's beginning");
+        assert_eq!(activity.judge(moment() + IDLE + 1000), Order::End);
+    }
+
+    #[test]
+    fn the_greatest_order_stands_and_the_dead_are_forgotten() {
+        let (connections, activity) = (Connections::default(), Activity::begin());
+        connections.admit(&activity);
+        connections.admit(&Activity::begin());
+        let mut known = None;
+        let mut order = || activity.order(&Context::from_waker(Waker::noop()), &mut known);
+        connections.look(moment());
+        assert_eq!((order(), connections.all().len()), (Order::Keep, 1));
+        connections.look(moment() + IDLE + 1000);
+        assert_eq!(order(), Order::End);
+        connections.look(moment());
+        assert_eq!(order(), Order::End);
+        connections.give(Order::Drop);
+        connections.give(Order::End);
+        assert_eq!(order(), Order::Drop);
     }
 
     #[test]
@@ -153,7 +228,7 @@ mod tests {
         let activity = Activity::begin();
         drop(activity.busy(true));
         activity.received();
-        assert_eq!(activity.judge(moment() + HEAD + 1000), Verdict::Keep);
-        assert_eq!(activity.judge(moment() + IDLE + 1000), Verdict::Rest);
+        assert_eq!(activity.judge(moment() + HEAD + 1000), Order::Keep);
+        assert_eq!(activity.judge(moment() + IDLE + 1000), Order::End);
     }
 }

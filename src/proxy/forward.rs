@@ -21,6 +21,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -203,7 +204,7 @@ impl<'a> Job<'a> {
                 Ok(picked) => picked,
                 Err(Obstacle::NoCredential) if !waited => {
                     waited = true;
-                    self.wait_for_credential().await;
+                    Box::pin(self.wait_for_credential()).await;
                     continue;
                 }
                 Err(obstacle) => return self.settle(best, obstacle),
@@ -249,7 +250,7 @@ impl<'a> Job<'a> {
                 }
                 Verdict::Renew => {
                     renewed = true;
-                    match tokio::time::timeout(RENEWAL, self.renew(account, &credential)).await {
+                    match Box::pin(tokio::time::timeout(RENEWAL, self.renew(account, &credential))).await {
                         Ok(Some(fresh)) => (credential, repeated) = (fresh, false),
                         _ => {
                             account.rejected(&credential);
@@ -302,7 +303,7 @@ impl<'a> Job<'a> {
         *request.headers_mut() = self.headers.clone();
         request.headers_mut().insert(way.header.clone(), value);
         let mut exchange = Exchange::begin(way, member);
-        let sending = way.upstream.send(self.worker.number, request, self.upgrade.is_some());
+        let sending = std::pin::pin!(way.upstream.send(self.worker.number, request, self.upgrade.is_some()));
         match self.in_time(sending).await {
             Some(Ok((response, held))) => {
                 let status = response.status();
@@ -349,12 +350,11 @@ impl<'a> Job<'a> {
     }
 
     /// Waits for an answer's head as long as the route permits: counted from when the body last moved.
-    async fn in_time<T>(&self, sending: impl Future<Output = T>) -> Option<T> {
+    async fn in_time<T>(&self, mut sending: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         let timeouts = &self.way.timeouts;
         let total = (timeouts.total_seconds > 0).then(|| self.began + Duration::from_secs(timeouts.total_seconds));
         let patience = (timeouts.response_headers_seconds > 0).then(|| Duration::from_secs(timeouts.response_headers_seconds));
         let mut until = [patience.map(|patience| Instant::now() + patience), total].into_iter().flatten().min();
-        let mut sending = std::pin::pin!(sending);
         loop {
             let Some(end) = until else { return Some(sending.await) };
             if let Ok(outcome) = tokio::time::timeout_at(end, sending.as_mut()).await {
@@ -451,4 +451,20 @@ fn sentence(words: &str) -> String {
     let mut characters = words.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", characters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of the future that a function makes.
+    fn size<'a, F: Future>(_: fn(&'a Gate, &'a Worker, Request<Incoming>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_is_copied_for_each_request_is_small() {
+        let bytes = size(answer);
+        assert!(bytes <= 2048, "{bytes} bytes");
+    }
 }

@@ -1,8 +1,9 @@
 //! Sockets, and the connections that come in there.
 
-use super::activity::{Activity, Verdict, Watched};
+use super::activity::{Activity, Connections, Order, Watched};
 use super::clock::moment;
 use super::forward::{Worker, answer};
+use super::open_work::OpenWork;
 use super::table::Gate;
 use arc_swap::ArcSwap;
 use hyper::rt::{Read, Write};
@@ -12,10 +13,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus::IntCounter;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -78,6 +81,8 @@ pub struct Door {
 /// Where the socket cannot be used at all.
 pub async fn serve(door: Door, worker: Worker) -> io::Result<()> {
     let listener = TcpListener::from_std(door.listener)?;
+    let (worker, connections) = (Arc::new(worker), Arc::new(Connections::default()));
+    tokio::spawn(look_after(connections.clone(), door.closing.clone(), worker.open.clone()));
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -92,24 +97,42 @@ pub async fn serve(door: Door, worker: Worker) -> io::Result<()> {
             () = door.closing.cancelled() => return Ok(()),
         };
         door.accepted.inc();
-        let (gate, closing) = (door.gate.clone(), door.closing.clone());
-        worker.open.spawn(connection(stream, gate, worker.clone(), closing));
+        let activity = Activity::begin();
+        connections.admit(&activity);
+        worker.open.track(connection(stream, door.gate.clone(), worker.clone(), activity));
     }
 }
 
-async fn connection(stream: TcpStream, gate: Arc<ArcSwap<Gate>>, worker: Worker, closing: CancellationToken) {
+/// Sees to it that connections end: when they rest, when their heads do not come, when the door closes, and when all is cut.
+async fn look_after(connections: Arc<Connections>, closing: CancellationToken, open: OpenWork) {
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = rounds.tick() => connections.look(moment()),
+            () = closing.cancelled() => break,
+        }
+    }
+    connections.give(Order::End);
+    open.is_cut().await;
+    connections.give(Order::Drop);
+}
+
+async fn connection(stream: TcpStream, gate: Arc<ArcSwap<Gate>>, worker: Arc<Worker>, activity: Arc<Activity>) {
     // A hint; where it cannot be set the connection is gone.
     let _ = stream.set_nodelay(true);
     let tls = gate.load().tls.clone();
+    // Each boxed: a connection has the memory of what it is, and not of the largest that it could be.
     match tls {
         None => {
             let Ok(Ok(http2)) = tokio::time::timeout(HANDSHAKE, begins_http2(&stream)).await else { return };
-            converse(TokioIo::new(stream), http2, gate, worker, closing).await;
+            Box::pin(converse(TokioIo::new(stream), http2, gate, worker, activity)).await;
         }
         Some(tls) => {
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+            let accepting = Box::pin(tokio::time::timeout(HANDSHAKE, tls.accept(stream)));
+            let Ok(Ok(stream)) = accepting.await else { return };
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            converse(TokioIo::new(stream), http2, gate, worker, closing).await;
+            Box::pin(converse(TokioIo::new(stream), http2, gate, worker, activity)).await;
         }
     }
 }
@@ -130,11 +153,10 @@ async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn converse<S>(stream: S, http2: bool, gate: Arc<ArcSwap<Gate>>, worker: Worker, closing: CancellationToken)
+async fn converse<S>(stream: S, http2: bool, gate: Arc<ArcSwap<Gate>>, worker: Arc<Worker>, activity: Arc<Activity>)
 where
     S: Read + Write + Unpin + Send + 'static,
 {
-    let activity = Activity::begin();
     let stream = Watched { stream, activity: activity.clone() };
     let of_requests = activity.clone();
     let service = service_fn(move |request| {
@@ -151,39 +173,33 @@ where
             .max_pending_accept_reset_streams(RESETS)
             .max_header_list_size(u32::try_from(LARGEST_HEAD).unwrap_or(u32::MAX))
             .adaptive_window(true);
-        let serving = std::pin::pin!(builder.serve_connection(stream, service));
-        look_after(serving, http2::Connection::graceful_shutdown, &activity, closing).await;
+        let serving = Box::pin(builder.serve_connection(stream, service));
+        attend(serving, http2::Connection::graceful_shutdown, &activity).await;
     } else {
         let mut builder = http1::Builder::new();
         builder.max_header_size(LARGEST_HEAD);
-        let serving = std::pin::pin!(builder.serve_connection(stream, service).with_upgrades());
-        look_after(serving, http1::UpgradeableConnection::graceful_shutdown, &activity, closing).await;
+        let serving = Box::pin(builder.serve_connection(stream, service).with_upgrades());
+        attend(serving, http1::UpgradeableConnection::graceful_shutdown, &activity).await;
     }
 }
 
-/// Sees to it that a connection ends: when it rests, when its head does not come, or when the door closes.
-async fn look_after<C: Future<Output = hyper::Result<()>>>(
-    mut serving: Pin<&mut C>,
-    end: impl Fn(Pin<&mut C>),
-    activity: &Activity,
-    closing: CancellationToken,
-) {
-    let mut rounds = tokio::time::interval(ROUND);
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut ending = false;
-    loop {
-        tokio::select! {
-            // What breaks a connection is the app's to know; what cut an answer was logged where it was.
-            _ = serving.as_mut() => return,
-            _ = rounds.tick() => match activity.judge(moment()) {
-                Verdict::Keep => {}
-                Verdict::Rest => end(serving.as_mut()),
-                Verdict::Drop => return,
-            },
-            () = closing.cancelled(), if !ending => {
+/// Serves a connection until it ends, and carries out what is ordered.
+async fn attend<C: Future<Output = hyper::Result<()>>>(mut serving: Pin<Box<C>>, end: impl Fn(Pin<&mut C>), activity: &Activity) {
+    let (mut known, mut ending) = (None, false);
+    poll_fn(|context| {
+        // What breaks a connection is the app's to know; what cut an answer was logged where it was.
+        if serving.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        match activity.order(context, &mut known) {
+            Order::Drop => Poll::Ready(()),
+            Order::End if !ending => {
                 ending = true;
                 end(serving.as_mut());
+                serving.as_mut().poll(context).map(drop)
             }
+            Order::End | Order::Keep => Poll::Pending,
         }
-    }
+    })
+    .await;
 }

@@ -22,6 +22,16 @@ impl OpenWork {
         });
     }
 
+    /// The same for one that ends by itself when all is cut.
+    pub fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Waits until all is cut.
+    pub async fn is_cut(&self) {
+        self.cut.cancelled().await;
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.tasks.len()

@@ -1,5 +1,7 @@
 //! Which account of a pool a request is sent with. Pure: what is known of each, and the draw, are given.
 
+use smallvec::SmallVec;
+
 /// What is known of one account when a request is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {
@@ -51,7 +53,12 @@ pub struct Draw<'a> {
 ///
 /// # Errors
 /// What keeps all of them, told by the nearest to being usable.
-pub fn choose(views: &[View], names: &[&str], turns: &mut Turns, draw: &Draw<'_>) -> Result<usize, Obstacle> {
+pub fn choose<'a>(
+    views: &[View],
+    name: impl Fn(usize) -> &'a str,
+    turns: &mut Turns,
+    draw: &Draw<'_>,
+) -> Result<usize, Obstacle> {
     let usable = || (0..views.len()).filter(|index| views[*index].obstacle.is_none());
     if usable().next().is_none() {
         return Err(views.iter().filter_map(|view| view.obstacle).min().unwrap_or(Obstacle::NoCredential));
@@ -59,17 +66,17 @@ pub fn choose(views: &[View], names: &[&str], turns: &mut Turns, draw: &Draw<'_>
     let whole = usable().any(|index| !views[index].broken);
     let rank = |index: usize| (whole && views[index].broken, views[index].refused, views[index].cooling, views[index].priority);
     let best = usable().map(rank).min();
-    let tier: Vec<usize> = usable().filter(|index| Some(rank(*index)) == best).collect();
+    let tier: SmallVec<[usize; 8]> = usable().filter(|index| Some(rank(*index)) == best).collect();
     if let [only] = tier[..] {
         return Ok(only);
     }
     if let Some(key) = draw.sticky {
-        return Ok(rendezvous(&tier, views, names, key));
+        return Ok(rendezvous(&tier, views, name, key));
     }
     let turn = turns.next(&tier, views);
     // Power of two: another at random, in case the turn's is busier for its share.
-    let others: Vec<usize> = tier.iter().copied().filter(|index| *index != turn).collect();
-    let other = others[usize::try_from(draw.random).unwrap_or_default() % others.len()];
+    let place = usize::try_from(draw.random).unwrap_or_default() % (tier.len() - 1);
+    let other = tier.iter().copied().filter(|index| *index != turn).nth(place).unwrap_or(turn);
     // Without `+ 1`: with it, the heaviest would be drawn always while nothing is under way, whatever the weights.
     let load = |index: usize| views[index].in_flight as f64 / (f64::from(views[index].weight) * views[index].health);
     Ok(if load(other) < load(turn) { other } else { turn })
@@ -94,10 +101,10 @@ impl Turns {
 }
 
 /// Weighted rendezvous hashing: a key stays with its account while that can be used, and only its own keys move when it cannot.
-fn rendezvous(tier: &[usize], views: &[View], names: &[&str], key: &[u8]) -> usize {
+fn rendezvous<'a>(tier: &[usize], views: &[View], name: impl Fn(usize) -> &'a str, key: &[u8]) -> usize {
     let score = |index: usize| {
         // FNV-1a with a finisher: the same in every replica, whatever Rust's own hasher does.
-        let mut hash = names[index]
+        let mut hash = name(index)
             .bytes()
             .chain([0])
             .chain(key.iter().copied())
@@ -125,16 +132,14 @@ mod tests {
     const FREE: View =
         View { obstacle: None, broken: false, cooling: false, refused: false, priority: 0, weight: 1, health: 1.0, in_flight: 0 };
 
-    fn names(count: usize) -> Vec<&'static str> {
-        ["a", "b", "c", "d", "e"][..count].into()
-    }
+    const NAMES: [&str; 3] = ["a", "b", "c"];
 
     fn count(views: &[View], requests: usize) -> Vec<usize> {
         let mut turns = Turns::default();
         let mut counts = vec![0; views.len()];
         for random in 0..requests as u64 {
             let draw = Draw { random, sticky: None };
-            counts[choose(views, &names(views.len()), &mut turns, &draw).unwrap()] += 1;
+            counts[choose(views, |index| NAMES[index], &mut turns, &draw).unwrap()] += 1;
         }
         counts
     }
@@ -152,7 +157,7 @@ mod tests {
         let views = [View { weight: 2, ..FREE }, FREE];
         let mut turns = Turns::default();
         let draw = Draw { random: 0, sticky: None };
-        let drawn: Vec<_> = (0..6).map(|_| choose(&views, &names(2), &mut turns, &draw).unwrap()).collect();
+        let drawn: Vec<_> = (0..6).map(|_| choose(&views, |index| NAMES[index], &mut turns, &draw).unwrap()).collect();
         assert_eq!(drawn, [0, 1, 0, 0, 1, 0]);
     }
 
@@ -187,7 +192,7 @@ mod tests {
     fn where_none_can_be_used_the_nearest_obstacle_is_told() {
         let with = |obstacle| View { obstacle: Some(obstacle), ..FREE };
         let told = |views: &[View]| {
-            choose(views, &names(views.len()), &mut Turns::default(), &Draw { random: 0, sticky: None }).unwrap_err()
+            choose(views, |index| NAMES[index], &mut Turns::default(), &Draw { random: 0, sticky: None }).unwrap_err()
         };
         assert_eq!(told(&[with(Obstacle::Tried), with(Obstacle::Saturated)]), Obstacle::Saturated);
         assert_eq!(told(&[with(Obstacle::HostNotAllowed), with(Obstacle::NoCredential)]), Obstacle::NoCredential);
@@ -199,7 +204,8 @@ mod tests {
         let mut views = [FREE; 3];
         let of = |views: &[View], key: u32| {
             let key = key.to_be_bytes();
-            choose(views, &names(3), &mut Turns::default(), &Draw { random: u64::from(key[3]), sticky: Some(&key) }).unwrap()
+            choose(views, |index| NAMES[index], &mut Turns::default(), &Draw { random: u64::from(key[3]), sticky: Some(&key) })
+                .unwrap()
         };
         let before: Vec<_> = (0..3000).map(|key| of(&views, key)).collect();
         for account in 0..3 {

@@ -163,7 +163,7 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Held), SendError> {
         request.headers_mut().insert(HOST, self.host_header.clone());
         loop {
-            let sender = if upgrade { self.connect(true).await? } else { self.check_out(worker).await? };
+            let sender = if upgrade { Box::pin(self.connect(true)).await? } else { self.check_out(worker).await? };
             let failed = match sender {
                 Sender::Http1 { mut sender, reused } => {
                     *request.version_mut() = Version::HTTP_11;
@@ -212,7 +212,7 @@ impl Upstream {
         if let Some(sender) = self.kept(worker) {
             return Ok(sender);
         }
-        let sender = self.connect(false).await?;
+        let sender = Box::pin(self.connect(false)).await?;
         if let Sender::Http2 { sender, stream, .. } = &sender {
             self.lane(worker).shared.push(Shared { sender: sender.clone(), streams: stream.0.clone() });
         }

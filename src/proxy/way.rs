@@ -11,6 +11,7 @@ use super::upstream::Upstream;
 use crate::telemetry::proxy_metrics::ProxyMetrics;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use prometheus::{Histogram, IntCounter, IntGauge};
+use smallvec::SmallVec;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -144,7 +145,7 @@ impl Way {
     /// # Errors
     /// What keeps all of them.
     pub fn pick(&self, headers: &HeaderMap, tried: &[usize]) -> Result<(usize, Arc<Credential>), Obstacle> {
-        let held: Vec<_> = self.members.iter().map(|member| member.account.credential()).collect();
+        let held: SmallVec<[_; 4]> = self.members.iter().map(|member| member.account.credential()).collect();
         let (now, moment) = (now(), moment());
         let view = |(index, member): (usize, &Member)| {
             let obstacle = match &held[index] {
@@ -167,14 +168,18 @@ impl Way {
                 in_flight: member.standing.in_flight(),
             }
         };
-        let views: Vec<View> = self.members.iter().enumerate().map(view).collect();
+        let views: SmallVec<[View; 4]> = self.members.iter().enumerate().map(view).collect();
         let index = if let [only] = views[..] {
             only.obstacle.map_or(Ok(0), Err)?
         } else {
-            let names: Vec<&str> = self.members.iter().map(|member| member.account.name.as_str()).collect();
             let sticky = self.sticky.as_ref().and_then(|name| headers.get(name)).map(HeaderValue::as_bytes);
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            choose(&views, &names, &mut turns, &Draw { random: fastrand::u64(..), sticky })?
+            choose(
+                &views,
+                |index| self.members[index].account.name.as_str(),
+                &mut turns,
+                &Draw { random: fastrand::u64(..), sticky },
+            )?
         };
         held[index].clone().map(|credential| (index, credential)).ok_or(Obstacle::NoCredential)
     }
