@@ -25,6 +25,12 @@ test: ## All tests, on real parts; installs what they need
 	cargo build --locked --release --bin oauth-operator
 	cargo test --locked
 
+.PHONY: soak
+soak: ## Ten minutes of load on the sidecar while everything fails in turn: not one error that could be avoided
+	@tools/install.sh kubernetes
+	@tools/install.sh authorization-server
+	SOAK_ROUNDS=$(or $(ROUNDS),20) cargo test --locked --test stories soak::
+
 .PHONY: bench
 bench: bench-accounts bench-proxy ## Measure: both of these, one after the other (release builds; a quiet machine)
 

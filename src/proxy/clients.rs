@@ -3,14 +3,14 @@
 use super::fault::{Code, Fault};
 use super::head::X_API_KEY;
 use super::routes::Client;
-use crate::oauth::Sensitive;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 
 /// The clients of a listener, by the SHA-256 of their keys.
-pub struct Clients(HashMap<String, Known>);
+pub struct Clients(HashMap<[u8; 32], Known>);
 
 struct Known {
     name: String,
@@ -20,10 +20,10 @@ struct Known {
 impl Clients {
     /// Those of the routes file; `None` where there are none, and everybody may ask.
     pub fn new(clients: &[Client]) -> Option<Self> {
-        let known = clients.iter().map(|client| {
+        let known = clients.iter().filter_map(|client| {
             let quota = client.requests_per_second.map(|rate| Quota::per_second(rate).allow_burst(client.burst.unwrap_or(rate)));
             let known = Known { name: client.name.value.clone(), limit: quota.map(RateLimiter::direct) };
-            (client.key_sha256.value.to_ascii_lowercase(), known)
+            Some((digest(&client.key_sha256.value)?, known))
         });
         (!clients.is_empty()).then(|| Self(known.collect()))
     }
@@ -37,7 +37,7 @@ impl Clients {
         let bearer = bearer.and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let key = bearer.map(|(_, key)| key.trim()).or_else(|| headers.get(X_API_KEY).and_then(|value| value.to_str().ok()));
         // Found by its digest: how long that takes says nothing of the keys.
-        let known = key.and_then(|key| self.0.get(&Sensitive::new(key).digest())).ok_or_else(|| {
+        let known = key.and_then(|key| self.0.get(&<[u8; 32]>::from(Sha256::digest(key)))).ok_or_else(|| {
             let words = "This listener serves clients with a key; send yours as Authorization: Bearer or X-Api-Key.";
             Fault::new(Code::ClientUnauthenticated, words)
         })?;
@@ -51,10 +51,20 @@ impl Clients {
     }
 }
 
+/// The bytes of 64 hex digits.
+fn digest(digits: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    for (byte, place) in bytes.iter_mut().zip((0..digits.len()).step_by(2)) {
+        *byte = u8::from_str_radix(digits.get(place..place + 2)?, 16).ok()?;
+    }
+    (digits.len() == 64).then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::routes::placeless;
     use super::*;
+    use crate::oauth::Sensitive;
 
     fn clients() -> Clients {
         let client = |name: &str, key: &str, rate: Option<u32>| Client {

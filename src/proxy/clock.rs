@@ -1,21 +1,20 @@
-//! The clocks: the one place where the proxy asks what time it is.
+//! The clocks: the one place where the proxy asks what time it is. The coarse ones: a request asks a dozen times, and some
+//! milliseconds make no difference to it.
 
 use jiff::Timestamp;
-use std::sync::LazyLock;
-use std::time::Instant;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// Milliseconds since the process began: never goes back.
+/// Milliseconds since the machine was started: never goes back.
 pub type Moment = u64;
 
 /// The moment that is now.
 pub fn moment() -> Moment {
-    u64::try_from(START.elapsed().as_millis()).unwrap_or(Moment::MAX)
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::MonotonicCoarse);
+    u64::try_from(tv_sec).unwrap_or_default() * 1000 + u64::try_from(tv_nsec).unwrap_or_default() / 1_000_000
 }
 
 /// The time of day.
-#[allow(clippy::disallowed_methods, reason = "the one place")]
 pub fn now() -> Timestamp {
-    Timestamp::now()
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::RealtimeCoarse);
+    Timestamp::new(tv_sec, i32::try_from(tv_nsec).unwrap_or_default()).unwrap_or(Timestamp::MAX)
 }

@@ -195,7 +195,7 @@ impl Refresher {
         }
         let tls = UpstreamTls::alone(self.settings.ca_file.is_some().then_some(bundle.as_slice()));
         let tls = tls.map_err(|why| NoToken::new("misconfigured", format!("refresh.caFile: {why}")))?;
-        let upstream = Upstream::new(&self.settings.url, Some(tls), false, 5, 1);
+        let upstream = Upstream::new(&self.settings.url, Some(Arc::new(tls)), false, 5, 1);
         let upstream = Arc::new(upstream.ok_or_else(|| NoToken::new("misconfigured", "refresh.url names no host"))?);
         *known = Some((bundle, upstream.clone()));
         Ok(upstream)

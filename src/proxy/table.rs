@@ -3,7 +3,7 @@
 use super::account::Account;
 use super::clients::Clients;
 use super::refresh::Refresher;
-use super::routes::{AccountSource, Listener, Route, Routes};
+use super::routes::{AccountSource, Listener, Route, Routes, Upstream as UpstreamSettings};
 use super::standing::Standing;
 use super::tape::Budget;
 use super::tls;
@@ -71,6 +71,8 @@ pub struct Roster {
     /// Accounts by where their tokens come from.
     accounts: HashMap<AccountKey, Arc<Account>>,
     standings: HashMap<(String, String), Arc<Standing>>,
+    /// By the files of CA, certificate and key; read anew with the routes.
+    tls: HashMap<[Option<std::path::PathBuf>; 3], Arc<UpstreamTls>>,
     changed: Arc<Notify>,
     metrics: ProxyMetrics,
     workers: usize,
@@ -88,7 +90,14 @@ fn key(source: &AccountSource) -> AccountKey {
 impl Roster {
     /// An empty one, for so many workers.
     pub fn new(metrics: ProxyMetrics, workers: usize) -> Self {
-        Self { accounts: HashMap::new(), standings: HashMap::new(), changed: Arc::default(), metrics, workers }
+        Self {
+            accounts: HashMap::new(),
+            standings: HashMap::new(),
+            tls: HashMap::new(),
+            changed: Arc::default(),
+            metrics,
+            workers,
+        }
     }
 
     /// Accounts of these routes with their sources. Those that were known stay, with what they hold.
@@ -110,6 +119,7 @@ impl Roster {
         accounts: &[(AccountSource, Arc<Account>)],
         refresher: Option<&Arc<Refresher>>,
     ) -> Result<BTreeMap<Place, Arc<Gate>>, String> {
+        self.tls.clear();
         let budget = Budget::new(routes.replay_budget_bytes);
         let by_name: HashMap<&str, &Arc<Account>> =
             accounts.iter().map(|(source, account)| (source.name.value.as_str(), account)).collect();
@@ -144,9 +154,20 @@ impl Roster {
         Ok(Gate { clients, tls, budget: budget.clone(), refresher: None, changed: self.changed.clone(), ways })
     }
 
+    /// TLS with these certificates: one for all routes that have the same, for the platform's are many.
+    fn tls(&mut self, upstream: &UpstreamSettings) -> Result<Arc<UpstreamTls>, String> {
+        let key = [&upstream.ca_file, &upstream.client_certificate_file, &upstream.client_key_file].map(Clone::clone);
+        if let Some(tls) = self.tls.get(&key) {
+            return Ok(tls.clone());
+        }
+        let tls = Arc::new(UpstreamTls::of(upstream)?);
+        self.tls.insert(key, tls.clone());
+        Ok(tls)
+    }
+
     fn way(&mut self, route: &Route, accounts: &HashMap<&str, &Arc<Account>>) -> Result<Way, String> {
         let url = &route.upstream.url.value;
-        let tls = (url.scheme() == "https").then(|| UpstreamTls::of(&route.upstream)).transpose()?;
+        let tls = if url.scheme() == "https" { Some(self.tls(&route.upstream)?) } else { None };
         let upstream = Upstream::new(url, tls, route.upstream.http2, route.timeouts.connect_seconds, self.workers);
         let upstream = Arc::new(upstream.ok_or_else(|| format!("{url} names no host"))?);
         let mut members = vec![];

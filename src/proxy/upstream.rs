@@ -26,7 +26,7 @@ const STALE: Moment = 50_000;
 /// Streams on one HTTP/2 connection: what every server should permit (RFC 9113 §6.5.2).
 const STREAMS: usize = 100;
 /// Bytes of a response's head.
-const LARGEST_HEAD: usize = 256 * 1024;
+const LARGEST_HEAD: usize = 128 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,7 @@ pub struct Upstream {
     scheme: Scheme,
     authority: Authority,
     host_header: HeaderValue,
-    tls: Option<UpstreamTls>,
+    tls: Option<Arc<UpstreamTls>>,
     prior_http2: bool,
     connect: Option<Duration>,
     lanes: Box<[Mutex<Lane>]>,
@@ -132,7 +132,13 @@ enum Kind {
 impl Upstream {
     /// An upstream for so many workers; its connections must stand within `connect_seconds`, 0 for ever. `None` where the URL
     /// names no host.
-    pub fn new(url: &Url, tls: Option<UpstreamTls>, prior_http2: bool, connect_seconds: u64, workers: usize) -> Option<Self> {
+    pub fn new(
+        url: &Url,
+        tls: Option<Arc<UpstreamTls>>,
+        prior_http2: bool,
+        connect_seconds: u64,
+        workers: usize,
+    ) -> Option<Self> {
         let host = url.host()?.to_owned();
         let port = url.port_or_known_default()?;
         let text = url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));

@@ -64,7 +64,7 @@ async fn nothing_that_could_be_avoided_reaches_the_app() -> Result<()> {
     let (stop, endings) = (Arc::new(AtomicBool::new(false)), Endings::default());
     let load = tokio::spawn(load(scene.app.clone(), scene.proxy.url(), stop.clone(), endings.clone()));
     let mut resets = 0;
-    for round in 0..rounds {
+    for _ in 0..rounds {
         let until = tokio::time::Instant::now() + ROUND;
         // A refresh by hand.
         let annotation = format!("oauth-operator.dev/refresh-requested-at={}", jiff::Timestamp::now());
@@ -89,8 +89,6 @@ async fn nothing_that_could_be_avoided_reaches_the_app() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(500)).await;
         scene.operator = scene.story.operator_with("operator-1", &flags).await?;
         scene.restore("third")?;
-        let log = endings.lock().expect("no test panics with it").clone();
-        eprintln!("round {} of {rounds}: {log:?}", round + 1);
         tokio::time::sleep_until(until).await;
     }
     stop.store(true, Ordering::Relaxed);
