@@ -14,7 +14,7 @@ use super::table::{Gate, Lost};
 use super::tape::{RequestBody, Tape};
 use super::tunnel;
 use super::upstream::{ConnectError, Held, SendError};
-use super::way::Way;
+use super::way::{Member, Way};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -204,7 +204,7 @@ impl<'a> Job<'a> {
                 Ok(picked) => picked,
                 Err(Obstacle::NoCredential) if !waited => {
                     waited = true;
-                    Box::pin(self.wait_for_credential()).await;
+                    Box::pin(self.wait_for_credential(best.is_some())).await;
                     continue;
                 }
                 Err(obstacle) => return self.settle(best, obstacle),
@@ -268,7 +268,8 @@ impl<'a> Job<'a> {
 
     /// A token in place of one that was refused. What is begun here goes on when nobody waits for it.
     fn renew(&self, account: &Arc<Account>, refused: &Arc<Credential>) -> impl Future<Output = Option<Arc<Credential>>> + use<> {
-        tracing::info!(
+        // What comes of it is told by the refresher, once for all who ask.
+        tracing::debug!(
             route = self.way.name,
             account = account.name,
             fingerprint = refused.fingerprint(),
@@ -394,23 +395,33 @@ impl<'a> Job<'a> {
         self.tape.as_ref().is_none_or(|tape| tape.is_replayable())
     }
 
-    /// Asks for tokens for the accounts that have none, and waits a little for one.
-    async fn wait_for_credential(&self) {
-        if let Some(refresher) = &self.gate.refresher {
-            let mut lacking: Vec<_> = self.way.members.iter().filter(|member| !member.account.is_usable(now())).collect();
-            lacking.sort_by_key(|member| member.priority);
-            for member in lacking.iter().take(ASKED) {
-                drop(refresher.renew(&member.account, member.account.credential().as_ref()));
-            }
-        }
+    /// Asks for tokens for the accounts that have none, and waits a little for one: where there is something to answer already,
+    /// no longer than the operator takes.
+    async fn wait_for_credential(&self, answered: bool) {
         let until = Instant::now() + HOLD;
+        let untried = || self.way.members.iter().enumerate().filter(|(index, _)| !self.tried.contains(index));
+        let usable = || untried().any(|(_, member)| member.account.is_usable(now()));
+        let mut asked = vec![];
+        if let Some(refresher) = &self.gate.refresher {
+            let mut lacking: Vec<_> =
+                untried().map(|(_, member)| member).filter(|member| !member.account.is_usable(now())).collect();
+            lacking.sort_by_key(|member| member.priority);
+            let ask = |member: &&Member| refresher.renew(&member.account, member.account.credential().as_ref());
+            asked = lacking.iter().take(ASKED).map(ask).collect();
+        }
+        if answered {
+            for asking in asked {
+                let over = tokio::time::timeout_at(until, asking).await.is_err();
+                if over || usable() {
+                    return;
+                }
+            }
+            return;
+        }
         loop {
             let mut changed = std::pin::pin!(self.gate.changed.notified());
             changed.as_mut().enable();
-            if self.way.members.iter().any(|member| member.account.is_usable(now())) {
-                return;
-            }
-            if tokio::time::timeout_at(until, changed).await.is_err() {
+            if usable() || tokio::time::timeout_at(until, changed).await.is_err() {
                 return;
             }
         }

@@ -37,6 +37,8 @@ pub(super) struct Plan<'a> {
     pub(super) route: Value,
     /// Whether Secrets are watched in place of being mounted.
     pub(super) watched: bool,
+    /// Accounts whose mounted Secrets are still empty.
+    pub(super) late: &'a [&'a str],
 }
 
 impl Scene {
@@ -62,7 +64,10 @@ impl Scene {
                 sources.push(json!({"name": account, "secret": secret, "namespace": story.apps}));
             } else {
                 // As after the kubelet's first round; its next is far away.
-                let volume = TokenVolume::with(name, account, &story.key(&format!("{account}-token"), "access_token")?)?;
+                let volume = TokenVolume::empty(name, account)?;
+                if !plan.late.contains(account) {
+                    volume.publish(&story.key(&format!("{account}-token"), "access_token")?)?;
+                }
                 sources.push(json!({"name": account, "directory": volume.path()}));
             }
         }
@@ -138,7 +143,7 @@ fn reader(story: &Story<'_>, accounts: &[&str]) -> Result<std::path::PathBuf> {
 }
 
 fn one() -> Plan<'static> {
-    Plan { accounts: &["bot"], route: json!({}), watched: false }
+    Plan { accounts: &["bot"], route: json!({}), watched: false, late: &[] }
 }
 
 fn two() -> Plan<'static> {
@@ -216,6 +221,18 @@ async fn where_one_account_cannot_be_helped_another_is_used() -> Result<()> {
     assert_eq!(answer.headers()["www-authenticate"], r#"Bearer realm="items", error="invalid_token""#);
     assert!(!answer.headers().contains_key("x-oauth-proxy-error"));
     assert_eq!(answer.text().await?, "who are you?");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_whose_token_the_kubelet_has_not_brought_is_asked_for_before_the_app_is_refused() -> Result<()> {
+    let scene = Scene::begin("sidecar-late", Plan { late: &["spare"], ..two() }).await?;
+    let (bot, spare) = (scene.client("bot").id.clone(), scene.client("spare").id.clone());
+    assert_eq!(scene.get().await?, (StatusCode::OK, json!({"client": bot, "posted": null})));
+    scene.spoil("bot").await?;
+    scene.revoke("bot").await?;
+    assert_eq!(scene.get().await?, (StatusCode::OK, json!({"client": spare, "posted": null})));
+    assert_eq!(scene.issued("spare").await?, 1, "its token was there, and is given without another");
     Ok(())
 }
 

@@ -58,6 +58,7 @@ async fn nothing_that_could_be_avoided_reaches_the_app() -> Result<()> {
         // Connections that end are the upstream's doing: what may be sent twice is.
         route: json!({"retryIdempotent": true}),
         watched: true,
+        late: &[],
     };
     let mut scene = Scene::begin("soak", plan).await?;
     let listen = scene.operator.tls_address.to_string();
