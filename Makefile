@@ -54,6 +54,9 @@ check: ## Format, lints, generated files, licences
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --lib --no-default-features -- -D warnings
+	cargo clippy --locked --lib --bin oauth-proxy --no-default-features --features proxy -- -D warnings
+	@cargo tree --locked --no-default-features --features proxy -e normal --prefix none > target/proxy-tree
+	@! grep -E '^(kube-client|kube-runtime|reqwest|aws-lc-rs) ' target/proxy-tree || { echo "the proxy without proxy-watch links a client that it should not"; exit 1; }
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	@$(MAKE) --no-print-directory crds
 	@[ -z "$$(git status --porcelain -- crds docs/providers.md)" ] || { echo "crds/ or docs/providers.md is not what the sources say: commit what 'make crds' has written"; exit 1; }
