@@ -113,8 +113,14 @@ async fn look_after(connections: Arc<Connections>, closing: CancellationToken, o
             () = closing.cancelled() => break,
         }
     }
-    connections.give(Order::End);
-    open.is_cut().await;
+    // More than once: one may have come in at the last moment.
+    loop {
+        connections.give(Order::End);
+        tokio::select! {
+            _ = rounds.tick() => {}
+            () = open.is_cut() => break,
+        }
+    }
     connections.give(Order::Drop);
 }
 
@@ -125,16 +131,27 @@ async fn connection(stream: TcpStream, gate: Arc<ArcSwap<Gate>>, worker: Arc<Wor
     // Each boxed: a connection has the memory of what it is, and not of the largest that it could be.
     match tls {
         None => {
-            let Ok(Ok(http2)) = tokio::time::timeout(HANDSHAKE, begins_http2(&stream)).await else { return };
+            let Some(Ok(http2)) = begun(begins_http2(&stream), &activity).await else { return };
             Box::pin(converse(TokioIo::new(stream), http2, gate, worker, activity)).await;
         }
         Some(tls) => {
-            let accepting = Box::pin(tokio::time::timeout(HANDSHAKE, tls.accept(stream)));
-            let Ok(Ok(stream)) = accepting.await else { return };
+            let Some(Ok(stream)) = Box::pin(begun(tls.accept(stream), &activity)).await else { return };
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             Box::pin(converse(TokioIo::new(stream), http2, gate, worker, activity)).await;
         }
     }
+}
+
+/// What a connection begins with, where it begins in time and before it is to end.
+async fn begun<T>(beginning: impl Future<Output = T>, activity: &Activity) -> Option<T> {
+    let mut beginning = std::pin::pin!(tokio::time::timeout(HANDSHAKE, beginning));
+    let mut known = None;
+    poll_fn(|context| match beginning.as_mut().poll(context) {
+        Poll::Ready(begun) => Poll::Ready(begun.ok()),
+        Poll::Pending if activity.order(context, &mut known) > Order::Keep => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// Whether the first bytes are those of HTTP/2. They stay in the socket.
