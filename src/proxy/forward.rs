@@ -179,7 +179,10 @@ impl<'a> Job<'a> {
     fn new(gate: &'a Gate, way: &'a Arc<Way>, worker: &'a Worker, mut request: Request<Incoming>, id: &HeaderValue) -> Self {
         let wanted = head::wanted_upgrade(request.version(), request.headers());
         let upgrade = wanted.is_some().then(|| hyper::upgrade::on(&mut request));
-        let (Parts { method, uri, mut headers, .. }, body) = request.into_parts();
+        let (Parts { method, uri, version, mut headers, .. }, body) = request.into_parts();
+        if version == http::Version::HTTP_2 {
+            head::join_cookies(&mut headers);
+        }
         head::strip_hop_by_hop(&mut headers);
         head::strip_credentials(&mut headers, &way.strip);
         for (name, value) in &way.set {

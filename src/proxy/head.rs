@@ -1,8 +1,8 @@
 //! What of a request's and a response's head is passed on: hop-by-hop fields end here, and so do the app's own credentials.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
@@ -159,6 +159,16 @@ pub fn strip_credentials(headers: &mut HeaderMap, further: &[HeaderName]) {
     strip(headers, |name| OWN.contains(name) || further.contains(name));
 }
 
+/// Joins what HTTP/2 may have split (RFC 9113 §8.2.3): on HTTP/1.1 a request has one `Cookie`.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, whole);
+    }
+}
+
 /// Name of this request: the app's, where it has given one that can be passed on.
 pub fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers
@@ -237,6 +247,14 @@ mod tests {
             headers(&[("authorization", "x"), ("x-api-key", "y"), ("expect", "100-continue"), ("cookie", "c"), ("x-mine", "z")]);
         strip_credentials(&mut headers, &[HeaderName::from_static("x-mine")]);
         assert_eq!(names(&headers), ["cookie"]);
+    }
+
+    #[test]
+    fn cookies_that_http2_has_split_are_one_again() {
+        let mut split = headers(&[("cookie", "a=1"), ("accept", "*/*"), ("cookie", "b=2; c=3")]);
+        join_cookies(&mut split);
+        assert_eq!(split.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+        assert_eq!(names(&split), ["accept", "cookie"]);
     }
 
     #[test]
