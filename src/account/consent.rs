@@ -1,9 +1,10 @@
 //! A login by a person's consent: in a browser, whose code the consent pages deposit (RFC 6749 §4.1), or on another device,
 //! which is polled for (RFC 8628). Until somebody consents there is nothing to try and nothing has failed.
 
+use super::login::{Credential, CredentialKind, DeviceSession, Login, Registration};
 use super::refresh::{account, bind, is_rolled_back};
 use super::revocation::Revocation;
-use super::state::{Credential, CredentialKind, DeviceSession, Login, Registration, State};
+use super::state::State;
 use super::state_secret::{StateView, Version};
 use super::{Credentials, GrantPlan, Next, Plan, Seen, login_faults};
 use crate::api::{Authorization, OAuthAccountStatus, Trigger};

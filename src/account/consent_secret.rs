@@ -2,7 +2,8 @@
 //! apart from the record of the login: pages that anybody may open must not be able to clobber that.
 
 use super::consent::Deposit;
-use super::state::{Account, Login};
+use super::login::Login;
+use super::state::Account;
 use super::state_secret::Version;
 use crate::api::vocabulary as v;
 use crate::oauth::{Sensitive, exposed, exposed_option, hex};

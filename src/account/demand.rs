@@ -4,8 +4,9 @@
 //! A demand costs a token request at most, and between two of an account lies a floor. Both stand in the same record, so that
 //! neither a restart nor another leader forgets them, and an API that refuses everything makes no storm.
 
+use super::login::Login;
 use super::report::find;
-use super::state::{Login, State};
+use super::state::State;
 use super::{Next, Plan, Record, Refusal, Seen, StateView};
 use crate::api::{ConditionType, OAuthAccount, OAuthAccountStatus};
 use crate::oauth::Fault;

@@ -1,6 +1,7 @@
 //! What stands in the way of a login, in a sentence that says what to do.
 
-use super::state::{Login, State};
+use super::login::Login;
+use super::state::State;
 use super::{GrantPlan, Plan, Seen};
 use crate::api::vocabulary::REFRESH_REQUESTED_ANNOTATION;
 use crate::oauth::{Fault, FaultKind};

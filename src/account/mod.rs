@@ -16,9 +16,11 @@ pub mod health;
 #[cfg(feature = "operator")]
 mod inputs;
 mod lifetime;
+mod login;
 mod login_faults;
 #[cfg(feature = "operator")]
 pub mod memory;
+mod next;
 mod notice;
 #[cfg(feature = "operator")]
 pub mod observe;
@@ -48,10 +50,12 @@ mod wire_shapes;
 pub use consent::{Deposit, Polled};
 pub use consent_secret::{Consent, Phase, consent_id, consent_manifest, consent_of, consent_secret_name, deposit, version_of};
 pub use credentials::{Credentials, GrantSecret, Inputs, readable, references_digest};
-pub use decide::{Next, decide};
+pub use decide::decide;
 pub use grant_plan::GrantPlan;
 #[cfg(feature = "operator")]
 pub use inputs::{endpoints, read as read_inputs};
+pub use login::{CredentialKind, DeviceSession, Login};
+pub use next::Next;
 pub use notice::{Notice, notices};
 pub use outcome::Outcome;
 pub use plan::{ClientIDFrom, Plan, Refusal, token_secret_name};
@@ -67,5 +71,5 @@ pub use secret::{is_controlled, manifest, patch, view};
 pub use seen::{AttemptOutcome, Held, SecretMark, Seen, Stray, TokenSecretView};
 #[cfg(feature = "operator")]
 pub use spend::ReplyInHand;
-pub use state::{Account, CredentialKind, DeviceSession, INTENT_LIFETIME, Intent, Login, State};
+pub use state::{Account, INTENT_LIFETIME, Intent, State};
 pub use state_secret::{StateView, Version, state_manifest, state_secret_name, state_view};

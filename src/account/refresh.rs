@@ -5,10 +5,11 @@
 //! reach it; JUDGE says what it means; KEEP writes that down; PUBLISH follows from what is kept.
 
 use super::consent::{self, Candidate, Deposit};
+use super::login::{Credential, CredentialKind, Login, Source};
 use super::login_faults::{again, dead, duplicate, gone, login_changed, rolled_back, unknown};
 use super::revocation::Revocation;
 use super::settle::{lost, settle};
-use super::state::{self, Credential, CredentialKind, INTENT_LIFETIME, Intent, Login, Source, State};
+use super::state::{self, INTENT_LIFETIME, Intent, State};
 use super::state_secret::{StateView, Version, state_secret_name};
 use super::unknown::{Resolution, postponed, resolve};
 use super::{AttemptOutcome, Credentials, GrantPlan, Next, Plan, Record, Seen};

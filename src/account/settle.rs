@@ -1,8 +1,9 @@
 //! JUDGE: what the end of a POST means for the record of a login.
 
+use super::login::{Credential, Source};
 use super::login_faults::{again, login_over, redeemed_elsewhere, seed_refused, unknown};
 use super::refresh::{Redemption, Settlement};
-use super::state::{Credential, Source, State};
+use super::state::State;
 use super::{AttemptOutcome, Plan, Record, Seen, demand};
 use crate::oauth::{Ending, Fault, FaultKind, Reply, Token, judge, successor};
 

@@ -1,8 +1,9 @@
 //! Sockets, and the connections that come in there.
 
 use super::activity::{Activity, Connections, Order, Watched};
+use super::answer::answer;
 use super::clock::moment;
-use super::forward::{Worker, answer};
+use super::forward::Worker;
 use super::open_work::OpenWork;
 use super::table::Gate;
 use arc_swap::ArcSwap;

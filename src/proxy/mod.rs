@@ -1,13 +1,14 @@
 //! The sidecar: an app's plain request goes on with a fresh credential.
 //!
 //! `routes` (or `settings`, in the simple case) say what goes where; a `table` of it is served at each address by a
-//! `listener`. A request finds its `way`, the `pool` says with which `account`'s `credential`, `forward` sends it
+//! `listener`. A request is given its `answer`: it finds its `way`, the `pool` says with which `account`'s `credential`, `forward` sends it
 //! through an `upstream`, and `judge` says what is done then. Tokens come from a `volume` or the API server, and from the
 //! operator by `refresh`.
 
 mod account;
 mod activity;
 mod admin;
+mod answer;
 mod body;
 mod breaker;
 mod clients;
@@ -23,6 +24,7 @@ mod patience;
 mod pool;
 mod refresh;
 mod request_id;
+mod route_check;
 mod routes;
 mod run;
 mod settings;

@@ -81,6 +81,11 @@ impl Refresher {
         Arc::new(Self { settings, metrics, runtime, upstream: tokio::sync::Mutex::default() })
     }
 
+    /// Whom it asks, and as whom.
+    pub fn settings(&self) -> &Refresh {
+        &self.settings
+    }
+
     /// A credential other than the one that was refused, or a first one. Whoever asks while another does waits for the same
     /// answer; who goes away ends nothing.
     pub fn renew(

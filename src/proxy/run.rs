@@ -84,7 +84,7 @@ struct Proxy {
     roster: Roster,
     threads: Vec<Thread>,
     open: HashMap<Place, Open>,
-    refreshers: HashMap<String, Arc<Refresher>>,
+    refresher: Option<Arc<Refresher>>,
     ids: Arc<RequestIds>,
     folders: watch::Sender<Folders>,
     #[cfg(feature = "proxy-watch")]
@@ -114,7 +114,7 @@ async fn supervise(settings: Settings, level: LogLevel) -> Result<(), Failure> {
         metrics: metrics.clone(),
         threads,
         open: HashMap::new(),
-        refreshers: HashMap::new(),
+        refresher: None,
         ids: Arc::default(),
         folders,
         #[cfg(feature = "proxy-watch")]
@@ -202,11 +202,10 @@ impl Proxy {
     /// Serves these routes: all of them, or what was served before.
     fn serve(&mut self, routes: &Routes) -> Result<(), String> {
         let accounts = self.roster.accounts(routes);
-        let refresher = routes.refresh.clone().map(|refresh| {
-            let key = format!("{refresh:?}");
-            let new = || Refresher::new(refresh, self.metrics.clone(), tokio::runtime::Handle::current());
-            self.refreshers.entry(key).or_insert_with(new).clone()
-        });
+        // One that asks as before goes on, with its connections.
+        let known = self.refresher.clone().filter(|known| Some(known.settings()) == routes.refresh.as_ref());
+        let new = |refresh| Refresher::new(refresh, self.metrics.clone(), tokio::runtime::Handle::current());
+        let refresher = known.or_else(|| routes.refresh.clone().map(new));
         let gates = self.roster.gates(routes, &accounts, refresher.as_ref())?;
         let mut sockets = BTreeMap::new();
         for place in gates.keys().filter(|place| !self.open.contains_key(place)) {
@@ -215,6 +214,7 @@ impl Proxy {
             sockets.insert(*place, listeners);
         }
         // From here on nothing fails.
+        self.refresher = refresher;
         let folders: Folders =
             accounts.iter().filter_map(|(source, account)| Some((source.directory.clone()?, account.clone()))).collect();
         for (folder, account) in &folders {

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod kubectl;
 pub mod nginx;
 pub mod operator;
+pub mod pages;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

@@ -1,6 +1,7 @@
 //! The sidecar's own binary.
 
 use super::Result;
+use super::pages;
 use super::process::{Process, folder};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -82,21 +83,17 @@ impl Proxy {
 
     /// Asks one of its own pages.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
-        let answer = reqwest::Client::builder().no_proxy().build()?.get(format!("http://{}{path}", self.admin)).send().await?;
-        Ok((answer.status().as_u16(), answer.text().await?))
+        pages::get(self.admin, path).await
     }
 
     /// One sample of its metrics, by the start of its line.
     pub async fn metric(&self, series: &str) -> Result<Option<f64>> {
-        let (_, text) = self.get("/metrics").await?;
-        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
-        Ok(line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()))
+        pages::metric(self.admin, series).await
     }
 
     /// Its log, line by line; a line that is no JSON is a failure.
     pub fn log(&self) -> Vec<Value> {
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("a log line that is no JSON: {line}"));
-        self.process.output().lines().map(parse).collect()
+        pages::log(&self.process)
     }
 
     /// Bytes of memory that it has at the moment.

@@ -5,6 +5,7 @@ mod course;
 mod demand;
 mod doubt;
 mod dpop;
+mod hands;
 mod health;
 mod histories;
 mod interruption;
