@@ -9,10 +9,14 @@ mod condition;
 mod grant;
 mod provider;
 mod reference;
+mod run_status;
 pub mod schema;
 mod status;
+mod step;
 mod token_secret;
 pub mod vocabulary;
+mod workflow;
+mod workflow_run;
 
 pub use account::{
     DPoP, DPoPAlgorithm, HealthCheck, OAuthAccount, OAuthAccountSpec, RefreshSchedule, RestartKind, RestartTarget,
@@ -30,8 +34,14 @@ pub use provider::{
     ResponseOverrides, RotationMode, RotationOverrides, UnknownOutcome,
 };
 pub use reference::{CABundleKind, CABundleReference, KeyReference};
+pub use run_status::{Interrupt, Notice, OutputReference, Phase, RemoteStatus, RunReason, StepStatus, Usage, WorkflowRunStatus};
 pub use status::{
     Attempt, AttemptResult, Authorization, DPoPStatus, ExpirySource, HealthStatus, LoginStatus, OAuthAccountStatus,
     RestartStatus, TokenStatus, Trigger,
 };
+pub use step::{
+    AccountReference, Backoff, CozeDialect, CozeMode, CozeRun, Delivery, HTTPRequest, Header, Method, OnError, Poll, Retry, Step,
+};
 pub use token_secret::{CreationPolicy, DeletionPolicy, SecretType, TokenSecret};
+pub use workflow::{ConcurrencyPolicy, History, Inputs, Schedule, StepDefaults, Workflow, WorkflowSpec, WorkflowStatus};
+pub use workflow_run::{ConfigMapKeyReference, InputSource, WorkflowReference, WorkflowRun, WorkflowRunSpec};

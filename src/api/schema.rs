@@ -1,6 +1,6 @@
 //! The CustomResourceDefinition as the cluster gets it: the derived schema, finished to the Kubernetes API conventions.
 
-use super::OAuthAccount;
+use super::{OAuthAccount, Workflow, WorkflowRun};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -11,7 +11,14 @@ use serde_json::{Value, json};
 /// # Panics
 /// Never at run time with a schema that the tests have seen: the derived schema is a constant of the program.
 pub fn definitions() -> Vec<(&'static str, CustomResourceDefinition)> {
-    vec![("oauthaccounts.yaml", finished(OAuthAccount::crd()))]
+    vec![
+        ("oauthaccounts.yaml", finished(OAuthAccount::crd(), &pending_account())),
+        ("workflows.yaml", finished(Workflow::crd(), &json!({"conditions": [pending("Ready", "Unknown")]}))),
+        (
+            "workflowruns.yaml",
+            finished(WorkflowRun::crd(), &json!({"phase": "Pending", "conditions": [pending("Succeeded", "Unknown")]})),
+        ),
+    ]
 }
 
 /// Schema of `status.conditions`: metav1.Condition with its bounds, a list-map by type.
@@ -42,13 +49,27 @@ pub(super) fn free_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "maxProperties": 64, "x-kubernetes-preserve-unknown-fields": true})
 }
 
-fn finished(crd: CustomResourceDefinition) -> CustomResourceDefinition {
+/// Schema of any JSON value (the same exception).
+pub(super) fn free_value(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Schema of a free JSON object that may not be changed.
+pub(super) fn immutable_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "maxProperties": 1024, "x-kubernetes-preserve-unknown-fields": true,
+        "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "a run may not be changed but for `cancel`; it must be made anew"}]
+    })
+}
+
+/// `status` is what it says before the operator has looked, at no write.
+fn finished(crd: CustomResourceDefinition, status: &Value) -> CustomResourceDefinition {
     #[expect(clippy::expect_used, reason = "a CRD is JSON by construction")]
     let mut tree = serde_json::to_value(crd).expect("a CRD is JSON");
     for version in tree["spec"]["versions"].as_array_mut().into_iter().flatten() {
         let schema = &mut version["schema"]["openAPIV3Schema"];
         absent_not_null(schema);
-        schema["properties"]["status"]["default"] = pending_status();
+        schema["properties"]["status"]["default"] = status.clone();
     }
     #[expect(clippy::expect_used, reason = "only names and values that a CRD may have were changed; the tests see every one")]
     serde_json::from_value(tree).expect("what came from a CRD is one")
@@ -66,15 +87,16 @@ fn absent_not_null(schema: &mut Value) {
     }
 }
 
-/// What status says before the operator has looked, at no write: `kubectl wait` and kstatus see work ahead.
-fn pending_status() -> Value {
-    let condition = |type_: &str, status: &str| {
-        json!({
-            "type": type_, "status": status, "reason": super::Reason::Pending.as_str(),
-            "message": "Waiting for the operator", "lastTransitionTime": "1970-01-01T00:00:00Z"
-        })
-    };
-    json!({"conditions": [condition("Ready", "Unknown"), condition("Authorized", "Unknown"), condition("Reconciling", "True")]})
+/// `kubectl wait` and kstatus see work ahead.
+fn pending_account() -> Value {
+    json!({"conditions": [pending("Ready", "Unknown"), pending("Authorized", "Unknown"), pending("Reconciling", "True")]})
+}
+
+fn pending(type_: &str, status: &str) -> Value {
+    json!({
+        "type": type_, "status": status, "reason": super::Reason::Pending.as_str(),
+        "message": "Waiting for the operator", "lastTransitionTime": "1970-01-01T00:00:00Z"
+    })
 }
 
 #[cfg(test)]
