@@ -16,6 +16,7 @@ pub mod documented;
 pub mod dpop;
 pub mod faulty_endpoint;
 pub mod github;
+pub mod introspection;
 pub mod keys;
 pub mod kubectl;
 pub mod nginx;
