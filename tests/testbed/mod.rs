@@ -11,6 +11,7 @@ pub mod browser;
 pub mod certificates;
 pub mod cluster;
 pub mod coze;
+pub mod coze_platform;
 pub mod curl;
 pub mod documented;
 pub mod dpop;
