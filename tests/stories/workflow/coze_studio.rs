@@ -1,4 +1,4 @@
-//! The platform as Coze Studio, which has no SDK: where its words are not Coze's.
+//! The platform as Coze Studio, whose histories Coze's SDK does not know: where its words are not Coze's.
 
 use super::{ask, open};
 use crate::testbed::Result;

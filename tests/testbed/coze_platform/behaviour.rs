@@ -71,6 +71,9 @@ impl Behaviour {
     }
 }
 
+/// Of an execution that somebody has cancelled, as Coze Studio's types/errno/workflow.go has it.
+pub const CANCELLED: (i64, &str) = (777_777_777, "workflow cancel by user");
+
 impl Ending {
     /// What an output is on the wire.
     pub fn text(output: &Value) -> String {

@@ -1,7 +1,7 @@
 //! Runs that the platform has accepted, and what it answers of them: docs.coze.cn/developer_guides/{workflow_run,
 //! workflow_history}, and Coze Studio's OpenAPIRun and OpenAPIGetWorkflowRunHistory (application/workflow/workflow.go).
 
-use super::behaviour::Ending;
+use super::behaviour::{CANCELLED, Ending};
 use super::{Dialect, usage};
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ impl Execution {
             Ending::Fail { code, message } => {
                 return json!({"code": code, "msg": message, "debug_url": self.debug_url});
             }
-            Ending::Cancel => return json!({"code": 5000, "msg": "Workflow cancelled", "debug_url": self.debug_url}),
+            Ending::Cancel => return json!({"code": CANCELLED.0, "msg": CANCELLED.1, "debug_url": self.debug_url}),
         };
         match dialect {
             Dialect::Coze => json!({"code": 0, "msg": "", "data": data, "debug_url": self.debug_url, "usage": usage()}),
@@ -85,7 +85,7 @@ impl Execution {
             // The end node's output is a string in an object in a string.
             Ending::Success(output) => ("Success", json!({"Output": Ending::text(output)}).to_string(), String::new(), ""),
             Ending::Fail { code, message } => ("Fail", String::new(), code.to_string(), message.as_str()),
-            Ending::Cancel => ("Fail", String::new(), "5000".into(), "Workflow cancelled"),
+            Ending::Cancel => ("Fail", String::new(), CANCELLED.0.to_string(), CANCELLED.1),
         };
         json!({
             "execute_id": self.id, "execute_status": status, "bot_id": self.bot_id.as_deref().unwrap_or("0"),
@@ -101,7 +101,7 @@ impl Execution {
             _ if running => ("Running", None, None, None),
             Ending::Success(output) => ("Success", Some(Ending::text(output)), None, None),
             Ending::Fail { code, message } => ("Fail", None, Some(code.to_string()), Some(message.as_str())),
-            Ending::Cancel => ("Cancel", None, None, Some("workflow cancel by user")),
+            Ending::Cancel => ("Cancel", None, Some(CANCELLED.0.to_string()), Some(CANCELLED.1)),
         };
         let number = |text: &str| text.parse::<i64>().ok();
         json!({

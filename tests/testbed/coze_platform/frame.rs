@@ -2,7 +2,7 @@
 //! `convertStreamRunEvent` does.
 
 use super::Dialect;
-use super::behaviour::Ending;
+use super::behaviour::{CANCELLED, Ending};
 use super::usage;
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ impl Frame {
         match ending {
             Ending::Success(output) => vec![Self::output(output), Self::Done],
             Ending::Fail { code, message } => vec![Self::Error { code: *code, message: message.clone() }],
-            Ending::Cancel => vec![Self::Error { code: 777_777_776, message: "Workflow cancelled".into() }],
+            Ending::Cancel => vec![Self::Error { code: CANCELLED.0, message: CANCELLED.1.into() }],
         }
     }
 
