@@ -25,6 +25,7 @@ mod sidecar;
 mod soak;
 mod token_secret;
 mod trust;
+mod workflow;
 
 use serde_json::{Value, json};
 use testbed::Result;

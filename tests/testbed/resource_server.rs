@@ -1,7 +1,8 @@
 //! An API that checks each token at the authorization server (RFC 7662), and misbehaves on request.
 
 use super::Result;
-use super::authorization_server::{AuthorizationServer, Client};
+use super::authorization_server::AuthorizationServer;
+use super::introspection::Introspection;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
@@ -28,9 +29,7 @@ pub struct ResourceServer {
 }
 
 struct Shared {
-    http: reqwest::Client,
-    introspection: String,
-    client: Client,
+    tokens: Introspection,
     /// Requests that were answered, by account of the token or `refused`.
     seen: Mutex<Vec<Seen>>,
     /// Connections that are closed in place of the next answers.
@@ -51,11 +50,8 @@ pub struct Seen {
 impl ResourceServer {
     /// One that asks this provider.
     pub async fn start(provider: &AuthorizationServer) -> Result<Self> {
-        let client = provider.register(60, "client_secret_basic").await?;
         let shared = Arc::new(Shared {
-            http: provider.http()?,
-            introspection: format!("{}/token/introspection", provider.issuer),
-            client,
+            tokens: Introspection::at(provider).await?,
             seen: Mutex::default(),
             resets: AtomicUsize::new(0),
             failures: AtomicUsize::new(0),
@@ -113,7 +109,7 @@ impl Shared {
         }
         let token = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         let holder = match token {
-            Some(token) => self.introspect(token).await.map_err(std::io::Error::other)?,
+            Some(token) => self.tokens.holder(token).await.map_err(std::io::Error::other)?,
             None => None,
         };
         let path = request.uri().path().to_owned();
@@ -145,14 +141,6 @@ impl Shared {
             Value::Null
         };
         Ok(plain(StatusCode::OK, &json!({"client": holder, "posted": posted}).to_string()))
-    }
-
-    async fn introspect(&self, token: &str) -> Result<Option<String>> {
-        let body = url::form_urlencoded::Serializer::new(String::new()).append_pair("token", token).finish();
-        let request = self.http.post(&self.introspection).basic_auth(&self.client.id, Some(&self.client.secret));
-        let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
-        let said: Value = serde_json::from_str(&request.send().await?.text().await?)?;
-        Ok(said["client_id"].as_str().filter(|_| said["active"] == json!(true)).map(str::to_owned))
     }
 }
 
