@@ -1,6 +1,7 @@
-//! EXPRESSIONS THAT USERS WRITE: text with `${…}` in it, each a CEL expression (Common Expression Language). Pure, and
-//! bounded before it is evaluated: what somebody else writes must cost us nothing worth speaking of.
+//! Text with `${…}` in it, each a CEL expression without loops.
 
+use super::error::ExpressionError;
+use super::interpolation::{Piece, pieces};
 use cel::common::ast::{EntryExpr, Expr};
 use cel::parser::PrattParser;
 use cel::{Context, Env, ExecutionError, IdedExpr, Value};
@@ -24,11 +25,6 @@ static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let _ = env.add_extension(cel::extensions::encoders);
     Arc::new(env)
 });
-
-/// Why a text cannot be used, in a clause without any value in it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ExpressionError(String);
 
 #[derive(Clone)]
 enum Part {
@@ -64,28 +60,13 @@ impl Template {
     /// Where an expression does not end, is none, or is larger than it may be.
     pub fn parse(source: &str) -> Result<Self, ExpressionError> {
         let mut parts = vec![];
-        let mut text = String::new();
-        let mut rest = source;
-        while let Some(at) = rest.find("${") {
-            if rest[..at].ends_with('$') {
-                text.push_str(&rest[..at]);
-                text.push('{');
-                rest = &rest[at + 2..];
-                continue;
-            }
-            text.push_str(&rest[..at]);
-            let inner = &rest[at + 2..];
-            let end = end_of(inner).ok_or_else(|| ExpressionError("an expression that begins with ${ does not end".into()))?;
-            if !text.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut text)));
-            }
-            parts.push(compile(&inner[..end])?);
-            rest = &inner[end + 1..];
-        }
-        text.push_str(rest);
-        if !text.is_empty() {
-            parts.push(Part::Text(text));
-        }
+        pieces(source, |piece| {
+            parts.push(match piece {
+                Piece::Text(text) => Part::Text(text),
+                Piece::Expression(source) => compile(source)?,
+            });
+            Ok(())
+        })?;
         Ok(Self { source: source.to_owned(), parts })
     }
 
@@ -158,25 +139,6 @@ impl Field {
             Self::Map(texts) => Value::Map(texts.into_iter().collect::<HashMap<_, _>>().into()),
         }
     }
-}
-
-/// Where the expression that begins here ends: at the brace that closes it, and not at one within it or within a string.
-fn end_of(text: &str) -> Option<usize> {
-    let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
-    for (at, character) in text.char_indices() {
-        match (quote, character) {
-            _ if escaped => escaped = false,
-            (Some(_), '\\') => escaped = true,
-            (Some(open), _) if open == character => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(character),
-            (None, '{') => depth += 1,
-            (None, '}') if depth == 0 => return Some(at),
-            (None, '}') => depth -= 1,
-            (None, _) => {}
-        }
-    }
-    None
 }
 
 fn compile(source: &str) -> Result<Part, ExpressionError> {
