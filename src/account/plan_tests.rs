@@ -16,7 +16,7 @@ fn what_is_supported_is_understood() {
 /// No field of the schema is without effect.
 #[test]
 fn every_field_of_the_schema_is_acted_on() {
-    const ACTED_ON: [&str; 75] = [
+    const ACTED_ON: [&str; 76] = [
         "spec.dpop.algorithm",
         "spec.provider.overrides.authorizationURL",
         "spec.provider.overrides.deviceAuthorizationURL",
@@ -84,6 +84,7 @@ fn every_field_of_the_schema_is_acted_on() {
         "spec.allowedHosts",
         "spec.restartTargets",
         "spec.restartIntervalSeconds",
+        "spec.maxConcurrentSteps",
         "spec.tokenSecret.name",
         "spec.tokenSecret.data",
         "spec.tokenSecret.creationPolicy",

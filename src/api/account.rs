@@ -168,6 +168,10 @@ pub struct OAuthAccountSpec {
     #[schemars(length(max = 32), inner(length(min = 1, max = 259)), extend("x-kubernetes-list-type" = "set"))]
     #[x_kube(validation = Rule::new("self.all(host, host.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*(:[0-9]{1,5})?$'))").message("must hold hosts such as api.example.com, api.example.com:8443 or *.example.com, and no URLs"))]
     pub allowed_hosts: Vec<String>,
+    /// Requests of workflows that are under way at once with the token at most. Absent: 16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_concurrent_steps: Option<i32>,
     /// Secret in which the token is published.
     #[serde(default)]
     pub token_secret: TokenSecret,

@@ -43,5 +43,7 @@ pub use step::{
     AccountReference, Backoff, CozeDialect, CozeMode, CozeRun, Delivery, HTTPRequest, Header, Method, OnError, Poll, Retry, Step,
 };
 pub use token_secret::{CreationPolicy, DeletionPolicy, SecretType, TokenSecret};
-pub use workflow::{ConcurrencyPolicy, History, Inputs, Schedule, StepDefaults, Workflow, WorkflowSpec, WorkflowStatus};
+pub use workflow::{
+    ConcurrencyPolicy, History, Inputs, Schedule, ScheduleStatus, StepDefaults, Workflow, WorkflowSpec, WorkflowStatus,
+};
 pub use workflow_run::{ConfigMapKeyReference, InputSource, WorkflowReference, WorkflowRun, WorkflowRunSpec};

@@ -52,6 +52,8 @@ pub enum RunReason {
     Running,
     /// It came to its end.
     Completed,
+    /// A workflow can be run.
+    Accepted,
     /// The definition, the input or an expression cannot be used.
     InvalidDefinition,
     /// The account has no token to send.
@@ -89,6 +91,7 @@ impl RunReason {
             Self::Pending => "Pending",
             Self::Running => "Running",
             Self::Completed => "Completed",
+            Self::Accepted => "Accepted",
             Self::InvalidDefinition => "InvalidDefinition",
             Self::AccountNotReady => "AccountNotReady",
             Self::AuthFailed => "AuthFailed",
@@ -168,6 +171,10 @@ pub struct RemoteStatus {
     /// Answer that it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interrupt: Option<Interrupt>,
+    /// First hex digits of the SHA-256 of the answer that was last given, so that none is given twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub answer_digest: Option<String>,
 }
 
 /// Tokens of language models that were used.
@@ -228,6 +235,9 @@ pub struct StepStatus {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// Whether an earlier attempt may have been carried out; its request `verify` tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubtful: bool,
     /// Before when it is not tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,

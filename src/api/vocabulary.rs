@@ -13,6 +13,16 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// The recommended label that says what part an object plays.
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// Value of [`COMPONENT_LABEL`] on a ControllerRevision: a workflow as it was when a run of it began.
+pub const REVISION_COMPONENT: &str = "workflow-revision";
+/// Value of [`COMPONENT_LABEL`] on a Secret that holds an output of a run.
+pub const OUTPUT_COMPONENT: &str = "workflow-output";
+/// Key of such a Secret.
+pub const OUTPUT_KEY: &str = "output.json.gz";
+/// Label on what is made for a workflow: its name.
+pub const WORKFLOW_LABEL: &str = "oauth-operator.dev/workflow";
+/// Annotation on a run: what a person answers to the interrupt of a remote workflow.
+pub const RESUME_DATA_ANNOTATION: &str = "oauth-operator.dev/resume-data";
 /// Value of [`COMPONENT_LABEL`] on a token Secret.
 pub const TOKEN_COMPONENT: &str = "access-token";
 /// Value of [`COMPONENT_LABEL`] on a state Secret.

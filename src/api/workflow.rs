@@ -175,6 +175,20 @@ fn default_run_timeout() -> i32 {
     3600
 }
 
+/// The schedule as it is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleStatus {
+    /// Its cron expression.
+    #[schemars(length(max = 256))]
+    pub cron: String,
+    /// Its time zone.
+    #[schemars(length(max = 64))]
+    pub time_zone: String,
+    /// Since when: moments before are none of its own.
+    pub since_time: Time,
+}
+
 /// What is known of a workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -187,6 +201,9 @@ pub struct WorkflowStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// Schedule that is in force. Absent: there is none, or it is suspended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
     /// Last moment of the schedule that was seen to, whether a run came of it or not. It moves before the run is made, so that no
     /// moment comes twice.
     #[serde(skip_serializing_if = "Option::is_none")]

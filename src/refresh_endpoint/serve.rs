@@ -38,8 +38,8 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// An endpoint that searches with these.
-    pub fn new(flights: Flights) -> Arc<Self> {
-        Arc::new(Self { flights: Arc::new(flights), turnstile: Turnstile::default(), reviews: Reviews::default() })
+    pub fn new(flights: Arc<Flights>) -> Arc<Self> {
+        Arc::new(Self { flights, turnstile: Turnstile::default(), reviews: Reviews::default() })
     }
 }
 

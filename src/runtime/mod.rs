@@ -2,14 +2,18 @@
 
 mod bundles;
 mod controller;
+mod history;
 mod leadership;
 mod operator;
 mod references;
+pub mod schedules;
 mod server;
 mod settings;
 mod sweep;
 mod tls_server;
 mod watches;
+mod workflow_runs;
+mod workflow_watches;
 mod workqueue;
 
 pub use operator::run;

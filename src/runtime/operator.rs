@@ -3,14 +3,18 @@
 use super::CONCURRENT_RECONCILES;
 use super::bundles;
 use super::controller::{self, Controller};
+use super::history;
 use super::leadership::{LEASE, Leadership, strive};
+use super::schedules;
 use super::server::{Board, serve};
 use super::settings::Settings;
 use super::sweep;
 use super::tls_server;
 use super::watches::{self, Scope};
+use super::workflow_runs;
+use super::workflow_watches;
 use crate::account::Policy;
-use crate::api::OAuthAccount;
+use crate::api::{OAuthAccount, Workflow};
 use crate::consent::desk::Desk;
 use crate::consent::serve::routes;
 use crate::oauth::OutboundPolicy;
@@ -18,6 +22,10 @@ use crate::refresh_endpoint;
 use crate::refresh_endpoint::flight::Flights;
 use crate::refresh_endpoint::serve::Endpoint;
 use crate::telemetry::metrics::Metrics;
+use crate::workflow::driver::Tools;
+use crate::workflow::limits::Limits;
+use crate::workflow::sender::Sender;
+use crate::workflow::understand::Definitions;
 use crate::world::World;
 use crate::world::authority::{Authority, AuthorityError};
 use crate::world::bundles::Bundles;
@@ -34,6 +42,7 @@ use crate::world::logins::Logins;
 use crate::world::nonces::Nonces;
 use crate::world::outbound::Outbound;
 use crate::world::recent::Recent;
+use crate::world::runs::Runs;
 use axum::Router;
 use kube_runtime::reflector::ObjectRef;
 use kube_runtime::reflector::store::Writer;
@@ -81,6 +90,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         recent: Recent::default(),
         journal,
         logins: Logins::default(),
+        runs: Runs::default(),
         consents: Consents::default(),
         bundles: Bundles::default(),
         issuer: Issuer::default(),
@@ -102,12 +112,14 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         consent_url: settings.consent_url.as_deref().map(Into::into),
     };
     for namespace in settings.scopes() {
-        let writer: Writer<OAuthAccount> = Writer::default();
+        let (writer, workflows): (Writer<OAuthAccount>, Writer<Workflow>) = (Writer::default(), Writer::default());
         let (wake, woken) = futures::channel::mpsc::unbounded();
-        let scope = Arc::new(Scope::new(namespace, &writer, wake));
+        let scope = Arc::new(Scope::new(namespace, &writer, &workflows, wake));
         spawn(&mut tasks, "watch of accounts", watches::accounts(scope.clone(), writer, world.clone()));
         spawn(&mut tasks, "watch of Secrets", watches::secrets(scope.clone(), world.clone()));
         spawn(&mut tasks, "watch of ConfigMaps", watches::config_maps(scope.clone(), world.clone()));
+        spawn(&mut tasks, "watch of workflows", workflow_watches::workflows(scope.clone(), workflows, world.clone()));
+        spawn(&mut tasks, "watch of runs", workflow_watches::runs(scope.clone(), world.clone()));
         let controller = Controller {
             world: world.clone(),
             scope: scope.clone(),
@@ -131,13 +143,18 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     spawn(&mut tasks, "watch of consents", watches::consents(scopes.clone(), world.clone()));
     let grace = Duration::from_secs(settings.orphan_grace_seconds);
     spawn(&mut tasks, "sweep", sweep::run(world.clone(), scopes.clone(), leadership.clone(), grace));
+    let flights = flights(&policy, &world, &scopes);
+    let tools = Arc::new(tools(&settings, &world, &scopes, &flights, &leadership, &work));
+    spawn(&mut tasks, "schedules", schedules::run(world.clone(), scopes.clone(), leadership.clone()));
+    spawn(&mut tasks, "history", history::run(tools.clone(), scopes.clone(), leadership.clone()));
+    controllers.spawn(workflow_runs::run(tools, scopes.clone(), leadership.clone(), passes.clone()));
     let board = Board { world: world.clone(), scopes: scopes.clone(), leadership: leadership.clone(), scrape: Arc::default() };
     let serving = rest.clone();
     tasks.spawn(async move { ("server", serve(listener, board, serving).await.map_err(Into::into)) });
     let authority = Arc::new(Authority::new(world.cluster.objects.clone(), &settings.namespace, settings.tls_names())?);
     spawn(&mut tasks, "operator's own CA", look_after(authority.clone(), world.clone()));
     spawn(&mut tasks, "bundles", bundles::run(world.clone(), scopes.clone(), leadership.clone(), authority.clone()));
-    let (served, serving) = (served(&settings, &policy, &world, &scopes), rest.clone());
+    let (served, serving) = (served(&settings, &policy, &world, &scopes, flights), rest.clone());
     tasks.spawn(async move {
         // Whoever comes before there is a certificate waits for it.
         until_signed(&authority).await;
@@ -189,13 +206,35 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is served under TLS: the refresh endpoint, and the consent pages where they are to be.
-fn served(settings: &Settings, policy: &Policy, world: &Arc<World>, scopes: &Arc<Vec<Arc<Scope>>>) -> Router {
-    let found = |scopes: &[Arc<Scope>], namespace: &str, name: &str| {
-        let account = ObjectRef::<OAuthAccount>::new(name).within(namespace);
-        scopes.iter().find(|scope| scope.covers(namespace))?.accounts.get(&account)
-    };
-    let (here, there, marked) = (scopes.clone(), scopes.clone(), scopes.clone());
+/// An account as the caches have it.
+fn found(scopes: &[Arc<Scope>], namespace: &str, name: &str) -> Option<Arc<OAuthAccount>> {
+    let account = ObjectRef::<OAuthAccount>::new(name).within(namespace);
+    scopes.iter().find(|scope| scope.covers(namespace))?.accounts.get(&account)
+}
+
+/// What works on runs of workflows.
+fn tools(
+    settings: &Settings,
+    world: &Arc<World>,
+    scopes: &Arc<Vec<Arc<Scope>>>,
+    flights: &Arc<Flights>,
+    leadership: &Leadership,
+    stop: &CancellationToken,
+) -> Tools {
+    let (here, leadership) = (scopes.clone(), leadership.clone());
+    Tools {
+        sender: Sender { world: world.clone(), flights: flights.clone() },
+        definitions: Definitions::default(),
+        limits: Limits::new(settings.max_concurrent_steps),
+        find: Box::new(move |namespace, name| found(&here, namespace, name)),
+        leads: Box::new(move || leadership.is_held()),
+        stop: stop.clone(),
+    }
+}
+
+/// Searches for tokens: for whoever asks at the refresh endpoint, and for workflows.
+fn flights(policy: &Policy, world: &Arc<World>, scopes: &Arc<Vec<Arc<Scope>>>) -> Arc<Flights> {
+    let (here, marked) = (scopes.clone(), scopes.clone());
     let find = move |namespace: &str, name: &str| found(&here, namespace, name);
     let mark = move |account: &OAuthAccount, secret: &str| {
         let metadata = &account.metadata;
@@ -203,7 +242,18 @@ fn served(settings: &Settings, policy: &Policy, world: &Arc<World>, scopes: &Arc
         let mark = marked.iter().find(|scope| scope.covers(namespace))?.marks.of(uid, namespace, secret)?;
         Some(mark.resource_version.into_string())
     };
-    let flights = Flights::new(world.clone(), policy.clone(), Box::new(find), Box::new(mark));
+    Arc::new(Flights::new(world.clone(), policy.clone(), Box::new(find), Box::new(mark)))
+}
+
+/// What is served under TLS: the refresh endpoint, and the consent pages where they are to be.
+fn served(
+    settings: &Settings,
+    policy: &Policy,
+    world: &Arc<World>,
+    scopes: &Arc<Vec<Arc<Scope>>>,
+    flights: Arc<Flights>,
+) -> Router {
+    let there = scopes.clone();
     let endpoint = refresh_endpoint::serve::routes(Endpoint::new(flights));
     if settings.consent_url.is_none() {
         return endpoint;

@@ -2,7 +2,7 @@
 
 use super::leadership::{LEASE, Leadership};
 use super::watches::Scope;
-use crate::api::{OAuthAccount, OAuthAccountStatus};
+use crate::api::{OAuthAccount, OAuthAccountStatus, Phase};
 use crate::telemetry::metrics::{ACCOUNT_CONTROLLER, AccountGauge, AtScrape, EXPIRATION, ISSUED, LAST_SUCCESS, READY, RENEWAL};
 use crate::world::health::Condition;
 use crate::world::{World, clock};
@@ -68,6 +68,11 @@ async fn metrics(State(board): State<Board>) -> Response {
     // Only the leader speaks of accounts, or each would be counted once per replica.
     let leads = board.leadership.is_held();
     let accounts: Vec<_> = board.scopes.iter().filter(|_| leads).flat_map(|scope| scope.accounts.state()).collect();
+    let phases = board.world.runs.phases();
+    for phase in Phase::ALL.iter().filter(|_| leads) {
+        let count = phases.get(phase).copied().unwrap_or_default();
+        metrics.at_scrape.workflow_runs.with_label_values(&[phase.as_str()]).set(count);
+    }
     metrics.at_scrape.fill(&board, &accounts, clock::now());
     let text = metrics.text().map(|mut text| {
         gauges(&accounts, &mut text);

@@ -52,6 +52,10 @@ pub struct Settings {
     #[arg(long, env = "OAUTH_OPERATOR_CONSENT_URL", value_parser = consent_url)]
     pub consent_url: Option<String>,
 
+    /// Requests of workflows that are under way at once, of all accounts together.
+    #[arg(long, env = "OAUTH_OPERATOR_MAX_CONCURRENT_STEPS", default_value_t = 256)]
+    pub max_concurrent_steps: usize,
+
     /// Address of probes and metrics.
     #[arg(long, env = "OAUTH_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

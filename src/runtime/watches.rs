@@ -3,7 +3,7 @@
 use super::references::{References, Referent};
 use super::workqueue::Workqueue;
 use crate::account::memory::Memory;
-use crate::api::{OAuthAccount, vocabulary as v};
+use crate::api::{OAuthAccount, Workflow, vocabulary as v};
 use crate::world::World;
 use crate::world::consents::deposited;
 use crate::world::health::Condition;
@@ -30,8 +30,8 @@ use tokio::sync::Notify;
 /// Longer than a request that hangs and the patience after it.
 const INTERRUPTED_FOR: Duration = Duration::from_secs(360);
 
-/// Watches that a scope needs: its own three, and those of logins and consents.
-const WATCHES: usize = 5;
+/// Watches that a scope needs: its own five, and those of logins and consents.
+const WATCHES: usize = 7;
 
 /// One namespace, or all of them.
 pub struct Scope {
@@ -39,6 +39,8 @@ pub struct Scope {
     pub namespace: Option<String>,
     /// The accounts.
     pub accounts: Store<OAuthAccount>,
+    /// The workflows.
+    pub workflows: Store<Workflow>,
     /// Which Secrets are ours.
     pub marks: Marks,
     /// What passes hand to each other.
@@ -53,10 +55,16 @@ pub struct Scope {
 
 impl Scope {
     /// A scope whose caches are empty; `writer` fills the accounts, `wake` hears of what to reconcile.
-    pub fn new(namespace: Option<String>, writer: &Writer<OAuthAccount>, wake: UnboundedSender<ObjectRef<OAuthAccount>>) -> Self {
+    pub fn new(
+        namespace: Option<String>,
+        writer: &Writer<OAuthAccount>,
+        workflows: &Writer<Workflow>,
+        wake: UnboundedSender<ObjectRef<OAuthAccount>>,
+    ) -> Self {
         Self {
             namespace,
             accounts: writer.as_reader(),
+            workflows: workflows.as_reader(),
             marks: Marks::default(),
             memory: Memory::default(),
             queue: Workqueue::default(),
@@ -88,7 +96,7 @@ impl Scope {
     }
 
     /// Name of one of its watches on the health board.
-    fn component(&self, what: &str) -> String {
+    pub(super) fn component(&self, what: &str) -> String {
         match &self.namespace {
             Some(namespace) => format!("watch-{what}-{namespace}"),
             None => format!("watch-{what}"),
@@ -110,7 +118,7 @@ impl Scope {
         self.references.to(referent, namespace, name).into_iter().for_each(|account| self.wake_one(account));
     }
 
-    fn api<K>(&self, client: Client) -> Api<K>
+    pub(super) fn api<K>(&self, client: Client) -> Api<K>
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
     {
@@ -121,10 +129,15 @@ impl Scope {
     }
 
     fn has_listed(&self, first: &mut bool) {
+        self.count_listed(first);
+        self.wake_all();
+    }
+
+    /// The same of a watch that tells nothing of accounts.
+    pub(super) fn count_listed(&self, first: &mut bool) {
         if std::mem::take(first) && self.listed.fetch_add(1, Ordering::AcqRel) + 1 == WATCHES {
             self.synced.notify_waiters();
         }
-        self.wake_all();
     }
 }
 
@@ -141,8 +154,10 @@ pub async fn accounts(scope: Arc<Scope>, mut writer: Writer<OAuthAccount>, world
             Event::Apply(account) => {
                 scope.references.set(account);
                 scope.wake_one(ObjectRef::from_obj(account));
+                tell_runs(account, &world);
             }
             Event::Delete(account) => {
+                tell_runs(account, &world);
                 scope.references.remove(account);
                 scope.queue.left(&ObjectRef::from_obj(account));
                 scope.memory.forget(account.metadata.uid.as_deref().unwrap_or_default());
@@ -157,6 +172,12 @@ pub async fn accounts(scope: Arc<Scope>, mut writer: Writer<OAuthAccount>, world
             }
         }
     }
+}
+
+/// Runs of workflows may wait for an account.
+fn tell_runs(account: &OAuthAccount, world: &World) {
+    let metadata = &account.metadata;
+    world.runs.account_changed(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
 }
 
 /// Watches Secrets, without their content.
@@ -297,7 +318,7 @@ fn wake(scopes: &[Arc<Scope>], namespace: &str, name: &str) {
 }
 
 /// A watch that is begun again after an error, with patience, and tells the health board how it is.
-fn told<'a, K: Clone + Debug + Send + 'static>(
+pub(super) fn told<'a, K: Clone + Debug + Send + 'static>(
     stream: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'a,
     component: String,
     synced: impl Fn() -> bool + Send + 'a,
@@ -329,25 +350,31 @@ fn place<K>(object: &PartialObjectMeta<K>) -> Place {
     (text(&object.metadata.namespace), text(&object.metadata.name))
 }
 
-/// The account in an event, without what nobody reads: managed fields are most of an object's size. One that this
+/// The object in an event, without what nobody reads: managed fields are most of an object's size. One that this
 /// version cannot read is as good as gone, and that is said: it must not stop the others, nor be served by what it was.
-fn readable(event: Event<DeserializeGuard<OAuthAccount>>, world: &World) -> Event<OAuthAccount> {
+pub(super) fn readable<K>(event: Event<DeserializeGuard<K>>, world: &World) -> Event<K>
+where
+    K: kube::Resource<DynamicType = ()> + Default,
+{
     #[expect(clippy::result_large_err, reason = "what is not readable is handed on in the same way")]
-    let read = |guard: DeserializeGuard<OAuthAccount>| match guard.0 {
-        Ok(mut account) => {
-            account.metadata.managed_fields = None;
-            if let Some(annotations) = &mut account.metadata.annotations {
+    let read = |guard: DeserializeGuard<K>| match guard.0 {
+        Ok(mut object) => {
+            object.meta_mut().managed_fields = None;
+            if let Some(annotations) = &mut object.meta_mut().annotations {
                 annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
             }
-            Ok(account)
+            Ok(object)
         }
         Err(invalid) => {
             world.metrics.unreadable.inc();
             let metadata = invalid.metadata;
             let (namespace, name) =
                 (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
-            tracing::error!(namespace, name, error = %invalid.error, "this version cannot read the account; it is left alone");
-            Err(OAuthAccount { metadata, ..OAuthAccount::default() })
+            let kind = K::kind(&());
+            tracing::error!(namespace, name, kind = &*kind, error = %invalid.error, "this version cannot read the object; it is left alone");
+            let mut stub = K::default();
+            *stub.meta_mut() = metadata;
+            Err(stub)
         }
     };
     match event {

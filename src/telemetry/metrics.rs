@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Value of the label `controller`.
 pub const ACCOUNT_CONTROLLER: &str = "oauthaccount";
 
+/// The same of runs of workflows.
+pub const RUN_CONTROLLER: &str = "workflowrun";
+
 /// Metrics of one process.
 #[derive(Clone)]
 pub struct Metrics {
@@ -54,6 +57,12 @@ pub struct Metrics {
     pub refresh_requests: IntCounterVec,
     /// Writes of the ConfigMap that says whom to trust for the operator's own CA, in namespaces of accounts, by result.
     pub bundle_writes: IntCounterVec,
+    /// Runs of workflows that have ended, by phase and reason.
+    pub workflow_runs_total: IntCounterVec,
+    /// Duration of runs that have ended.
+    pub workflow_run_duration: Histogram,
+    /// Requests of steps by what came of them.
+    pub step_attempts: IntCounterVec,
     /// Objects of a kind that this version cannot read.
     pub unreadable: IntCounter,
     /// What is computed at scrape time.
@@ -113,6 +122,8 @@ pub struct AtScrape {
     pub unfinished_work: GaugeVec,
     /// Seconds of the longest work that is not finished.
     pub longest_work: GaugeVec,
+    /// Runs of workflows that there are, by phase.
+    pub workflow_runs: IntGaugeVec,
 }
 
 impl Metrics {
@@ -212,6 +223,28 @@ impl Metrics {
                 "Writes of the ConfigMap with the operator's own CA in namespaces of accounts by result.",
                 &["result"],
             )?,
+            workflow_runs_total: counters(
+                r,
+                "oauth_operator_workflow_runs_total",
+                "Runs of workflows that have ended, by phase and reason.",
+                &["phase", "reason"],
+            )?,
+            workflow_run_duration: registered(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "oauth_operator_workflow_run_duration_seconds",
+                        "Duration of runs of workflows, from their first request to their end.",
+                    )
+                    .buckets(exponential_buckets(0.05, 3.0, 13)?),
+                )?,
+            )?,
+            step_attempts: counters(
+                r,
+                "oauth_operator_step_attempts_total",
+                "Requests of steps of workflows, by what came of them.",
+                &["outcome"],
+            )?,
             unreadable: registered(
                 r,
                 IntCounter::new(
@@ -220,6 +253,12 @@ impl Metrics {
                 )?,
             )?,
             at_scrape: AtScrape {
+                workflow_runs: gauges(
+                    r,
+                    "oauth_operator_workflow_runs",
+                    "Runs of workflows that there are, by phase.",
+                    &["phase"],
+                )?,
                 queue_depth: gauges(r, "workqueue_depth", "Objects that wait to be reconciled.", &["name"])?,
                 unfinished_work: float_gauges(
                     r,

@@ -1,12 +1,49 @@
-//! WORKFLOWS: what is decided about steps, schedules and inputs. Pure: time is an argument.
+//! ONE KIND, FOUR VERBS, for runs of workflows: what is to be run is understood (definition, graph, request, input), what is seen
+//! is judged (`decide`, `progress`: pure), requests are made and answers read (scope, request, coze, answer: pure), and what came
+//! of it is said (report). `schedule` says when runs begin by themselves.
 
+mod answer;
+mod coze;
+mod decide;
+mod definition;
+#[cfg(feature = "operator")]
+pub mod driver;
+mod failure;
 mod graph;
+mod history;
 mod input;
 mod input_effort;
 mod input_schema;
+#[cfg(feature = "operator")]
+mod keep;
+#[cfg(feature = "operator")]
+pub mod limits;
+mod progress;
+mod report;
+mod request;
 mod schedule;
+mod scope;
+mod seen;
+#[cfg(feature = "operator")]
+pub mod sender;
+mod tick;
+#[cfg(feature = "operator")]
+pub mod understand;
+#[cfg(feature = "operator")]
+mod work;
 
+pub use answer::{Answer, Done, Judged, Verified};
+pub use coze::{Question, Stream};
+pub use decide::{Next, decide};
+pub use definition::{CallPlan, Definition, DefinitionError, StepPlan};
+pub use failure::Failure;
 pub use graph::{Graph, GraphError};
+pub use history::{Ended, expiry, surplus};
 pub use input::{DEEPEST, InputError, LARGEST, check, digest};
 pub use input_schema::InputSchema;
+pub use progress::progress;
+pub use request::{Call, CozePlan, RequestPlan};
 pub use schedule::{Due, Schedule, ScheduleError, run_name};
+pub use scope::{Outputs, named, scope, with_remote};
+pub use seen::{AccountState, Identity, Kept, Outcome, Prepared, Seen, Task, Turn, Unclear, Work};
+pub use tick::{Tick, tick};

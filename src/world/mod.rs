@@ -27,11 +27,15 @@ pub mod nonces;
 pub mod outbound;
 pub mod pods;
 pub mod recent;
+pub mod remote_api;
 pub mod resource_server;
+pub mod revisions;
+pub mod runs;
 pub mod secrets;
 pub mod service_accounts;
 pub mod statuses;
 pub mod token_endpoint;
+pub mod workflows;
 pub mod workloads;
 
 /// Everything outside, as one controller reaches it.
@@ -58,6 +62,8 @@ pub struct World {
     pub journal: journal::Journal,
     /// Who holds which login.
     pub logins: logins::Logins,
+    /// Runs of workflows.
+    pub runs: runs::Runs,
     /// Consents whose code waits to be redeemed.
     pub consents: consents::Consents,
     /// Whom the namespaces of accounts are told to trust for the operator's own CA.

@@ -36,6 +36,10 @@ pub struct Outbound {
 struct Clients {
     /// Keeps connections.
     pooled: reqwest::Client,
+    /// Keeps none, and leaves the time that an exchange takes to whoever asks for it.
+    fresh: reqwest::Client,
+    /// Keeps connections, and leaves the time to whoever asks for it.
+    patient: reqwest::Client,
     /// For connections of one request.
     tls: Arc<ClientConfig>,
 }
@@ -116,7 +120,12 @@ impl Outbound {
             return Ok(client.clone());
         }
         let config = tls(settings)?;
-        let client = Clients { pooled: self.build(config.clone())?, tls: Arc::new(config) };
+        let client = Clients {
+            pooled: self.build(config.clone(), Some(TOTAL), 64)?,
+            fresh: self.build(config.clone(), None, 0)?,
+            patient: self.build(config.clone(), None, 64)?,
+            tls: Arc::new(config),
+        };
         // Tenants choose the settings: what is kept for them must have an end.
         if clients.len() >= KEPT_CLIENTS {
             clients.retain(|bundle, _| bundle.is_none());
@@ -125,8 +134,14 @@ impl Outbound {
         Ok(client)
     }
 
-    fn build(&self, tls: ClientConfig) -> Result<reqwest::Client, Fault> {
-        let builder = reqwest::Client::builder()
+    /// A client that leaves the time that an exchange takes to its caller, and keeps no connection where it is to ask `once`.
+    pub(super) fn client(&self, tls: &TlsSettings, once: bool) -> Result<reqwest::Client, Fault> {
+        let clients = self.clients(tls)?;
+        Ok(if once { clients.fresh } else { clients.patient })
+    }
+
+    fn build(&self, tls: ClientConfig, total: Option<Duration>, kept: usize) -> Result<reqwest::Client, Fault> {
+        let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true)
             .redirect(reqwest::redirect::Policy::none())
@@ -134,10 +149,12 @@ impl Outbound {
             .no_proxy()
             .dns_resolver(Arc::new(PermittedAddresses(self.policy.clone())))
             .connect_timeout(CONNECT)
-            .timeout(TOTAL)
-            .pool_max_idle_per_host(64)
+            .pool_max_idle_per_host(kept)
             .pool_idle_timeout(Duration::from_secs(30))
             .user_agent(USER_AGENT);
+        if let Some(total) = total {
+            builder = builder.timeout(total);
+        }
         builder.build().map_err(|error| {
             Fault::new(FaultKind::Tls, format!("No TLS client can be made of these certificates: {}.", innermost(&error)))
         })
@@ -230,8 +247,22 @@ pub(super) fn oversized(place: &str, most: usize) -> Fault {
     Fault::new(FaultKind::Malformed, message)
 }
 
-/// What a failed exchange was, read from the chain of its causes.
+/// Where whoever wrote an address, or has a CA of their own, is to look.
+pub(super) struct Advice {
+    /// Where the address stands.
+    pub url: &'static str,
+    /// Where the CA is named.
+    pub ca: &'static str,
+}
+
+/// What a failed exchange with a provider was, read from the chain of its causes.
 pub(super) fn fault(error: &(dyn Error + 'static), place: &str) -> Fault {
+    fault_with(error, place, &Advice { url: "spec.provider", ca: "spec.provider.caBundleRef" })
+}
+
+/// The same of any exchange.
+pub(super) fn fault_with(error: &(dyn Error + 'static), place: &str, advice: &Advice) -> Fault {
+    let Advice { url, ca } = advice;
     let mut cause = Some(error);
     let mut connecting = false;
     let mut late = false;
@@ -242,10 +273,7 @@ pub(super) fn fault(error: &(dyn Error + 'static), place: &str) -> Fault {
                 return Fault::new(FaultKind::AddressRefused, format!("{place} is not asked: {}.", ResolveError::Refused));
             }
             Some(ResolveError::Unknown) => {
-                return Fault::new(
-                    FaultKind::NameNotResolved,
-                    format!("The name {place} does not resolve; check spec.provider."),
-                );
+                return Fault::new(FaultKind::NameNotResolved, format!("The name {place} does not resolve; check {url}."));
             }
             None => {}
         }
@@ -254,8 +282,8 @@ pub(super) fn fault(error: &(dyn Error + 'static), place: &str) -> Fault {
         }
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
             let advice = match tls {
-                rustls::Error::InvalidMessage(_) => "that port does not speak TLS; check the URL in spec.provider",
-                _ => "if its certificate comes from a private CA, name it in spec.provider.caBundleRef",
+                rustls::Error::InvalidMessage(_) => format!("that port does not speak TLS; check {url}"),
+                _ => format!("if its certificate comes from a private CA, name it in {ca}"),
             };
             return Fault::new(FaultKind::Tls, format!("TLS with {place} failed: {tls}; {advice}."));
         }
@@ -268,7 +296,7 @@ pub(super) fn fault(error: &(dyn Error + 'static), place: &str) -> Fault {
     let what = if connecting || error.is::<std::io::Error>() { "No connection to" } else { "The exchange broke off with" };
     let cause = innermost(error);
     let cause = cause.split(" (os error").next().unwrap_or_default();
-    Fault::new(FaultKind::NotConnected, format!("{what} {place}: {cause}; check spec.provider, and whether the provider is up."))
+    Fault::new(FaultKind::NotConnected, format!("{what} {place}: {cause}; check {url}, and whether the server is up."))
 }
 
 fn innermost(error: &dyn Error) -> String {

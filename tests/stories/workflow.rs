@@ -2,6 +2,7 @@
 
 mod coze_platform;
 mod coze_studio;
+mod runs;
 
 use crate::testbed::Result;
 use crate::testbed::coze_platform::CozePlatform;

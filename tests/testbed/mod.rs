@@ -39,6 +39,7 @@ pub mod tls_server;
 pub mod token_volume;
 pub mod vendor;
 pub mod wire;
+pub mod workflows;
 
 /// What the testbed does with its own mistakes and those of the machine: it stops and says so.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,0 +1,274 @@
+//! One request to somebody's API, with an account's token: got when it is sent, got anew once where it is refused, and taken out
+//! of what comes back.
+
+use super::answer::{Answer, Judged};
+use super::failure::Failure;
+use super::request::Call;
+use crate::account::Plan;
+use crate::api::{CABundleKind, CABundleReference, OAuthAccount, RunReason};
+use crate::oauth::{Sensitive, TlsSettings};
+use crate::refresh_endpoint::flight::{Ending, Flights};
+use crate::world::World;
+use crate::world::remote_api::{Events, Opened, Unanswered};
+use futures::future::BoxFuture;
+use http::header::{AUTHORIZATION, HeaderValue};
+use std::sync::Arc;
+
+/// What stands where a token was.
+const MASK: &str = "***";
+
+/// What an answer means, found out when it begins.
+pub type Judge = dyn Fn(Begun) -> BoxFuture<'static, Judged> + Send + Sync;
+
+/// Sends requests of workflows.
+pub struct Sender {
+    /// Everything outside.
+    pub world: Arc<World>,
+    /// Where tokens come from.
+    pub flights: Arc<Flights>,
+}
+
+/// An answer that begins, and the token that must not be in it.
+pub struct Begun {
+    opened: Opened,
+    token: Option<Sensitive>,
+    most: usize,
+}
+
+impl Sender {
+    /// Asks, and judges what is answered: where the token is refused, another one is got, and it is asked once more. `once`: it
+    /// must not be sent twice by accident.
+    pub async fn ask(&self, namespace: &str, call: &Call, once: bool, judge: &Judge) -> Judged {
+        let mut rejected: Option<String> = None;
+        loop {
+            let token = match &call.account {
+                None => None,
+                Some(account) => match self.token(namespace, account, rejected.as_deref()).await {
+                    Ok(token) => Some(token),
+                    Err(failure) => return Judged::Failed(failure),
+                },
+            };
+            let fingerprint = token.as_ref().map(Sensitive::fingerprint);
+            let exchange = async {
+                match self.open(namespace, call, once, token).await {
+                    Ok(begun) => judge(begun).await,
+                    Err(failure) => Judged::Failed(failure),
+                }
+            };
+            let judged = tokio::time::timeout(call.timeout, exchange).await;
+            let Ok(judged) = judged else {
+                let message = format!("{} did not answer within timeoutSeconds ({}).", host(call), call.timeout.as_secs());
+                return Judged::Failed(Failure::new(RunReason::Timeout, message).doubtful());
+            };
+            match (judged, fingerprint) {
+                (Judged::Unauthorized(_), Some(fingerprint)) if rejected.is_none() => rejected = Some(fingerprint),
+                (Judged::Unauthorized(failure), _) => {
+                    let fresh = if rejected.is_some() {
+                        " A fresh one was refused as well: see what the account may do there."
+                    } else {
+                        ""
+                    };
+                    return Judged::Failed(Failure { message: format!("{}{fresh}", failure.message), ..failure });
+                }
+                (judged, _) => return judged,
+            }
+        }
+    }
+
+    /// A token of the account that is not the refused one.
+    async fn token(&self, namespace: &str, account: &str, rejected: Option<&str>) -> Result<Sensitive, Failure> {
+        let why = match self.flights.search(namespace, account, rejected).await {
+            Ending::Token(record, _) if record.public.token_type.eq_ignore_ascii_case("dpop") => {
+                let message = format!(
+                    "The token of OAuthAccount {account} is bound to a key (DPoP), and workflows send bearer tokens only."
+                );
+                return Err(Failure::new(RunReason::PermissionDenied, message));
+            }
+            Ending::Token(record, _) => return Ok(record.access_token.clone()),
+            Ending::Refused(obstacle, _) => obstacle.sentence,
+            Ending::TookTooLong => "no token came within 20 s.".to_owned(),
+            Ending::Gone => "there is no such account.".to_owned(),
+            Ending::Unreachable => "the API server does not answer.".to_owned(),
+        };
+        let (reason, message) = match rejected {
+            None => (RunReason::AccountNotReady, format!("OAuthAccount {account}: {why}")),
+            Some(_) => {
+                (RunReason::AuthFailed, format!("The token is refused, and OAuthAccount {account} has no other one: {why}"))
+            }
+        };
+        Err(Failure::new(reason, message))
+    }
+
+    async fn open(&self, namespace: &str, call: &Call, once: bool, token: Option<Sensitive>) -> Result<Begun, Failure> {
+        let tls = self.tls(namespace, call).await?;
+        let mut request = http::Request::builder().method(call.method.as_str()).uri(call.url.as_str());
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
+        }
+        if let Some(token) = &token {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+            let mut value = value.map_err(|_| Failure::new(RunReason::AuthFailed, "The token holds what no header may."))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let request = request.body(call.body.clone());
+        let request = request.map_err(|_| Failure::new(RunReason::InvalidDefinition, "The request could not be composed."))?;
+        let opened = self.world.outbound.open(request, &tls, once).await.map_err(failure)?;
+        Ok(Begun { opened, token, most: call.most })
+    }
+
+    /// Whom the step trusts.
+    async fn tls(&self, namespace: &str, call: &Call) -> Result<TlsSettings, Failure> {
+        let Some(reference) = &call.ca else { return Ok(TlsSettings::default()) };
+        let CABundleReference { kind, name, key } = reference;
+        let client = &self.world.cluster.objects;
+        let transient =
+            |error| Failure::new(RunReason::StepFailed, format!("The CA bundle could not be read: {error}")).transient();
+        let bundle = match kind {
+            CABundleKind::ConfigMap => {
+                let map = self.world.recent.config_map(client, namespace, name).await.map_err(transient)?;
+                map.and_then(|map| map.data.as_ref()?.get(key).map(|text| text.clone().into_bytes()))
+            }
+            CABundleKind::Secret => {
+                let secret = self.world.recent.secret(client, namespace, name).await.map_err(transient)?;
+                secret.and_then(|secret| secret.data.as_ref()?.get(key).map(|bytes| bytes.0.clone()))
+            }
+        };
+        let bundle = bundle.ok_or_else(|| {
+            let message =
+                format!("{kind:?} {name} with the key {key}, which caBundleRef names, does not exist in namespace {namespace}.");
+            Failure::new(RunReason::InvalidDefinition, message).transient()
+        })?;
+        let settings = TlsSettings { ca_bundle: Some(bundle), identity: None };
+        if !self.world.outbound.accepts(&settings) {
+            let message = format!("Key {key} of {kind:?} {name} holds no PEM certificate that can be read.");
+            return Err(Failure::new(RunReason::InvalidDefinition, message));
+        }
+        Ok(settings)
+    }
+}
+
+fn host(call: &Call) -> String {
+    crate::oauth::host_and_port(&call.url)
+}
+
+/// What it means for a step that there is no answer.
+fn failure(unanswered: Unanswered) -> Failure {
+    match unanswered {
+        Unanswered::NotPermitted(why) => Failure::new(RunReason::PermissionDenied, why),
+        Unanswered::NotSent(why) => Failure::new(RunReason::StepFailed, why).transient(),
+        Unanswered::Lost(why) => Failure::new(RunReason::StepFailed, why).doubtful(),
+        Unanswered::TooLarge(why) => Failure::new(RunReason::OutputTooLarge, why),
+    }
+}
+
+impl Begun {
+    /// Whether it is a stream of events.
+    pub fn is_stream(&self) -> bool {
+        let media = self.opened.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        media.is_some_and(|media| media.trim_start().to_ascii_lowercase().starts_with("text/event-stream"))
+    }
+
+    /// A header.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.opened.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    }
+
+    /// The whole answer, without the token.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn whole(self) -> Result<Answer, Failure> {
+        let Self { opened, token, most } = self;
+        let status = opened.status;
+        let headers =
+            opened.headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+        let headers: Vec<_> = headers.map(|(name, value)| (name, masked_text(value, token.as_ref()))).collect();
+        let body = opened.body(most).await.map_err(|unanswered| failure(unanswered).answered(status))?;
+        Ok(Answer { status, headers, body: masked(body, token.as_ref()) })
+    }
+
+    /// The answer as events; the token is to be taken out of each.
+    pub fn events(self) -> (Events, Option<Sensitive>) {
+        (self.opened.events(self.most), self.token)
+    }
+}
+
+/// A text without the token that was just sent: some services repeat what they are sent.
+pub fn masked_text(text: String, token: Option<&Sensitive>) -> String {
+    match token {
+        Some(token) if text.contains(token.expose()) => text.replace(token.expose(), MASK),
+        _ => text,
+    }
+}
+
+fn masked(body: Vec<u8>, token: Option<&Sensitive>) -> Vec<u8> {
+    let Some(token) = token.map(|token| token.expose().as_bytes()).filter(|token| !token.is_empty()) else { return body };
+    let mut masked = Vec::with_capacity(body.len());
+    let mut rest = body.as_slice();
+    while let Some(at) = find(rest, token) {
+        masked.extend_from_slice(&rest[..at]);
+        masked.extend_from_slice(MASK.as_bytes());
+        rest = &rest[at + token.len()..];
+    }
+    masked.extend_from_slice(rest);
+    masked
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(at) = text[from..].iter().position(|byte| *byte == part[0]) {
+        let at = from + at;
+        if text[at..].starts_with(part) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+    None
+}
+
+/// What it means for a step that a stream broke off.
+pub fn broken(unanswered: Unanswered) -> Failure {
+    failure(unanswered)
+}
+
+/// Whether a token of this account may be sent to the place of a call.
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn permitted(account: &OAuthAccount, name: &str, call: &Call) -> Result<(), Failure> {
+    let host = host(call);
+    // Its own, or those of its preset.
+    let plan = Plan::of(account).map_err(|refusal| Failure::new(RunReason::AccountNotReady, refusal.sentence()))?;
+    if plan.extra.allowed_hosts().iter().any(|pattern| crate::oauth::host_matches(pattern, &host)) {
+        return Ok(());
+    }
+    let message = format!(
+        "OAuthAccount {name} does not let its token go to {host}: whoever owns the account can list that host in its spec.allowedHosts."
+    );
+    Err(Failure::new(RunReason::PermissionDenied, message))
+}
+
+/// Where the API of an account's preset is, of those that run workflows.
+pub fn coze_of(account: &OAuthAccount) -> Option<&'static str> {
+    match account.spec.provider.preset.as_deref() {
+        Some("Coze") => Some("https://api.coze.com"),
+        Some("CozeCN") => Some("https://api.coze.cn"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_taken_out_of_an_answer_wherever_it_stands() {
+        let token = Sensitive::new("s3cret");
+        let text = |body: &str| String::from_utf8(masked(body.into(), Some(&token))).unwrap();
+        assert_eq!(text("s3cret, ss3crets3cret s3cre"), "***, s****** s3cre");
+        assert_eq!(text(""), "");
+        assert_eq!(masked(b"s3cret".to_vec(), None), b"s3cret");
+        assert_eq!(masked_text("Bearer s3cret".into(), Some(&token)), "Bearer ***");
+    }
+}
