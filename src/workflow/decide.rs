@@ -4,7 +4,7 @@ use super::definition::Definition;
 use super::progress::{MISSING_FOR, goes_on_there, is_due, is_under_way, patience, progress, wanting};
 use super::seen::{Prepared, Seen, Turn, Unclear, Work};
 use crate::api::{Notice, Phase, RemoteStatus, StepStatus, WorkflowRunStatus};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,10 @@ pub enum Next {
     Done,
 }
 
+/// How long what came of a request is held back so that what follows from it is told in the same write. A process that dies
+/// in that time would have died a moment later for the write itself.
+const TOGETHER: SignedDuration = SignedDuration::from_millis(20);
+
 /// What to do next, by what is known now.
 pub fn decide(seen: &Seen, now: Timestamp) -> Next {
     if seen.gone {
@@ -34,7 +38,7 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
     }
     let wanted = progress(seen, now);
     if wanted != seen.status {
-        return Next::Record(Box::new(wanted));
+        return ahead(seen, &wanted, now).unwrap_or_else(|| Next::Record(Box::new(wanted)));
     }
     if let Some(work) = seen.live.iter().find(|work| !is_wanted(seen, work)) {
         return Next::Abort(work.clone());
@@ -46,16 +50,21 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
         return Next::Done;
     }
     let Some(definition) = seen.definition() else { return Next::Wait(missing_until(seen)) };
-    if seen.turn == Turn::Go
-        && let Some(work) = beginning(seen, definition, now)
-    {
+    if let Some(work) = sending(seen).or_else(|| preparing(seen, &seen.status, definition, now)) {
         return Next::Begin(work);
     }
-    let all_ended = seen.status.steps.iter().all(|step| step.phase.is_final());
-    if all_ended && definition.outputs.is_some() && seen.conclusion.is_none() && !seen.live.contains(&Work::Conclusion) {
-        return Next::Begin(Work::Conclusion);
-    }
     Next::Wait(next_moment(seen, definition, now))
+}
+
+/// What can be made ready before a status is stored, and how long that is waited for.
+fn ahead(seen: &Seen, wanted: &WorkflowRunStatus, now: Timestamp) -> Option<Next> {
+    let definition = seen.definition().filter(|_| !wanted.phase.is_final())?;
+    if let Some(work) = preparing(seen, wanted, definition, now) {
+        return Some(Next::Begin(work));
+    }
+    let making = seen.live.iter().any(|work| matches!(work, Work::Preparing(_) | Work::Conclusion));
+    let until = seen.news.and_then(|news| news.checked_add(TOGETHER).ok())?;
+    (making && now < until).then_some(Next::Wait(Some(until)))
 }
 
 /// Whether what is to be done depends on the definition.
@@ -76,28 +85,42 @@ fn hook(seen: &Seen) -> Option<Work> {
     cancelled.or(ended.then_some(Work::Completion))
 }
 
-/// A step whose request is to be made ready, or sent.
-fn beginning(seen: &Seen, definition: &Definition, now: Timestamp) -> Option<Work> {
-    let steps = &seen.status.steps;
-    let busy = steps.iter().filter(|step| step.phase == Phase::Running || seen.is_busy(&step.name)).count();
-    let places = definition.parallelism.saturating_sub(busy);
-    for (index, (step, plan)) in steps.iter().zip(&definition.steps).enumerate() {
-        if seen.is_busy(&step.name) || seen.outcomes.contains_key(&step.name) {
-            continue;
-        }
-        let prepared = seen.prepared.get(&step.name);
-        if step.phase == Phase::Running && !awaits_a_person(step) {
-            return Some(match prepared {
-                Some(Prepared::Call(_)) => Work::Step(step.name.clone()),
-                _ => Work::Preparing(step.name.clone()),
-            });
-        }
-        if prepared.is_none() && places > 0 && is_due(&seen.status, definition, index, now) && wanting(seen, step, plan).is_none()
-        {
-            return Some(Work::Preparing(step.name.clone()));
-        }
+/// A step that is stored as Running and has nothing under way: its request is sent, or made ready.
+fn sending(seen: &Seen) -> Option<Work> {
+    let idle = |step: &&StepStatus| !seen.is_busy(&step.name) && !seen.outcomes.contains_key(&step.name);
+    let step = seen.status.steps.iter().filter(idle).find(|step| step.phase == Phase::Running && !awaits_a_person(step))?;
+    Some(match seen.prepared.get(&step.name) {
+        Some(Prepared::Call(_)) => Work::Step(step.name.clone()),
+        _ => Work::Preparing(step.name.clone()),
+    })
+}
+
+/// A step whose request is to be made ready, or what the run gives, by a status that is stored or is about to be.
+fn preparing(seen: &Seen, status: &WorkflowRunStatus, definition: &Definition, now: Timestamp) -> Option<Work> {
+    if seen.turn != Turn::Go {
+        return None;
     }
-    None
+    let steps = &status.steps;
+    if steps.iter().all(|step| step.phase.is_final()) {
+        let wanted = definition.outputs.is_some() && seen.conclusion.is_none() && !seen.live.contains(&Work::Conclusion);
+        return wanted.then_some(Work::Conclusion);
+    }
+    let taken = |step: &&StepStatus| step.phase == Phase::Running || seen.is_busy(&step.name) || ready(seen, step);
+    if steps.iter().filter(taken).count() >= definition.parallelism {
+        return None;
+    }
+    let due = steps.iter().zip(&definition.steps).enumerate().find(|(index, (step, plan))| {
+        !seen.is_busy(&step.name)
+            && !seen.prepared.contains_key(&step.name)
+            && is_due(status, definition, *index, now)
+            && wanting(seen, step, plan).is_none()
+    });
+    due.map(|(_, (step, _))| Work::Preparing(step.name.clone()))
+}
+
+/// Whether a step has a request that waits to be sent.
+fn ready(seen: &Seen, step: &StepStatus) -> bool {
+    matches!(seen.prepared.get(&step.name), Some(Prepared::Call(_)))
 }
 
 fn awaits_a_person(step: &StepStatus) -> bool {
@@ -156,6 +179,7 @@ impl Seen {
         if self.status.completion != Some(Notice::Pending) {
             self.completion = None;
         }
+        self.news = None;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use super::decide::{Next, decide};
 use super::limits::{Limits, Permit};
+use super::progress::progress;
 use super::seen::{AccountState, Identity, Kept, Outcome, Prepared, Seen, Turn, Work};
 use super::sender::Sender;
 use super::understand::Definitions;
@@ -103,7 +104,7 @@ impl Driver {
         let version = Version::of(&run);
         let status = run.status.take().unwrap_or_default();
         run.metadata.managed_fields = None;
-        let seen = Seen { run: identity, me, status, cancel: run.spec.cancel, ..Seen::default() };
+        let seen = Seen { run: identity, me, status, cancel: run.spec.cancel, news: Some(clock::now()), ..Seen::default() };
         Self {
             tools,
             worker,
@@ -269,12 +270,9 @@ impl Driver {
 
     fn begin(&mut self, work: Work) {
         let Some(Ok(task)) = &self.seen.task else { return };
-        let shared = work::Shared {
-            tools: self.tools.clone(),
-            run: self.seen.run.clone(),
-            task: task.clone(),
-            status: self.seen.status.clone(),
-        };
+        // What is about to be stored is what it is made of.
+        let status = progress(&self.seen, clock::now());
+        let shared = work::Shared { tools: self.tools.clone(), run: self.seen.run.clone(), task: task.clone(), status };
         let handle = match &work {
             Work::Preparing(step) => self.tasks.spawn(work::prepare(shared, step.clone(), self.seen.resume.clone())),
             Work::Step(step) => {
@@ -356,6 +354,7 @@ impl Driver {
                 };
                 self.tools.world().metrics.step_attempts.with_label_values(&[label]).inc();
                 self.seen.outcomes.insert(step, outcome);
+                self.seen.news.get_or_insert_with(clock::now);
             }
             (Work::Cancellation(step), Finished::Told(told)) => {
                 self.seen.cancellations.insert(step, told);

@@ -5,6 +5,8 @@
 mod answer;
 mod coze;
 mod decide;
+#[cfg(test)]
+mod decide_tests;
 mod definition;
 #[cfg(feature = "operator")]
 pub mod driver;

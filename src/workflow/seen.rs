@@ -154,6 +154,8 @@ pub struct Seen {
     pub live: BTreeSet<Work>,
     /// What came of requests and is not stored yet.
     pub outcomes: BTreeMap<String, Outcome>,
+    /// When the first of what is not stored yet came.
+    pub news: Option<Timestamp>,
     /// Whether the remote side knows that a step was cancelled, as far as that is not stored yet.
     pub cancellations: BTreeMap<String, bool>,
     /// What the run gives, once it is evaluated.

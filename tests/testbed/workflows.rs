@@ -52,13 +52,15 @@ impl<'a> Workflows<'a> {
 
     /// Makes a workflow.
     pub fn workflow(&self, name: &str, spec: &Value) -> Result<()> {
-        let workflow = json!({"apiVersion": "oauth-operator.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec});
+        let workflow =
+            json!({"apiVersion": "oauth-operator.dev/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec});
         self.story.kubectl().apply(&workflow.to_string()).map(drop)
     }
 
     /// Makes a run, with what its spec says.
     pub fn run(&self, name: &str, spec: &Value) -> Result<()> {
-        let run = json!({"apiVersion": "oauth-operator.dev/v1alpha1", "kind": "WorkflowRun", "metadata": {"name": name}, "spec": spec});
+        let run =
+            json!({"apiVersion": "oauth-operator.dev/v1alpha1", "kind": "WorkflowRun", "metadata": {"name": name}, "spec": spec});
         Ok(self.story.kubectl().feed(&["create", "-f", "-"], &run.to_string()).map(drop)?)
     }
 

@@ -21,7 +21,11 @@ async fn a_graph_runs_with_an_accounts_token_and_gives_what_its_steps_gave() -> 
     let each = json!({"dependsOn": ["fetch"], "http": {"method": "POST", "body": {"ids": "${steps.fetch.output}", "note": "for ${run.name}"}}});
     let second = workflows.step("post", "/echo/post", &each);
     let never = workflows.step("never", "/items", &json!({"dependsOn": ["fetch"], "when": "size(steps.fetch.output) > 3"}));
-    let last = workflows.step("last", "/open/${steps.post.output.body.note}", &json!({"dependsOn": ["post", "never"], "http": {"accountRef": null}}));
+    let last = workflows.step(
+        "last",
+        "/open/${steps.post.output.body.note}",
+        &json!({"dependsOn": ["post", "never"], "http": {"accountRef": null}}),
+    );
     let spec = json!({
         "inputs": {"schema": {"type": "object", "required": ["topic"], "properties": {"topic": {"type": "string"}}}},
         "defaults": {"accountRef": {"name": "api"}},
@@ -45,7 +49,10 @@ async fn a_graph_runs_with_an_accounts_token_and_gives_what_its_steps_gave() -> 
     assert_eq!(keys.iter().map(|key| key.len()).collect::<Vec<_>>(), [32, 32, 32]);
     assert_eq!(step(&status, "fetch").idempotency_key.as_deref(), Some(keys[0]));
     // An echo of the token is masked, here and in the Secret of an output.
-    assert_eq!(step(&status, "post").output.as_ref().map(|output| output["headers"]["authorization"].clone()), Some(json!("Bearer ***")));
+    assert_eq!(
+        step(&status, "post").output.as_ref().map(|output| output["headers"]["authorization"].clone()),
+        Some(json!("Bearer ***"))
+    );
     let wait = workflows.story.kubectl().run(&["wait", "--for=condition=Succeeded", "workflowrun/first", "--timeout=5s"])?;
     assert!(wait.contains("condition met"), "{wait}");
     Ok(())
@@ -56,7 +63,15 @@ async fn what_cannot_be_run_is_refused_with_a_sentence_before_a_request_is_sent(
     let (workflows, _operator) = scene("wf-refused").await?;
     let get = |name: &str, patch: Value| workflows.step(name, "/open/x", &patch);
     let cases: Vec<(&str, Value, &str)> = vec![
-        ("cycle", json!([get("a", json!({"dependsOn": ["c"]})), get("b", json!({"dependsOn": ["a"]})), get("c", json!({"dependsOn": ["b"]}))]), "a → c → b → a"),
+        (
+            "cycle",
+            json!([
+                get("a", json!({"dependsOn": ["c"]})),
+                get("b", json!({"dependsOn": ["a"]})),
+                get("c", json!({"dependsOn": ["b"]}))
+            ]),
+            "a → c → b → a",
+        ),
         ("unknown", json!([get("a", json!({"dependsOn": ["bee"]}))]), "bee"),
         ("forward", json!([get("a", json!({"when": "steps.b.output == 1"})), get("b", json!({}))]), "add it to dependsOn"),
         ("syntax", json!([get("a", json!({"when": "1 +"}))]), "steps[a].when"),
