@@ -189,7 +189,7 @@ pub struct Usage {
     #[serde(default)]
     #[schemars(range(min = 0, max = 9007199254740991i64))]
     pub output_count: i64,
-    /// Both.
+    /// Both together.
     #[serde(default)]
     #[schemars(range(min = 0, max = 9007199254740991i64))]
     pub token_count: i64,

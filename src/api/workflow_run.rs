@@ -12,7 +12,7 @@ use serde_json::Value;
 #[serde(rename_all = "camelCase")]
 pub struct WorkflowReference {
     /// Name of the `Workflow`.
-    #[schemars(length(min = 1, max = 52), regex(pattern = OBJECT_NAME))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 
