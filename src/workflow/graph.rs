@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn steps_come_after_what_they_depend_on_and_else_as_they_are_defined() {
-        let all = graph("report: sum check, fetch, sum: fetch fetch, note, check: fetch").unwrap();
+        let all = graph("report: check sum, fetch, sum: fetch fetch, note, check: fetch").unwrap();
         assert_eq!(all.order(), [1, 2, 3, 4, 0]);
         assert_eq!((all.len(), all.is_empty()), (5, false));
         assert_eq!(all.index("sum"), Some(2));
@@ -308,6 +308,7 @@ mod tests {
             GraphError::Cycle(vec!["a".into(), "d".into()]),
             "and not a → b → c → d"
         );
+        assert_eq!(graph("a: d b, d: a, b: c, c: a").unwrap_err(), GraphError::Cycle(vec!["a".into(), "d".into()]));
     }
 
     /// Numerical Recipes' generator: the same graphs in every run.

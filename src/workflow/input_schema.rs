@@ -342,6 +342,9 @@ mod tests {
         assert!(
             refused(&json!({"items": {"$id": "https://example.com/a"}})).contains("at /items/$id: it may stand at the root only")
         );
+        assert!(
+            refused(&json!({"items": {"$schema": DRAFTS[2].0}})).contains("at /items/$schema: it may stand at the root only")
+        );
         let named = json!({"$id": "https://example.com/a", "properties": {"$ref": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"type": "null"}}});
         assert_eq!(
             failures(&named, &json!({"$ref": 1})).len(),
@@ -402,6 +405,11 @@ mod tests {
             in_time(|| refused(&chain(65, |next| json!({"anyOf": [next]}))))
                 .contains("more than 128 schemas refer to each other in a line")
         );
+    }
+
+    #[test]
+    fn a_line_of_references_does_not_exhaust_the_stack() {
+        assert!(in_time(|| refused(&chain(1700, |next| next))).contains("more than 128 schemas refer to each other in a line"));
     }
 
     #[test]

@@ -129,9 +129,8 @@ impl Schedule {
         Due { tick, missed }
     }
 
-    /// The second in which a moment lies, on the clock of the zone: ticks are whole seconds.
     fn at(&self, moment: Timestamp) -> Zoned {
-        Timestamp::from_second(moment.as_second()).unwrap_or(moment).to_zoned(self.zone.clone())
+        moment.to_zoned(self.zone.clone())
     }
 }
 
@@ -367,6 +366,8 @@ mod tests {
         let due = minutely.due(at("1990-01-01T00:00:00Z"), at("2026-01-01T00:00:30Z"), None);
         assert_eq!(due, Due { tick: Some(at("2026-01-01T00:00:00Z")), missed: 100 });
         assert_eq!(minutely.due(at("1990-01-01T00:00:00Z"), at("1990-01-01T01:40:00Z"), None).missed, 99);
+        let late = minutely.due(at("1990-01-01T00:00:00Z"), at("2026-01-01T00:00:30Z"), Some(SignedDuration::from_secs(10)));
+        assert_eq!(late, Due { tick: None, missed: 100 });
     }
 
     /// Numerical Recipes' generator: the same moments in every run.
