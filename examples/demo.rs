@@ -7,6 +7,7 @@
 #[path = "../tests/testbed/mod.rs"]
 mod testbed;
 
+use oauth_operator::api::Phase;
 use rustix::process::Signal;
 use serde_json::json;
 use std::path::Path;
@@ -20,6 +21,7 @@ use testbed::proxy::Proxy;
 use testbed::relay::Point;
 use testbed::story::{Reach, Story, account, login};
 use testbed::token_volume::TokenVolume;
+use testbed::workflows::{Workflows, said};
 
 /// Seconds that the tokens of the first account live.
 const LIFETIME: u32 = 20;
@@ -67,6 +69,7 @@ async fn show() -> Result<()> {
     let shown = async {
         killed_in_mid_refresh(&logins, &provider).await?;
         app_beside_the_sidecar(&story, &provider, &operator).await?;
+        a_workflow(&story, &provider).await?;
         accounts(&story, &provider, &operator).await
     };
     let result = tokio::select! {
@@ -243,6 +246,45 @@ async fn app_beside_the_sidecar(story: &Story<'_>, provider: &AuthorizationServe
     let (issued, _) = provider.token_requests(&client).await?;
     check(issued == 2, "for one token request")?;
     story.kubectl().run(&["delete", "oauthaccount", "beside", "--timeout=10s"]).map(drop)
+}
+
+/// Three requests, one after another, with the token of an account; what one gives, the next one takes.
+async fn a_workflow(story: &Story<'_>, provider: &AuthorizationServer) -> Result<()> {
+    title("A workflow: three steps with an account's token, and the record of a run");
+    story.ca("provider-ca", &provider.ca)?;
+    let workflows = Workflows::begin(story.clone(), provider).await?;
+    let issuer = json!({"issuer": provider.issuer, "caBundleRef": {"name": "provider-ca"}});
+    workflows.account("reports", provider, &issuer).await?;
+    let fetch = workflows.step("fetch", "/items?topic=${input.topic}", &json!({"output": "${response.body.items.map(i, i.id)}"}));
+    let total = json!({"dependsOn": ["fetch"], "http": {"method": "POST", "body": {"ids": "${steps.fetch.output}"}}, "output": "${size(response.body.body.ids)}"});
+    let total = workflows.step("count", "/echo/count", &total);
+    let told = json!({"dependsOn": ["count"], "when": "steps.count.output > 0", "http": {"method": "PUT", "body": "${string(steps.count.output)} items"}});
+    let told = workflows.step("tell", "/echo/tell", &told);
+    let spec = json!({
+        "inputs": {"schema": {"type": "object", "required": ["topic"]}},
+        "defaults": {"accountRef": {"name": "reports"}, "retry": {"limit": 2}},
+        "steps": [fetch, total, told],
+        "outputs": {"count": "${steps.count.output}", "told": "${steps.tell.output.body}"},
+    });
+    println!("{}", serde_saphyr::to_string(&spec)?);
+    workflows.workflow("report", &spec)?;
+    workflows.run("first", &json!({"workflowRef": {"name": "report"}, "input": {"topic": "returns"}}))?;
+    let kubectl = workflows.story.kubectl();
+    kubectl.run(&["wait", "--for=condition=Succeeded", "--timeout=30s", "workflowrun/first"])?;
+    println!("{}", kubectl.run(&["get", "workflows,workflowruns"])?.trim_end());
+    let status = workflows.status("first")?;
+    println!("\n{}", serde_saphyr::to_string(&json!({"steps": status.steps, "outputs": status.outputs}))?);
+    check(status.outputs == Some(json!({"count": 3, "told": "3 items"})), "what one step gave, the next one took")?;
+    let requests = workflows.api.requests();
+    let tokens = requests.iter().filter(|request| request.client.is_some()).count();
+    check(
+        (requests.len(), tokens) == (3, 3),
+        "three requests came to the API, each with a token that the provider calls active",
+    )?;
+    workflows.run("wrong", &json!({"workflowRef": {"name": "report"}, "input": {}}))?;
+    let refused = workflows.until_ended("wrong", Phase::Failed).await?;
+    println!("wrong says: {}", said(&refused).1);
+    check(workflows.api.requests().len() == 3, "a run whose input is not as its schema says sends nothing")
 }
 
 fn table(story: &Story<'_>) -> Result<()> {

@@ -31,6 +31,7 @@ pub enum Reach {
 }
 
 /// A story on a cluster.
+#[derive(Clone)]
 pub struct Story<'a> {
     pub cluster: &'a Cluster,
     /// The tenant's namespace.
