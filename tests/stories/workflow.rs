@@ -3,6 +3,7 @@
 mod coze_platform;
 mod coze_studio;
 mod runs;
+mod samples;
 
 use crate::testbed::Result;
 use crate::testbed::coze_platform::CozePlatform;
