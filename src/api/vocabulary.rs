@@ -21,6 +21,8 @@ pub const OUTPUT_COMPONENT: &str = "workflow-output";
 pub const OUTPUT_KEY: &str = "output.json.gz";
 /// Label on what is made for a workflow: its name.
 pub const WORKFLOW_LABEL: &str = "oauth-operator.dev/workflow";
+/// Annotation on a Secret: `true` where runs of workflows may take it as their input.
+pub const RUN_INPUT_ANNOTATION: &str = "oauth-operator.dev/run-input";
 /// Annotation on a run: what a person answers to the interrupt of a remote workflow.
 pub const RESUME_DATA_ANNOTATION: &str = "oauth-operator.dev/resume-data";
 /// Value of [`COMPONENT_LABEL`] on a token Secret.

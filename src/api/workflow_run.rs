@@ -33,7 +33,7 @@ pub struct ConfigMapKeyReference {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.secretKeyRef) != has(self.configMapKeyRef)").message("must set exactly one of `secretKeyRef` and `configMapKeyRef`"))]
 pub struct InputSource {
-    /// Key of a Secret.
+    /// Key of a Secret that permits it by its annotation `oauth-operator.dev/run-input: "true"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<KeyReference>,
     /// Key of a ConfigMap.

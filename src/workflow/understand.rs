@@ -3,9 +3,11 @@
 use super::definition::Definition;
 use super::input;
 use super::seen::{Task, Unclear};
+use crate::api::vocabulary as v;
 use crate::api::{InputSource, Workflow, WorkflowRun, WorkflowSpec};
 use crate::world::revisions::Made;
 use crate::world::{ApiError, World, revisions, secrets, workflows};
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -184,6 +186,16 @@ async fn given(world: &World, run: &WorkflowRun) -> Result<Value> {
     let (kind, name, key, bytes) = match source {
         InputSource { secret_key_ref: Some(reference), .. } => {
             let secret = secrets::secret(client, &namespace, &reference.name).await?;
+            // Whoever may make runs need not be one who may read Secrets.
+            let closed = |secret: &Secret| secret.annotations().get(v::RUN_INPUT_ANNOTATION).is_none_or(|value| value != "true");
+            if secret.as_ref().is_some_and(closed) {
+                let name = &reference.name;
+                let why = format!(
+                    "Secret {name}, which inputFrom names, is no input of runs: whoever owns it can permit that by its annotation {}: \"true\".",
+                    v::RUN_INPUT_ANNOTATION
+                );
+                return Err(refused(why));
+            }
             let bytes = secret.and_then(|secret| secret.data?.remove(&reference.key)).map(|bytes| bytes.0);
             ("Secret", &reference.name, &reference.key, bytes)
         }
