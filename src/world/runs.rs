@@ -187,6 +187,14 @@ impl Runs {
         self.known().runs.values().cloned().collect()
     }
 
+    /// The oldest run of a workflow that has not ended.
+    pub fn active(&self, namespace: &str, workflow: &str) -> Option<String> {
+        let known = self.known();
+        let of = |run: &&RunEntry| run.version.namespace == namespace && run.workflow.as_deref() == Some(workflow);
+        let active = known.runs.values().filter(of).filter(|run| !run.phase.is_final() && !run.going);
+        active.min_by_key(|run| (run.created, &run.version.name)).map(|run| run.version.name.clone())
+    }
+
     /// How many runs there are in each phase.
     pub fn phases(&self) -> HashMap<Phase, i64> {
         let mut phases: HashMap<Phase, i64> = HashMap::new();
