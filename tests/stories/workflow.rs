@@ -4,6 +4,8 @@ mod coze_platform;
 mod coze_studio;
 mod runs;
 mod samples;
+mod schedule;
+mod thousand_ticks;
 
 use crate::testbed::Result;
 use crate::testbed::coze_platform::CozePlatform;

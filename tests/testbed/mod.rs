@@ -21,6 +21,7 @@ pub mod github;
 pub mod introspection;
 pub mod keys;
 pub mod kubectl;
+pub mod mortal_client;
 pub mod nginx;
 pub mod operator;
 pub mod pages;
