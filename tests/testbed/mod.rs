@@ -9,6 +9,7 @@ pub mod authorization_server;
 pub mod aws;
 pub mod browser;
 pub mod certificates;
+pub mod client;
 pub mod cluster;
 pub mod coze;
 pub mod coze_platform;

@@ -3,11 +3,8 @@
 
 use super::Result;
 use http::{Method, Request, Response};
+use kube::Client;
 use kube::client::Body;
-use kube::config::Kubeconfig;
-use kube::{Client, Config};
-use oauth_operator::telemetry::metrics::Metrics;
-use oauth_operator::world::cluster::Cluster;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -114,13 +111,13 @@ fn claimed(patch: &Value) -> Option<String> {
 
 /// A client with these credentials, and the wire that it dies at.
 pub async fn mortal_client(kubeconfig: &Path) -> Result<(Client, Arc<Wire>)> {
-    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &Default::default()).await?;
-    let client = Cluster::of(&config, &Metrics::new(1)?)?.objects;
+    let client = super::client::client(kubeconfig).await?;
+    let namespace = client.default_namespace().to_owned();
     let wire = Arc::new(Wire::default());
     let at = wire.clone();
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, wire) = (client.clone(), at.clone());
         async move { wire.pass(client, request).await }
     });
-    Ok((Client::new(service, config.default_namespace), wire))
+    Ok((Client::new(service, namespace), wire))
 }

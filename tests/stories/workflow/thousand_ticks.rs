@@ -4,7 +4,8 @@
 
 use crate::story;
 use crate::testbed::Result;
-use crate::testbed::mortal_client::{Death, Wire, mortal_client};
+use crate::testbed::client::client;
+use crate::testbed::mortal_client::{Death, Seen, Wire, mortal_client};
 use crate::testbed::story::Story;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DeleteParams};
@@ -128,8 +129,7 @@ async fn of_a_thousand_ticks_each_fires_at_most_once_whoever_leads_and_dies() ->
     let (mut first, mut second, mut next) = (Leader::new(&story).await?, Leader::new(&story).await?, Leader::new(&story).await?);
     let definition = Definition::of(&first.cached.spec);
     let created = first.cached.metadata.creation_timestamp.as_ref().ok_or("no creationTimestamp")?.0;
-    let runs: Api<WorkflowRun> =
-        Api::namespaced(crate::testbed::mortal_client::mortal_client(&story.cluster.kubeconfig).await?.0, &story.apps);
+    let runs: Api<WorkflowRun> = Api::namespaced(client(&story.cluster.kubeconfig).await?, &story.apps);
     let prune = async |name: &str| match runs.delete(name, &DeleteParams::background()).await {
         Err(error) if !matches!(&error, kube::Error::Api(status) if status.code == 404) => Err(error),
         _ => Ok(()),
@@ -197,12 +197,9 @@ async fn of_a_thousand_ticks_each_fires_at_most_once_whoever_leads_and_dies() ->
     }
 
     let leaders = [&first, &second, &next];
-    let all = |what: fn(&crate::testbed::mortal_client::Seen) -> Vec<String>| -> Vec<String> {
-        leaders.iter().flat_map(|leader| what(&leader.wire.seen())).collect()
-    };
-    let sum = |what: fn(&crate::testbed::mortal_client::Seen) -> usize| -> usize {
-        leaders.iter().map(|leader| what(&leader.wire.seen())).sum()
-    };
+    let all =
+        |what: fn(&Seen) -> Vec<String>| -> Vec<String> { leaders.iter().flat_map(|leader| what(&leader.wire.seen())).collect() };
+    let sum = |what: fn(&Seen) -> usize| -> usize { leaders.iter().map(|leader| what(&leader.wire.seen())).sum() };
     let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
     let (made, dropped) = (made(&story)?, all(|seen| seen.dropped.clone()));
     let told: usize = leaders.iter().map(|leader| leader.told.len()).sum();
