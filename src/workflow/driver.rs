@@ -339,6 +339,8 @@ impl Driver {
         match (work, finished) {
             (Work::Preparing(step), Finished::Prepared(prepared, permit)) => {
                 self.seen.prepared.insert(step.clone(), prepared);
+                // Those that begin beside it are told in the same write.
+                self.seen.news.get_or_insert_with(clock::now);
                 if let Some(permit) = permit {
                     self.permits.insert(step, permit);
                 }

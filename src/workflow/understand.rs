@@ -12,13 +12,25 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 
 /// Definitions that are kept beside those in use.
 const KEPT: usize = 256;
+/// Runs whose workflow is read at once. Each holds it twice until it is understood, and of a thousand that begin together the
+/// first ones understand it for the others.
+const AT_ONCE: usize = 16;
 
 /// Workflows that were understood, by namespace and name of their ControllerRevision: a thousand runs of one share it.
-#[derive(Default)]
-pub struct Definitions(Mutex<HashMap<(String, String), Arc<Definition>>>);
+pub struct Definitions {
+    known: Mutex<HashMap<(String, String), Arc<Definition>>>,
+    turns: Semaphore,
+}
+
+impl Default for Definitions {
+    fn default() -> Self {
+        Self { known: Mutex::default(), turns: Semaphore::new(AT_ONCE) }
+    }
+}
 
 /// A workflow and where it comes from.
 struct Found {
@@ -68,7 +80,11 @@ impl Definitions {
     }
 
     async fn task(&self, world: &World, run: &WorkflowRun) -> Result<Task> {
-        let Found { definition, workflow, generation, revision } = self.definition(world, run).await?;
+        let Found { definition, workflow, generation, revision } = {
+            // The semaphore is never closed.
+            let _turn = self.turns.acquire().await;
+            self.definition(world, run).await?
+        };
         let value = given(world, run).await?;
         let (checked, begun) = (definition.clone(), run.status.as_ref().and_then(|status| status.input_digest.clone()));
         let looked = tokio::task::spawn_blocking(move || {
@@ -150,12 +166,12 @@ impl Definitions {
 
     fn known(&self, namespace: &str, revision: &str) -> Option<Arc<Definition>> {
         // Each change is whole before its lock is let go.
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&(namespace.to_owned(), revision.to_owned())).cloned()
     }
 
     fn learn(&self, namespace: &str, revision: &str, definition: Arc<Definition>) -> Arc<Definition> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KEPT {
             known.retain(|_, definition| Arc::strong_count(definition) > 1);
         }
@@ -164,7 +180,7 @@ impl Definitions {
 
     /// A revision is no more: runs that begin from now on make it anew.
     pub fn forget(&self, namespace: &str, revision: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.to_owned(), revision.to_owned()));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.to_owned(), revision.to_owned()));
     }
 }
 
