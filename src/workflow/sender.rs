@@ -4,14 +4,15 @@
 use super::answer::{Answer, Judged};
 use super::failure::Failure;
 use super::request::Call;
-use crate::account::Plan;
+use crate::account::{Plan, Record};
 use crate::api::{CABundleKind, CABundleReference, OAuthAccount, RunReason};
-use crate::oauth::{Sensitive, TlsSettings};
+use crate::oauth::{Reply, Sensitive, TlsSettings, resource_request};
 use crate::refresh_endpoint::flight::{Ending, Flights};
 use crate::world::World;
 use crate::world::remote_api::{Events, Opened, Unanswered};
+use crate::world::token_endpoint::moment;
 use futures::future::BoxFuture;
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::AUTHORIZATION;
 use std::sync::Arc;
 
 /// What stands where a token was.
@@ -48,7 +49,7 @@ impl Sender {
                     Err(failure) => return Judged::Failed(failure),
                 },
             };
-            let fingerprint = token.as_ref().map(Sensitive::fingerprint);
+            let fingerprint = token.as_ref().map(|record| record.access_token.fingerprint());
             let exchange = async {
                 match self.open(namespace, call, once, token).await {
                     Ok(begun) => judge(begun).await,
@@ -76,15 +77,9 @@ impl Sender {
     }
 
     /// A token of the account that is not the refused one.
-    async fn token(&self, namespace: &str, account: &str, rejected: Option<&str>) -> Result<Sensitive, Failure> {
+    async fn token(&self, namespace: &str, account: &str, rejected: Option<&str>) -> Result<Box<Record>, Failure> {
         let why = match self.flights.search(namespace, account, rejected).await {
-            Ending::Token(record, _) if record.public.token_type.eq_ignore_ascii_case("dpop") => {
-                let message = format!(
-                    "The token of OAuthAccount {account} is bound to a key (DPoP), and workflows send bearer tokens only."
-                );
-                return Err(Failure::new(RunReason::PermissionDenied, message));
-            }
-            Ending::Token(record, _) => return Ok(record.access_token.clone()),
+            Ending::Token(record, _) => return Ok(record),
             Ending::Refused(obstacle, _) => obstacle.sentence,
             Ending::TookTooLong => "no token came within 20 s.".to_owned(),
             Ending::Gone => "there is no such account.".to_owned(),
@@ -99,22 +94,27 @@ impl Sender {
         Err(Failure::new(reason, message))
     }
 
-    async fn open(&self, namespace: &str, call: &Call, once: bool, token: Option<Sensitive>) -> Result<Begun, Failure> {
+    /// Sends it; where the token is bound to a key and the server wants another nonce in the proof, once more: it has done
+    /// nothing yet (RFC 9449 §9).
+    async fn open(&self, namespace: &str, call: &Call, once: bool, token: Option<Box<Record>>) -> Result<Begun, Failure> {
         let tls = self.tls(namespace, call).await?;
-        let mut request = http::Request::builder().method(call.method.as_str()).uri(call.url.as_str());
-        for (name, value) in &call.headers {
-            request = request.header(name, value);
+        let proves = token.as_ref().is_some_and(|record| record.dpop_key.is_some());
+        let known = self.world.nonces.of(&call.url).filter(|_| proves);
+        let send = async |nonce: Option<String>| {
+            let request = composed(call, token.as_deref(), nonce)?;
+            self.world.outbound.open(request, &tls, once).await.map_err(failure)
+        };
+        let mut opened = send(known.clone()).await?;
+        if proves {
+            let told = opened.headers.get("dpop-nonce").and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let reply = Reply { status: opened.status, retry_after: None, dpop_nonce: told, body: vec![] };
+            self.world.nonces.learn(&call.url, &reply);
+            let newest = self.world.nonces.of(&call.url);
+            if opened.status == 401 && reply.dpop_nonce.is_some() && newest != known {
+                opened = send(newest).await?;
+            }
         }
-        if let Some(token) = &token {
-            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
-            let mut value = value.map_err(|_| Failure::new(RunReason::AuthFailed, "The token holds what no header may."))?;
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
-        }
-        let request = request.body(call.body.clone());
-        let request = request.map_err(|_| Failure::new(RunReason::InvalidDefinition, "The request could not be composed."))?;
-        let opened = self.world.outbound.open(request, &tls, once).await.map_err(failure)?;
-        Ok(Begun { opened, token, most: call.most })
+        Ok(Begun { opened, token: token.map(|record| record.access_token), most: call.most })
     }
 
     /// Whom the step trusts.
@@ -146,6 +146,21 @@ impl Sender {
         }
         Ok(settings)
     }
+}
+
+/// The request, with the token and a proof where that is bound to a key.
+fn composed(call: &Call, token: Option<&Record>, nonce: Option<String>) -> Result<http::Request<Vec<u8>>, Failure> {
+    let (method, url) = (call.method.as_str(), call.url.as_str());
+    let useless = || Failure::new(RunReason::InvalidDefinition, "The request could not be composed.");
+    let mut request = match token {
+        Some(record) => resource_request(method, url, &record.access_token, record.dpop_key.as_ref(), &moment(nonce))
+            .map_err(|fault| Failure::new(RunReason::AuthFailed, fault.message))?,
+        None => http::Request::builder().method(method).uri(url).body(vec![]).map_err(|_| useless())?,
+    };
+    call.headers.iter().for_each(|(name, value)| drop(request.headers_mut().append(name, value.clone())));
+    request.headers_mut().get_mut(AUTHORIZATION).into_iter().for_each(|value| value.set_sensitive(true));
+    *request.body_mut() = call.body.clone();
+    Ok(request)
 }
 
 fn host(call: &Call) -> String {
