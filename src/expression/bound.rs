@@ -8,8 +8,8 @@ use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, MapExpr, operators};
 use std::collections::BTreeMap;
 
-/// Units of work of one evaluation, each some 50 ns.
-pub(super) const MOST_WORK: u64 = 2_000_000;
+/// Units of work of one evaluation. On one core of 2024 each takes some 15 ns, and none more than 45 ns.
+pub(super) const MOST_WORK: u64 = 4_000_000;
 /// Bytes of a result, and of anything on the way to it.
 pub(super) const LARGEST: u64 = 8 * 1024 * 1024;
 
@@ -70,7 +70,7 @@ pub(super) fn of(expression: &IdedExpr, variables: &BTreeMap<String, Part>, budg
     let part = bound.of(expression)?;
     // It is written as JSON.
     let work = bound.work(&part);
-    bound.spend(work)?;
+    bound.spend(work.saturating_mul(2))?;
     Ok(part.shape.as_ref().clone())
 }
 
@@ -270,6 +270,9 @@ impl<'a> Bound<'a> {
         let named = pairs().all(|pair| syntax::text(&pair.key).is_some());
         for pair in pairs() {
             let (key, value) = (self.of(&pair.key)?, self.of(&pair.value)?);
+            // What can be no key is copied to say so.
+            let work = self.work(&key);
+            self.spend(work)?;
             let keys = self.at(&key, key.shape.size);
             let hashed = Extent { each: member_work(keys.each), all: times.saturating_mul(3).saturating_add(keys.all) };
             shape.work = shape.work.plus(hashed).plus(self.at(&value, value.shape.work));
