@@ -1,6 +1,7 @@
 //! Evaluates programs with the values of a scope, as long as they keep within the bounds.
 
-use super::bound::{self, Budget, Excess, LARGEST};
+use super::bound;
+use super::budget::{Budget, Excess, LARGEST};
 use super::error::{ExpressionError, cause};
 use super::json::{self, NoJson};
 use super::language;
@@ -111,10 +112,10 @@ impl<'s> Evaluation<'s> {
         }
     }
 
-    /// The work and the bytes that are left.
+    /// Bytes that are left.
     #[cfg(test)]
-    pub(super) fn left(&self) -> (u64, u64) {
-        (self.budget.work, self.budget.size)
+    pub(super) fn left(&self) -> u64 {
+        self.budget.size
     }
 
     fn value<'e>(&'e mut self, program: &'e Program) -> Result<CowVal<'e, 's>, ExpressionError> {

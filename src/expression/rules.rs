@@ -1,7 +1,8 @@
 //! The most that a function could cost, and what it gives.
 
-use super::bound::{Bound, Excess};
-use super::shape::{COPIED, Extent, Part, Shape, VALUE};
+use super::bound::Bound;
+use super::budget::Excess;
+use super::shape::{COPIED, Extent, LIST, Part, Shape, VALUE};
 use super::{language, syntax};
 use cel::IdedExpr;
 use cel::common::ast::{Expr, LiteralValue};
@@ -94,7 +95,7 @@ impl Bound<'_> {
             Rule::Distinct => {
                 let counts = self.at(first, first.shape.counts());
                 let pairs = counts.each.saturating_mul(counts.all.saturating_add(self.work(first)));
-                self.spend(pairs / 4)?;
+                self.spend(pairs)?;
                 Ok(first.clone())
             }
             Rule::Sort => {
@@ -151,7 +152,7 @@ impl Bound<'_> {
         let piece = Extent { each: size.each.saturating_add(VALUE), all: size.all.saturating_add(each.all) };
         let element = Shape::texts(piece, pieces.all);
         let list = Shape {
-            work: size.plus(pieces).plus(Extent::constant(2, self.times)),
+            work: size.plus(pieces).plus(Extent::constant(LIST, self.times)),
             size: size.plus(each).plus(Extent::constant(VALUE, self.times)),
             count: pieces,
             element: Some(element.into()),
@@ -174,7 +175,7 @@ impl Bound<'_> {
             Extent { each, all: whole.all.min(each.saturating_mul(self.times)) }
         };
         let shape = Shape {
-            work: of_most(2, self.at(list, list.shape.work), element.shape.work.each),
+            work: of_most(LIST, self.at(list, list.shape.work), element.shape.work.each),
             size: of_most(VALUE, self.at(list, list.shape.size), element.shape.size.each),
             count: of_most(0, self.at(list, list.shape.count), 1),
             element: Some(list.child(element)),
@@ -205,10 +206,10 @@ impl Bound<'_> {
         self.made(Shape { work, size, count, element: Some(inner), ..Shape::default() })
     }
 
-    /// The least JSON for a value is two bytes, as in `[1,1,1]`.
+    /// The least JSON for a value is two bytes, as in `[1,1,1]`, and three for an object, as in `[{},{}]`.
     fn decoded(&mut self, text: &Part) -> Result<Part, Excess> {
         let size = self.size(text);
-        self.made(Shape::opaque(size, size.scaled(13)))
+        self.made(Shape::opaque(size.scaled(2), size.scaled(13)))
     }
 }
 
