@@ -205,6 +205,9 @@ impl Progress<'_> {
     /// Why the run ends now, if it does.
     fn ending(&self) -> Option<Ending> {
         let seen = self.seen;
+        if let Some(ending) = self.begun_ending() {
+            return Some(ending);
+        }
         if seen.cancel {
             return Some(cancelled());
         }
@@ -224,6 +227,18 @@ impl Progress<'_> {
             return Some(self.too_late());
         }
         None
+    }
+
+    /// The end that has begun, where the remote side of a step is yet to be told: whatever happens meanwhile, it stays the end.
+    fn begun_ending(&self) -> Option<Ending> {
+        let ended = |step: &&StepStatus| step.phase == Phase::Cancelled && step.reason != Some(RunReason::DependencyFailed);
+        let reason = self.status.steps.iter().find(ended)?.reason?;
+        let phase = match reason {
+            RunReason::CancelledByUser | RunReason::Replaced => Phase::Cancelled,
+            _ => Phase::Failed,
+        };
+        let said = self.status.conditions.iter().find(|condition| condition.reason == reason.as_str());
+        Some(Ending { phase, reason, message: said.map(|condition| condition.message.clone()).unwrap_or_default() })
     }
 
     /// The deadline of the run has come.
