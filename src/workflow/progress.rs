@@ -182,6 +182,7 @@ impl Progress<'_> {
                     adopt(step, remote);
                     step.reason = Some(RunReason::Interrupted);
                     let question = remote.interrupt.as_ref().and_then(|interrupt| interrupt.question.clone()).unwrap_or_default();
+                    let question = super::failure::shortened(question);
                     step.message = Some(format!(
                         "The remote workflow waits for an answer: {question} Give it in the annotation oauth-operator.dev/resume-data of this run."
                     ));
