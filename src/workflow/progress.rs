@@ -198,7 +198,11 @@ impl Progress<'_> {
             if step.cancellation == Some(Notice::Pending)
                 && let Some(told) = seen.cancellations.get(&step.name)
             {
-                step.cancellation = Some(if *told { Notice::Delivered } else { Notice::Failed });
+                let (notice, message) = match told {
+                    true => (Notice::Delivered, "It was ended here, and onCancel has told the remote side."),
+                    false => (Notice::Failed, "It was ended here; onCancel did not reach the remote side."),
+                };
+                (step.cancellation, step.message) = (Some(notice), Some(message.to_owned()));
             }
         }
     }
