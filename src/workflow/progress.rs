@@ -38,7 +38,9 @@ struct Progress<'a> {
 pub fn progress(seen: &Seen, now: Timestamp) -> WorkflowRunStatus {
     let mut status = seen.status.clone();
     if status.phase.is_final() {
-        if let (Some(Notice::Pending), Some(told)) = (status.completion, seen.completion) {
+        // Where nobody knows what was run, nobody knows whom to tell.
+        let told = seen.completion.or_else(|| matches!(seen.task, Some(Err(_))).then_some(false));
+        if let (Some(Notice::Pending), Some(told)) = (status.completion, told) {
             status.completion = Some(if told { Notice::Delivered } else { Notice::Failed });
         }
         return status;
