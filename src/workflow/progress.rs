@@ -9,7 +9,9 @@ use super::definition::{Definition, StepPlan};
 use super::failure::Failure;
 use super::report;
 use super::seen::{AccountState, Kept, Outcome, Prepared, Seen, Task, Turn, Unclear, Work};
-use crate::api::{Delivery, Notice, OnError, Phase, RemoteStatus, RunReason, StepStatus, Usage, WorkflowRunStatus};
+use crate::api::{
+    ConcurrencyPolicy, Delivery, Notice, OnError, Phase, RemoteStatus, RunReason, StepStatus, Usage, WorkflowRunStatus,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
@@ -132,7 +134,12 @@ impl Progress<'_> {
 
     /// Another run goes first.
     fn waiting(mut self, other: &str) -> WorkflowRunStatus {
-        let message = format!("The run {other} of this workflow is under way, and concurrencyPolicy is Forbid.");
+        let message = match self.definition().concurrency {
+            ConcurrencyPolicy::Replace => {
+                format!("The run {other} of this workflow is being ended: concurrencyPolicy is Replace.")
+            }
+            _ => format!("The run {other} of this workflow is under way, and concurrencyPolicy is Forbid."),
+        };
         report::tell(&mut self.status, RunReason::Pending, &message, self.seen.run.generation, self.now);
         self.status
     }

@@ -111,7 +111,7 @@ impl Runs {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A run as it is now. Whoever works on it hears of it, or those who waited for its end.
+    /// A run as it is now. Whoever works on it hears of it, and those of its workflow where it is new or has ended.
     pub fn set(&self, mut entry: RunEntry) {
         let mut known = self.known();
         let place = entry.place();
@@ -120,13 +120,14 @@ impl Runs {
             (entry.phase, entry.is_over, entry.completed) = (before.phase, true, entry.completed.or(before.completed));
         }
         let ended = entry.phase.is_final();
-        let workflow = entry.workflow.clone();
+        let (uid, workflow) = (entry.version.uid.clone(), entry.workflow.clone());
         if ended {
-            known.begun.remove(&entry.version.uid);
+            known.begun.remove(&uid);
         }
-        known.runs.insert(place.clone(), entry);
+        let before = known.runs.insert(place.clone(), entry);
         known.tell(&place);
-        if ended {
+        // A new one may take the place of others, and one that has ended leaves its own.
+        if ended || before.is_none_or(|before| before.version.uid != uid) {
             known.tell_siblings(&place.0, workflow.as_deref());
         }
         drop(known);
