@@ -298,8 +298,8 @@ impl Progress<'_> {
             let begun = step.phase == Phase::Running || step.doubtful;
             if begun {
                 let hook = plan.on_cancel.as_ref();
-                // What may be repeated changes nothing that anybody must be told of.
-                let silent = plan.call.is_idempotent();
+                // What only reads changes nothing that anybody must be told of.
+                let silent = plan.call.is_safe();
                 step.cancellation = hook.map(|_| Notice::Pending).or((!silent).then_some(Notice::NotSupported));
             }
             step.phase = Phase::Cancelled;
@@ -577,14 +577,16 @@ fn after_failure(
         (true, Delivery::AtLeastOnce) => (true, plan.retries),
         (true, Delivery::Verify) => (true, plan.retries + VERIFICATIONS),
     };
-    let reason = if doubt { RunReason::OutcomeUnknown } else { failure.reason };
+    // What only reads has done nothing, whether it was answered or not.
+    let unknown = doubt && !plan.call.is_safe();
+    let reason = if unknown { RunReason::OutcomeUnknown } else { failure.reason };
     let next = later(now, wait(step, plan, uid).max(failure.retry_after.unwrap_or_default()));
     if repeat && step.attempts <= most && deadline.is_none_or(|deadline| next < deadline) {
         step.doubtful = doubt && plan.delivery == Delivery::Verify;
         let message = format!("Attempt {} failed, and is repeated: {}", step.attempts, failure.message);
         return again(step, failure.reason, &super::failure::shortened(message), Some(next));
     }
-    let message = match (doubt, plan.delivery) {
+    let message = match (unknown, plan.delivery) {
         (true, Delivery::AtMostOnce) => {
             format!("{} It may have been carried out all the same, and delivery is AtMostOnce.", failure.message)
         }
