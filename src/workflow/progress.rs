@@ -21,6 +21,9 @@ pub(super) const MISSING_FOR: SignedDuration = SignedDuration::from_mins(5);
 /// How often a request `verify` is sent beside the step's own attempts.
 const VERIFICATIONS: i32 = 5;
 
+/// How long is waited at least before an account is asked again that is Ready and has no token.
+const ACCOUNT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+
 /// Why a run ends before all of its steps have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ending {
@@ -570,6 +573,9 @@ fn after_failure(
     if let Some(remote) = &failure.remote {
         adopt(step, remote);
     }
+    if failure.reason == RunReason::AccountNotReady && !failure.doubt {
+        return wait_for_account(step, plan, failure, uid, now);
+    }
     let doubt = failure.doubt || step.doubtful;
     let (repeat, most) = match (doubt, plan.delivery) {
         (false, _) => (failure.retry, plan.retries),
@@ -595,6 +601,17 @@ fn after_failure(
         (false, _) => failure.message.clone(),
     };
     fail(step, reason, &super::failure::shortened(message), now);
+}
+
+/// The account had a token when the step was due, and has none to send: the step waits as it did before, and that was no attempt.
+fn wait_for_account(step: &mut StepStatus, plan: &StepPlan, failure: &Failure, uid: &str, now: Timestamp) {
+    let doubtful = step.doubtful;
+    let next = later(now, wait(step, plan, uid).max(ACCOUNT_PAUSE));
+    if step.phase == Phase::Running {
+        step.attempts = step.attempts.saturating_sub(1);
+    }
+    again(step, failure.reason, &failure.message, Some(next));
+    step.doubtful = doubtful;
 }
 
 /// Between half and all of the doubled time, by the run and the attempt: the next leader computes the same.
