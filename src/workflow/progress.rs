@@ -371,6 +371,10 @@ impl Progress<'_> {
                 fail(step, RunReason::Timeout, "The run at the remote side has not ended within poll.timeoutSeconds.", now);
                 step.cancellation = Some(Notice::NotSupported);
             }
+            if let (Phase::Running, Some(Prepared::Refused(failure))) = (step.phase, seen.prepared.get(&step.name)) {
+                fail(step, failure.reason, &failure.message, now);
+                step.cancellation = Some(Notice::NotSupported);
+            }
         }
         let mut places = definition.parallelism.saturating_sub(self.running());
         for index in 0..definition.steps.len() {
