@@ -41,6 +41,14 @@ pub struct InputSource {
     pub config_map_key_ref: Option<ConfigMapKeyReference>,
 }
 
+impl InputSource {
+    /// Name of the Secret or the ConfigMap.
+    pub fn name(&self) -> &str {
+        let secret = self.secret_key_ref.as_ref().map(|reference| reference.name.as_str());
+        secret.or_else(|| self.config_map_key_ref.as_ref().map(|reference| reference.name.as_str())).unwrap_or_default()
+    }
+}
+
 /// What is to be run, with which input. Immutable but for `cancel`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(

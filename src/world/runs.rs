@@ -72,6 +72,8 @@ pub struct Worker {
     /// Hears when something has changed.
     pub changed: Arc<Notify>,
     accounts: BTreeSet<String>,
+    /// Secret or ConfigMap that it waits for.
+    awaits: Option<String>,
 }
 
 /// Whether a run may begin, by the other runs of its workflow.
@@ -220,6 +222,21 @@ impl Runs {
         if let Some(worker) = self.known().workers.get_mut(place) {
             worker.accounts = accounts;
         }
+    }
+
+    /// A run waits for this Secret or ConfigMap.
+    pub fn awaits(&self, place: &Place, name: Option<String>) {
+        if let Some(worker) = self.known().workers.get_mut(place) {
+            worker.awaits = name;
+        }
+    }
+
+    /// A Secret or a ConfigMap has changed: whoever waits for it hears of it.
+    pub fn input_changed(&self, namespace: &str, name: &str) {
+        let known = self.known();
+        let workers =
+            known.workers.iter().filter(|(place, worker)| place.0 == namespace && worker.awaits.as_deref() == Some(name));
+        workers.for_each(|(_, worker)| worker.changed.notify_one());
     }
 
     /// An account has changed: whoever needs it hears of it.
