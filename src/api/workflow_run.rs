@@ -79,7 +79,7 @@ impl InputSource {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.workflowRef) != has(self.workflowSpec)").message("must set exactly one of `workflowRef` and `workflowSpec`"))]
 #[x_kube(validation = Rule::new("!(has(self.input) && has(self.inputFrom))").message("may not set both `input` and `inputFrom`"))]
-#[x_kube(validation = Rule::new("has(self.workflowRef) == has(oldSelf.workflowRef) && has(self.workflowSpec) == has(oldSelf.workflowSpec) && has(self.input) == has(oldSelf.input) && has(self.inputFrom) == has(oldSelf.inputFrom)").message("a run may not be changed but for `cancel`; it must be made anew"))]
+#[x_kube(validation = Rule::new("has(self.workflowRef) == has(oldSelf.workflowRef) && has(self.workflowSpec) == has(oldSelf.workflowSpec) && has(self.input) == has(oldSelf.input) && has(self.inputFrom) == has(oldSelf.inputFrom) && has(self.scheduledTime) == has(oldSelf.scheduledTime)").message("a run may not be changed but for `cancel`; it must be made anew"))]
 #[x_kube(validation = Rule::new("self.cancel || !oldSelf.cancel").message("`cancel` may not be taken back; the run must be made anew"))]
 pub struct WorkflowRunSpec {
     /// Workflow that is run, as it is when the run begins.
