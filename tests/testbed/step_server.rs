@@ -32,6 +32,7 @@ use std::time::Duration;
 /// | `/text` | no JSON |
 /// | `/lying/{code}` | that status, and no JSON that says it is |
 /// | `/large?bytes=N` | a JSON string of so many bytes, quotation marks included |
+/// | `/noise?bytes=N` | a JSON string of so many bytes that hardly become fewer when they are compressed |
 /// | `/endless` | a body that does not end |
 /// | `/cut` | a body that ends before its length |
 /// | `/slow?ms=N` | `{"slept"}`, late |
@@ -180,12 +181,14 @@ impl State {
             ["once", _] if request.method == "POST" => reply(200, &json!({"count": self.count(&request.path)})),
             ["verify", key] => reply(200, &json!({"done": self.counts.contains_key(&format!("/once/{key}"))})),
             ["lying", code] => {
-                let mut response = typed("application/json", Full::new("<html>".into()).map_err(|never| match never {}).boxed_unsync());
+                let mut response =
+                    typed("application/json", Full::new("<html>".into()).map_err(|never| match never {}).boxed_unsync());
                 *response.status_mut() = code.parse().expect("a status");
                 response
             }
             ["text"] => typed("text/plain", Full::new("three words here".into()).map_err(|never| match never {}).boxed_unsync()),
             ["large"] => large(request.number("bytes")),
+            ["noise"] => reply(200, &json!(noise(request.number("bytes")))),
             ["endless"] => chunks(stream::repeat(Bytes::from_static(b"[ ")).then(|chunk| async {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 Ok(chunk)
@@ -247,6 +250,15 @@ fn large(bytes: u64) -> Response<Body> {
     let middle = stream::iter(std::iter::repeat_n(piece, whole)).chain(stream::iter([rest]));
     let all = stream::iter([quotation_mark.clone()]).chain(middle).chain(stream::iter([quotation_mark]));
     chunks(all.map(Ok))
+}
+
+fn noise(bytes: u64) -> String {
+    use base64::Engine;
+    use std::io::Read;
+    let mut random = vec![];
+    let source = std::fs::File::open("/dev/urandom").expect("Linux");
+    source.take(bytes.saturating_sub(2) * 3 / 4).read_to_end(&mut random).expect("it never ends");
+    base64::engine::general_purpose::STANDARD.encode(random)
 }
 
 fn cut() -> Response<Body> {

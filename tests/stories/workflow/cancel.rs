@@ -20,7 +20,8 @@ fn hook(workflows: &Workflows<'_>, path: &str, body: &Value) -> Value {
 async fn a_run_that_waits_is_cancelled_before_anything_was_sent() -> Result<()> {
     let (workflows, _operator) = scene("wf-cancel-waiting").await?;
     workflows.api.hold("/open/held");
-    workflows.workflow("one", &json!({"concurrencyPolicy": "Forbid", "steps": [workflows.step("a", "/open/held", &json!({}))]}))?;
+    workflows
+        .workflow("one", &json!({"concurrencyPolicy": "Forbid", "steps": [workflows.step("a", "/open/held", &json!({}))]}))?;
     workflows.run("first", &json!({"workflowRef": {"name": "one"}}))?;
     workflows.api.until_arrived("/open/held", 1).await?;
     workflows.run("turn", &json!({"workflowRef": {"name": "one"}}))?;
@@ -68,6 +69,7 @@ async fn a_request_under_way_is_dropped_and_status_says_whether_the_remote_side_
     let cases = [
         ("silent", json!({"http": {"method": "GET"}}), None),
         ("unknown", json!({}), Some(Notice::NotSupported)),
+        ("put", json!({"http": {"method": "PUT"}}), Some(Notice::NotSupported)),
         ("delivered", json!({"onCancel": hook(&workflows, "/open/told", &body)}), Some(Notice::Delivered)),
         ("failed", json!({"onCancel": hook(&workflows, "/status/500", &body)}), Some(Notice::Failed)),
     ];
@@ -79,7 +81,11 @@ async fn a_request_under_way_is_dropped_and_status_says_whether_the_remote_side_
         workflows.cancel(name)?;
         let status = workflows.until_ended(name, Phase::Cancelled).await?;
         assert_eq!(said(&status).0, "CancelledByUser", "{name}");
-        assert_eq!((step(&status, "held").phase, step(&status, "held").cancellation), (Phase::Cancelled, *cancellation), "{name}");
+        assert_eq!(
+            (step(&status, "held").phase, step(&status, "held").cancellation),
+            (Phase::Cancelled, *cancellation),
+            "{name}"
+        );
         assert_eq!(why(&status, "held").0, Some(RunReason::CancelledByUser), "{name}");
         assert_eq!((step(&status, "after").phase, step(&status, "after").cancellation), (Phase::Cancelled, None), "{name}");
         workflows.until_abandoned(&format!("/open/held/{name}"), 1).await?;

@@ -32,7 +32,8 @@ async fn runs_of_one_workflow_run_together_or_wait_or_take_each_others_place() -
 
     begun(&workflows, "forbid", "Forbid", &["forbid-1", "forbid-2", "forbid-3"]).await?;
     for waiting in ["forbid-2", "forbid-3"] {
-        let status = workflows.until(waiting, |status| said(status).1.contains("The run forbid-1 of this workflow is under way")).await?;
+        let status =
+            workflows.until(waiting, |status| said(status).1.contains("The run forbid-1 of this workflow is under way")).await?;
         assert_eq!((status.phase, said(&status).0.as_str()), (Phase::Pending, "Pending"));
         assert!(said(&status).1.contains("concurrencyPolicy is Forbid"), "{}", said(&status).1);
     }
@@ -73,10 +74,7 @@ async fn a_run_that_takes_anothers_place_waits_until_the_remote_side_of_that_one
     // The newer one goes before the older one has ended: that one ends all the same.
     workflows.story.kubectl().run(&["delete", "workflowrun", "newer"])?;
     workflows.api.release();
-    let status = workflows.until(
-        "older",
-        |status| status.phase.is_final(),
-    ).await?;
+    let status = workflows.until("older", |status| status.phase.is_final()).await?;
     assert_eq!((status.phase, said(&status).0.as_str()), (Phase::Cancelled, "Replaced"));
     assert_eq!(step(&status, "held").cancellation, Some(Notice::Delivered));
     assert_eq!(workflows.api.requests_to("/open/held").len(), 1);
@@ -104,7 +102,8 @@ async fn kubectl_lists_selects_and_waits_for_runs() -> Result<()> {
     let table = kubectl.run(&["get", "workflowruns", "-o", "wide"])?;
     let heads: Vec<_> = table.lines().next().ok_or("a head")?.split_whitespace().collect();
     assert_eq!(heads, ["NAME", "WORKFLOW", "PHASE", "REASON", "STEPS", "STARTED", "ENDED", "MESSAGE", "AGE"]);
-    let row = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap_or_default().split_whitespace().collect::<Vec<_>>();
+    let row =
+        |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap_or_default().split_whitespace().collect::<Vec<_>>();
     assert_eq!(row("busy")[1..5], ["one", "Running", "Running", "0/1"], "{table}");
     assert_eq!(row("bad")[1..5], ["bad", "Failed", "StepFailed", "1/1"], "{table}");
     assert!(row("bad").join(" ").contains("Step a: The server answered HTTP 404."), "{table}");

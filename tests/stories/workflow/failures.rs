@@ -33,7 +33,13 @@ async fn another_attempt_is_made_where_that_may_help_and_no_more_than_allowed() 
         ("broken", "/flaky/f?fail=1&code=502", retry(3, 1), "Completed", 2),
         ("posted", "/flaky/g?fail=9&code=502", post(3, None), "StepFailed", 1),
         ("never", "/flaky/h?fail=9&code=503", post(3, Some("false")), "StepFailed", 1),
-        ("always", "/flaky/i?fail=1&code=400", post(3, Some("response.status == 400 && response.body.attempt < 3")), "Completed", 2),
+        (
+            "always",
+            "/flaky/i?fail=1&code=400",
+            post(3, Some("response.status == 400 && response.body.attempt < 3")),
+            "Completed",
+            2,
+        ),
         ("awry", "/flaky/j?fail=9&code=400", post(3, Some("response.body.nothing == 1")), "InvalidDefinition", 1),
     ];
     for (name, path, patch, ..) in &cases {
@@ -88,7 +94,10 @@ async fn a_failure_ends_the_run_or_the_rest_goes_on_as_the_workflow_says() -> Re
         json!([start, bad, after, held, last])
     };
     for (name, fail_fast) in [("fast", true), ("slow", false)] {
-        workflows.run(name, &json!({"workflowSpec": {"failFast": fail_fast, "steps": graph(name), "outputs": {"a": "${steps.last.output}"}}}))?;
+        workflows.run(
+            name,
+            &json!({"workflowSpec": {"failFast": fail_fast, "steps": graph(name), "outputs": {"a": "${steps.last.output}"}}}),
+        )?;
     }
     workflows.api.until_arrived("/open/held/", 2).await?;
     workflows.api.until_arrived("/open/held-start/", 2).await?;
@@ -117,11 +126,19 @@ async fn a_failure_ends_the_run_or_the_rest_goes_on_as_the_workflow_says() -> Re
 async fn a_step_that_may_fail_gives_null_and_one_that_need_not_run_is_skipped() -> Result<()> {
     let (workflows, _operator) = scene("wf-continue").await?;
     let may = workflows.step("may", "/status/500", &json!({"onError": "Continue"}));
-    let skipped = workflows.step("skipped", "/open/skipped", &json!({"dependsOn": ["may"], "when": "steps.may.phase == 'Completed'"}));
+    let skipped =
+        workflows.step("skipped", "/open/skipped", &json!({"dependsOn": ["may"], "when": "steps.may.phase == 'Completed'"}));
     let body = json!({"may": "${steps.may.output}", "status": "${steps.may.status}", "phase": "${steps.may.phase}", "skipped": "${steps.skipped.output}"});
     let last = workflows.step("last", "/open/last", &json!({"dependsOn": ["skipped"], "http": {"method": "POST", "body": body}}));
-    let judged = workflows.step("judged", "/open/judged", &json!({"http": {"successWhen": "response.body.path == '/nowhere'"}, "onError": "Continue"}));
-    workflows.run("run", &json!({"workflowSpec": {"steps": [may, skipped, last, judged], "outputs": {"sent": "${steps.last.output.body}"}}}))?;
+    let judged = workflows.step(
+        "judged",
+        "/open/judged",
+        &json!({"http": {"successWhen": "response.body.path == '/nowhere'"}, "onError": "Continue"}),
+    );
+    workflows.run(
+        "run",
+        &json!({"workflowSpec": {"steps": [may, skipped, last, judged], "outputs": {"sent": "${steps.last.output.body}"}}}),
+    )?;
     let status = workflows.until_ended("run", Phase::Completed).await?;
     assert_eq!(status.outputs, Some(json!({"sent": {"may": null, "status": 500, "phase": "Failed", "skipped": null}})));
     assert_eq!((step(&status, "may").phase, step(&status, "skipped").phase), (Phase::Failed, Phase::Completed));
@@ -137,7 +154,10 @@ async fn answers_that_are_cut_or_no_json_or_text_are_told_apart() -> Result<()> 
     let post = json!({"http": {"method": "POST"}});
     workflows.run("cut-get", &alone(workflows.step("a", "/cut", &retry(1, 1))))?;
     workflows.run("cut-post", &alone(workflows.step("a", "/cut", &post)))?;
-    workflows.run("text", &json!({"workflowSpec": {"steps": [workflows.step("a", "/text", &json!({}))], "outputs": {"a": "${steps.a.output}"}}}))?;
+    workflows.run(
+        "text",
+        &json!({"workflowSpec": {"steps": [workflows.step("a", "/text", &json!({}))], "outputs": {"a": "${steps.a.output}"}}}),
+    )?;
     workflows.run("lying", &alone(workflows.step("a", "/lying/200", &post)))?;
     workflows.run("busy", &alone(workflows.step("a", "/lying/503", &retry(1, 1))))?;
     workflows.run("forbidden", &alone(workflows.step("a", "/lying/403", &post)))?;

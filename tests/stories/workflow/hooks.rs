@@ -19,12 +19,22 @@ async fn whoever_waits_for_the_end_is_told_phase_and_outputs_once() -> Result<()
     let (workflows, _operator) = scene("wf-told").await?;
     workflows.api.hold("/open/held");
     let spec = |step: Value, outputs: Value| json!({"workflowSpec": {"steps": [step], "outputs": outputs, "onComplete": told(&workflows, "/echo/told")}});
-    workflows.run("good", &spec(workflows.step("a", "/large?bytes=30000", &json!({})), json!({"n": "${size(steps.a.output)}", "all": "${steps.a.output}"})))?;
+    workflows.run(
+        "good",
+        &spec(
+            workflows.step("a", "/large?bytes=30000", &json!({})),
+            json!({"n": "${size(steps.a.output)}", "all": "${steps.a.output}"}),
+        ),
+    )?;
     workflows.run("bad", &spec(workflows.step("a", "/status/404", &json!({})), json!({"n": 1})))?;
     workflows.run("cancelled", &spec(workflows.step("a", "/open/held", &json!({})), json!({"n": 1})))?;
     workflows.api.until_arrived("/open/held", 1).await?;
     workflows.cancel("cancelled")?;
-    let cases = [("good", Phase::Completed, "Completed", "Completed"), ("bad", Phase::Failed, "StepFailed", "Failed"), ("cancelled", Phase::Cancelled, "CancelledByUser", "Cancelled")];
+    let cases = [
+        ("good", Phase::Completed, "Completed", "Completed"),
+        ("bad", Phase::Failed, "StepFailed", "Failed"),
+        ("cancelled", Phase::Cancelled, "CancelledByUser", "Cancelled"),
+    ];
     for (name, phase, reason, step) in cases {
         let status = workflows.until(name, |status| status.completion == Some(Notice::Delivered)).await?;
         assert_eq!((status.phase, said(&status).0.as_str()), (phase, reason));
@@ -36,7 +46,9 @@ async fn whoever_waits_for_the_end_is_told_phase_and_outputs_once() -> Result<()
         assert_eq!(body["message"], said(&status).1);
         assert!(mine[0].client.is_some() && mine[0].header("idempotency-key").is_some_and(|key| key.len() == 32));
         match phase {
-            Phase::Completed => assert_eq!((&body["outputs"]["n"], body["outputs"]["all"].as_str().map(str::len)), (&json!(29998), Some(29998))),
+            Phase::Completed => {
+                assert_eq!((&body["outputs"]["n"], body["outputs"]["all"].as_str().map(str::len)), (&json!(29998), Some(29998)))
+            }
             _ => assert_eq!(body["outputs"], Value::Null),
         }
     }
@@ -58,7 +70,8 @@ async fn that_nobody_could_be_told_changes_nothing_but_one_word() -> Result<()> 
     for name in ["refused", "absent", "senseless"] {
         let status = workflows.until(name, |status| status.completion == Some(Notice::Failed)).await?;
         assert_eq!((status.phase, said(&status).1.as_str()), (Phase::Completed, "Every step has ended."), "{name}");
-        let logged = operator.log().into_iter().find(|line| line["msg"] == "onComplete was not delivered" && line["name"] == name);
+        let logged =
+            operator.log().into_iter().find(|line| line["msg"] == "onComplete was not delivered" && line["name"] == name);
         assert!(logged.is_some_and(|line| line["why"].as_str().is_some_and(|why| !why.is_empty())), "{name}");
     }
     assert_eq!(workflows.api.requests_to("/status/500").len(), 1);

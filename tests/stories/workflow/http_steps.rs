@@ -108,7 +108,8 @@ async fn a_step_waits_for_its_account_and_goes_on_when_it_comes_back() -> Result
     // In the middle of a run: the account goes while the first step is under way, and comes back without what it needs.
     workflows.api.hold("/open/hold");
     let first = workflows.step("first", "/open/hold", &json!({}));
-    let second = workflows.step("second", "/items?run=middle", &json!({"dependsOn": ["first"], "http": {"accountRef": {"name": "late"}}}));
+    let second =
+        workflows.step("second", "/items?run=middle", &json!({"dependsOn": ["first"], "http": {"accountRef": {"name": "late"}}}));
     workflows.run("middle", &json!({"workflowSpec": {"steps": [first, second]}}))?;
     workflows.api.until_arrived("/open/hold", 1).await?;
     kubectl.run(&["delete", "oauthaccount", "late"])?;
@@ -140,7 +141,9 @@ async fn a_token_that_an_api_repeats_is_nowhere_to_be_read() -> Result<()> {
     let large = echo("large", json!({"http": {"body": {"padding": padding}}}));
     let refused = echo("refused", json!({"http": {"successWhen": "response.body.method == 'GET'"}, "onError": "Continue"}));
     let crooked = echo("crooked", json!({"output": "${response.body.headers.authorization.nothing}", "onError": "Continue"}));
-    let mut told = workflows.step("told", "/open/told", &json!({"http": {"method": "POST", "body": {"outputs": "${outputs}"}}}))["http"].clone();
+    let mut told = workflows.step("told", "/open/told", &json!({"http": {"method": "POST", "body": {"outputs": "${outputs}"}}}))
+        ["http"]
+        .clone();
     crate::testbed::story::merge(&mut told, &account);
     let spec = json!({
         "steps": [small, large, refused, crooked],

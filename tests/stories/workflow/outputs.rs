@@ -1,14 +1,17 @@
 //! Outputs: in status where they are small, in Secrets of the run where they are large, and refused beyond that.
 
 use super::runs::scene;
+use crate::story;
 use crate::testbed::Result;
-use crate::testbed::story::Story;
-use crate::testbed::workflows::{said, step, why};
+use crate::testbed::relay::Point;
+use crate::testbed::story::{Story, eventually};
+use crate::testbed::workflows::{Workflows, said, step, why};
 use flate2::read::GzDecoder;
 use oauth_operator::api::{OutputReference, Phase, RunReason};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::Read;
+use std::time::Duration;
 
 /// The JSON that a Secret of an output holds, checked against what status says of it.
 pub(super) fn unpacked(story: &Story<'_>, reference: &OutputReference) -> Result<String> {
@@ -51,15 +54,15 @@ async fn many_medium_outputs_leave_room_in_the_runs_object() -> Result<()> {
     let (workflows, _operator) = scene("wf-medium").await?;
     let names: Vec<String> = (0..60).map(|number| format!("s{number}")).collect();
     let steps: Vec<_> = names.iter().map(|name| workflows.step(name, "/large?bytes=15000", &json!({}))).collect();
-    let sizes: Vec<_> = names.iter().map(|name| format!("size(steps.{name}.output)")).collect();
-    let outputs = json!({"bytes": format!("${{{}}}", sizes.join(" + "))});
+    let outputs: Value = names.iter().map(|name| (name.clone(), json!(format!("${{size(steps.{name}.output)}}")))).collect();
     workflows.run("medium", &json!({"workflowSpec": {"parallelism": 20, "steps": steps, "outputs": outputs}}))?;
     let status = workflows.until_ended("medium", Phase::Completed).await?;
     let inline: i64 = status.steps.iter().filter(|step| step.output.is_some()).filter_map(|step| step.output_bytes).sum();
     assert!(inline <= 256 * 1024, "{inline}");
     assert!(status.steps.iter().all(|step| step.output.is_some() != step.output_ref.is_some()));
     assert!(serde_json::to_string(&status)?.len() < 500_000);
-    assert_eq!(status.outputs, Some(json!({"bytes": 60 * 14998})));
+    let outputs = status.outputs.ok_or("small ones")?;
+    assert!(names.iter().all(|name| outputs[name] == json!(14998)), "{outputs}");
     Ok(())
 }
 
@@ -68,8 +71,8 @@ async fn what_may_not_be_kept_is_said_and_no_secret_of_others_is_overwritten() -
     let (workflows, _operator) = scene("wf-too-large").await?;
     let run = |steps: Value| json!({"workflowSpec": {"steps": steps}});
     workflows.run("answer", &run(json!([workflows.step("a", "/large?bytes=100000000", &json!({}))])))?;
-    let most = json!({"http": {"maxResponseBytes": 8388608}, "output": "${[response.body, response.body]}"});
-    workflows.run("output", &run(json!([workflows.step("a", "/large?bytes=5000000", &most)])))?;
+    let most = json!({"http": {"maxResponseBytes": 8388608}});
+    workflows.run("output", &run(json!([workflows.step("a", "/noise?bytes=2000000", &most)])))?;
     workflows.story.secret("foreign.a", &[("mine", "untouched")])?;
     workflows.run("foreign", &run(json!([workflows.step("a", "/large?bytes=20000", &json!({}))])))?;
 
@@ -80,11 +83,35 @@ async fn what_may_not_be_kept_is_said_and_no_secret_of_others_is_overwritten() -
     let status = workflows.until_ended("output", Phase::Failed).await?;
     let (reason, message) = why(&status, "a");
     assert_eq!(reason, Some(RunReason::OutputTooLarge), "{message}");
+    assert!(
+        message.contains("compressed 15") && message.contains("a Secret holds 1048576; keep less of it with output"),
+        "{message}"
+    );
     let status = workflows.until_ended("foreign", Phase::Failed).await?;
     let (reason, message) = why(&status, "a");
     assert_eq!(reason, Some(RunReason::StepFailed));
     assert!(message.contains("Secret foreign.a is there already, and is not of this run"), "{message}");
     assert_eq!(workflows.story.key("foreign.a", "mine")?, "untouched");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_outlasts_an_api_server_that_is_away_for_a_moment() -> Result<()> {
+    let (story, provider) = story("wf-away").await?;
+    let relay = story.cluster.relay().await?;
+    let _operator = story.operator_behind("operator-1", &relay).await?;
+    let workflows = Workflows::begin(story, provider).await?;
+    let writes = relay.lose(Point::Request, |passing| passing.method == "POST" && passing.path.contains("/secrets"));
+    let large = workflows.step("large", "/large?bytes=20000", &json!({"http": {"method": "POST"}}));
+    let reader = workflows.step("reader", "/open/reader/${size(steps.large.output)}", &json!({"dependsOn": ["large"]}));
+    let spec = json!({"steps": [large, reader], "outputs": {"text": "${steps.large.output}"}});
+    workflows.run("away", &json!({ "workflowSpec": spec }))?;
+    let twice = eventually(Duration::from_secs(30), || Ok((writes.hits() >= 3).then_some(()))).await?;
+    twice.ok_or("the output is offered again")?;
+    writes.release();
+    workflows.until_ended("away", Phase::Completed).await?;
+    assert_eq!(workflows.api.requests_to("/large").len(), 1);
+    assert_eq!(workflows.api.requests_to("/open/reader/19998").len(), 1);
     Ok(())
 }
 

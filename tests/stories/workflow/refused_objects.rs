@@ -66,20 +66,32 @@ async fn a_run_is_of_one_workflow_and_is_never_changed() -> Result<()> {
     let from = |source: Value| json!({"workflowRef": {"name": "w"}, "inputFrom": source});
     let refused: Vec<(Value, &str)> = vec![
         (json!({}), "must set exactly one of `workflowRef` and `workflowSpec`"),
-        (json!({"workflowRef": {"name": "w"}, "workflowSpec": inline}), "must set exactly one of `workflowRef` and `workflowSpec`"),
-        (json!({"workflowRef": {"name": "w"}, "input": {}, "inputFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}), "may not set both `input` and `inputFrom`"),
+        (
+            json!({"workflowRef": {"name": "w"}, "workflowSpec": inline}),
+            "must set exactly one of `workflowRef` and `workflowSpec`",
+        ),
+        (
+            json!({"workflowRef": {"name": "w"}, "input": {}, "inputFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}),
+            "may not set both `input` and `inputFrom`",
+        ),
         (from(json!({})), "must set exactly one of `secretKeyRef` and `configMapKeyRef`"),
         (json!({"workflowSpec": {"schedule": {"cron": "* * * * *"}, "steps": [step(&json!({}))]}}), "may not have a schedule"),
         (json!({"workflowRef": {"name": "w".repeat(53)}}), "workflowRef.name"),
         (json!({"workflowRef": {"name": "w"}, "input": [1]}), "spec.input"),
     ];
     for (spec, words) in &refused {
-        let said = kubectl.feed(&["create", "-f", "-"], &object("WorkflowRun", "refused", spec)).expect_err(&format!("{spec} is taken"));
+        let said =
+            kubectl.feed(&["create", "-f", "-"], &object("WorkflowRun", "refused", spec)).expect_err(&format!("{spec} is taken"));
         assert!(said.contains(words), "{spec}: {said}");
     }
-    kubectl.feed(&["create", "-f", "-"], &object("WorkflowRun", "run", &json!({"workflowRef": {"name": "w"}, "input": {"a": {"b": 1}}})))?;
+    kubectl.feed(
+        &["create", "-f", "-"],
+        &object("WorkflowRun", "run", &json!({"workflowRef": {"name": "w"}, "input": {"a": {"b": 1}}})),
+    )?;
     kubectl.feed(&["create", "-f", "-"], &object("WorkflowRun", "inline", &json!({"workflowSpec": inline})))?;
-    let patch = |name: &str, patch: Value| kubectl.try_run(&["patch", "workflowrun", name, "--type=merge", "-p", &json!({"spec": patch}).to_string()]);
+    let patch = |name: &str, patch: Value| {
+        kubectl.try_run(&["patch", "workflowrun", name, "--type=merge", "-p", &json!({"spec": patch}).to_string()])
+    };
     let changes = [
         ("run", json!({"workflowRef": {"name": "other"}})),
         ("run", json!({"workflowRef": null, "workflowSpec": inline})),
@@ -92,14 +104,18 @@ async fn a_run_is_of_one_workflow_and_is_never_changed() -> Result<()> {
     ];
     for (name, change) in changes {
         let said = patch(name, change.clone());
-        assert!(said.as_ref().is_err_and(|said| said.contains("a run may not be changed but for `cancel`")), "{change}: {said:?}");
+        assert!(
+            said.as_ref().is_err_and(|said| said.contains("a run may not be changed but for `cancel`")),
+            "{change}: {said:?}"
+        );
     }
     assert!(patch("run", json!({"cancel": true})).is_ok());
     let said = patch("run", json!({"cancel": false}));
     assert!(said.as_ref().is_err_and(|said| said.contains("`cancel` may not be taken back")), "{said:?}");
     let said = patch("run", json!({"cancel": null}));
     assert!(said.is_err(), "{said:?}");
-    let long = kubectl.feed(&["create", "-f", "-"], &object("WorkflowRun", &"r".repeat(181), &json!({"workflowRef": {"name": "w"}})));
+    let long =
+        kubectl.feed(&["create", "-f", "-"], &object("WorkflowRun", &"r".repeat(181), &json!({"workflowRef": {"name": "w"}})));
     assert!(long.is_err_and(|said| said.contains("at most 180 characters")));
 
     for (path, words) in [

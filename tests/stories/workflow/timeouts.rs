@@ -11,7 +11,11 @@ async fn a_request_that_lasts_too_long_is_repeated_only_where_that_does_no_harm(
     let (workflows, _operator) = scene("wf-timeout").await?;
     let retry = json!({"limit": 1, "backoff": {"initialSeconds": 1}});
     let alone = |path: &str, method: &str, delivery: Option<&str>| {
-        let step = workflows.step("a", path, &json!({"http": {"method": method, "timeoutSeconds": 1}, "retry": retry, "delivery": delivery}));
+        let step = workflows.step(
+            "a",
+            path,
+            &json!({"http": {"method": method, "timeoutSeconds": 1}, "retry": retry, "delivery": delivery}),
+        );
         json!({"workflowSpec": {"steps": [step]}})
     };
     // Name, path, method, delivery, reason of its end, attempts.
@@ -51,7 +55,11 @@ async fn a_run_that_lasts_too_long_fails_wherever_it_is() -> Result<()> {
     workflows.run("plain", &spec(held("plain", json!({}))))?;
     let hook = workflows.step("", "/open/told", &json!({"http": {"method": "POST"}}))["http"].clone();
     workflows.run("told", &spec(held("told", json!({ "onCancel": hook }))))?;
-    let waits = workflows.step("held", "/status/503", &json!({"retry": {"limit": 9, "backoff": {"initialSeconds": 600, "maxSeconds": 600}}}));
+    let waits = workflows.step(
+        "held",
+        "/status/503",
+        &json!({"retry": {"limit": 9, "backoff": {"initialSeconds": 600, "maxSeconds": 600}}}),
+    );
     workflows.run("waits", &spec(waits))?;
 
     let status = workflows.until_ended("plain", Phase::Failed).await?;
