@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::seen::{Identity, Kept};
+use super::sender::Sender;
 use crate::api::vocabulary as v;
 use crate::api::{OutputReference, RunReason, WorkflowRun};
 use crate::world::secrets::{self, Written};
@@ -17,6 +18,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
+use std::time::Duration;
 
 /// Bytes of an output that stands in status.
 pub const INLINE: usize = 16 * 1024;
@@ -24,14 +26,17 @@ pub const INLINE: usize = 16 * 1024;
 pub const INLINE_IN_ALL: i64 = 256 * 1024;
 /// Bytes of an output as JSON.
 const LARGEST: usize = 8 * 1024 * 1024;
+/// How long is waited before the API server is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Bytes that a Secret may hold.
 const SECRET: usize = 1024 * 1024;
 
-/// Keeps an output: in status, where it may be there, else in a Secret of this name.
+/// Keeps an output: in status, where it may be there, else in a Secret of this name. What was done is not lost because the API
+/// server is away: it is offered again until it is taken.
 ///
 /// # Errors
 /// Where it is too large, or may not be written.
-pub async fn keep(world: &World, run: &Identity, secret: &str, output: &Value, inline: bool) -> Result<Kept, Failure> {
+pub async fn keep(sender: &Sender, run: &Identity, secret: &str, output: &Value, inline: bool) -> Result<Kept, Failure> {
     let json = output.to_string().into_bytes();
     let bytes = i64::try_from(json.len()).unwrap_or(i64::MAX);
     if json.len() <= INLINE && inline {
@@ -50,7 +55,13 @@ pub async fn keep(world: &World, run: &Identity, secret: &str, output: &Value, i
     if packed.len() > SECRET {
         return Err(too_large(format!("The output has {bytes} bytes, compressed {}, and a Secret holds {SECRET}", packed.len())));
     }
-    write(world, manifest(run, secret, packed)).await?;
+    let manifest = manifest(run, secret, packed);
+    loop {
+        match write(sender, manifest.clone()).await {
+            Err(failure) if failure.retry => tokio::time::sleep(PAUSE).await,
+            written => break written?,
+        }
+    }
     Ok(Kept::Secret(OutputReference { secret_name: secret.to_owned(), key: v::OUTPUT_KEY.into(), bytes, sha256 }))
 }
 
@@ -77,11 +88,16 @@ fn manifest(run: &Identity, name: &str, packed: Vec<u8>) -> Secret {
     }
 }
 
+fn trouble(what: &str, error: &ApiError) -> Failure {
+    let failure = Failure::new(RunReason::StepFailed, format!("{what}: {error}"));
+    if error.is_forbidden() { failure } else { failure.transient() }
+}
+
 /// An attempt before this one may have written it.
-async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
-    let client = &world.cluster.objects;
+async fn write(sender: &Sender, mut secret: Secret) -> Result<(), Failure> {
+    let client = &sender.world.cluster.objects;
     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-    let trouble = |error: ApiError| Failure::new(RunReason::StepFailed, format!("The output could not be stored: {error}"));
+    let trouble = |error: ApiError| trouble("The output could not be stored", &error);
     for _ in 0..3 {
         let written = match &secret.metadata.resource_version {
             None => secrets::create(client, &secret).await,
@@ -97,6 +113,10 @@ async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
             Written::Conflict => {}
         }
         let there = secrets::secret(client, &namespace, &name).await.map_err(trouble)?;
+        // Whoever leads now may have written it, and said in status what is in it.
+        if !(sender.leads)() {
+            return Err(Failure::new(RunReason::StepFailed, "This instance leads no more.").transient());
+        }
         let ours = |there: &Secret| there.metadata.owner_references == secret.metadata.owner_references;
         match there {
             Some(there) if !ours(&there) => {
@@ -117,8 +137,13 @@ async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
 pub async fn load(world: &World, namespace: &str, reference: &OutputReference) -> Result<Value, Failure> {
     let name = &reference.secret_name;
     let lost = |why: &str| Failure::new(RunReason::StepFailed, format!("The output in Secret {name} {why}."));
-    let secret = secrets::secret(&world.cluster.objects, namespace, name).await;
-    let secret = secret.map_err(|error| lost(&format!("could not be read: {error}")).transient())?;
+    let what = format!("The output in Secret {name} could not be read");
+    let secret = loop {
+        match secrets::secret(&world.cluster.objects, namespace, name).await.map_err(|error| trouble(&what, &error)) {
+            Err(failure) if failure.retry => tokio::time::sleep(PAUSE).await,
+            read => break read?,
+        }
+    };
     let packed = secret.and_then(|secret| secret.data?.remove(&reference.key)).ok_or_else(|| lost("is gone"))?;
     let (most, sha256) = (LARGEST as u64, reference.sha256.clone());
     let unpacked = tokio::task::spawn_blocking(move || {

@@ -190,6 +190,11 @@ impl Progress<'_> {
                     step.doubtful = false;
                     again(step, RunReason::Running, "verify says that the request was not carried out; it is sent again.", None);
                 }
+                Outcome::Withheld => {
+                    step.attempts = (step.attempts - 1).max(0);
+                    let message = "This instance of the operator led no more when the request was to be sent; it was not.";
+                    again(step, RunReason::Running, message, None);
+                }
                 Outcome::Failed(failure) => after_failure(step, plan, failure, &seen.run.uid, now, deadline),
             }
         }

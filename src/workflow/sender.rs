@@ -8,17 +8,23 @@ use crate::account::Plan;
 use crate::api::{CABundleKind, CABundleReference, OAuthAccount, RunReason};
 use crate::oauth::{Sensitive, TlsSettings};
 use crate::refresh_endpoint::flight::{Ending, Flights};
-use crate::world::World;
 use crate::world::remote_api::{Events, Opened, Unanswered};
+use crate::world::{ApiError, World};
 use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, HeaderValue};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What stands where a token was.
 const MASK: &str = "***";
 
+/// How long is waited before the API server is asked again for what a request needs.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// What an answer means, found out when it begins.
 pub type Judge = dyn Fn(Begun) -> BoxFuture<'static, Judged> + Send + Sync;
+/// Whether this process leads.
+pub type Leads = dyn Fn() -> bool + Send + Sync;
 
 /// Sends requests of workflows.
 pub struct Sender {
@@ -26,6 +32,8 @@ pub struct Sender {
     pub world: Arc<World>,
     /// Where tokens come from.
     pub flights: Arc<Flights>,
+    /// Whether this process leads.
+    pub leads: Box<Leads>,
 }
 
 /// An answer that begins, and the token that must not be in it.
@@ -41,16 +49,18 @@ impl Sender {
     pub async fn ask(&self, namespace: &str, call: &Call, once: bool, judge: &Judge) -> Judged {
         let mut rejected: Option<String> = None;
         loop {
-            let token = match &call.account {
-                None => None,
-                Some(account) => match self.token(namespace, account, rejected.as_deref()).await {
-                    Ok(token) => Some(token),
-                    Err(failure) => return Judged::Failed(failure),
-                },
+            let needed = self.needed(namespace, call, rejected.as_deref()).await;
+            // Getting it may have taken until the Lease was somebody else's, who resolves the step without us.
+            if !(self.leads)() {
+                return Judged::Withheld;
+            }
+            let (token, tls) = match needed {
+                Ok(needed) => needed,
+                Err(failure) => return Judged::Failed(failure),
             };
             let fingerprint = token.as_ref().map(Sensitive::fingerprint);
             let exchange = async {
-                match self.open(namespace, call, once, token).await {
+                match self.open(call, once, token, &tls).await {
                     Ok(begun) => judge(begun).await,
                     Err(failure) => Judged::Failed(failure),
                 }
@@ -75,9 +85,29 @@ impl Sender {
         }
     }
 
+    /// What a request needs beside itself: a token that is not the refused one, and whom to trust.
+    async fn needed(
+        &self,
+        namespace: &str,
+        call: &Call,
+        rejected: Option<&str>,
+    ) -> Result<(Option<Sensitive>, TlsSettings), Failure> {
+        let token = match &call.account {
+            None => None,
+            Some(account) => Some(self.token(namespace, account, rejected).await?),
+        };
+        Ok((token, self.tls(namespace, call).await?))
+    }
+
     /// A token of the account that is not the refused one.
     async fn token(&self, namespace: &str, account: &str, rejected: Option<&str>) -> Result<Sensitive, Failure> {
-        let why = match self.flights.search(namespace, account, rejected).await {
+        let mut found = self.flights.search(namespace, account, rejected).await;
+        // Nothing is sent yet, and that the API server is away for a while is no fault of the step's.
+        while matches!(found, Ending::Unreachable) && (self.leads)() {
+            tokio::time::sleep(PAUSE).await;
+            found = self.flights.search(namespace, account, rejected).await;
+        }
+        let why = match found {
             Ending::Token(record, _) if record.public.token_type.eq_ignore_ascii_case("dpop") => {
                 let message = format!(
                     "The token of OAuthAccount {account} is bound to a key (DPoP), and workflows send bearer tokens only."
@@ -99,8 +129,7 @@ impl Sender {
         Err(Failure::new(reason, message))
     }
 
-    async fn open(&self, namespace: &str, call: &Call, once: bool, token: Option<Sensitive>) -> Result<Begun, Failure> {
-        let tls = self.tls(namespace, call).await?;
+    async fn open(&self, call: &Call, once: bool, token: Option<Sensitive>, tls: &TlsSettings) -> Result<Begun, Failure> {
         let mut request = http::Request::builder().method(call.method.as_str()).uri(call.url.as_str());
         for (name, value) in &call.headers {
             request = request.header(name, value);
@@ -113,8 +142,13 @@ impl Sender {
         }
         let request = request.body(call.body.clone());
         let request = request.map_err(|_| Failure::new(RunReason::InvalidDefinition, "The request could not be composed."))?;
-        let opened = self.world.outbound.open(request, &tls, once).await.map_err(failure)?;
+        let opened = self.world.outbound.open(request, tls, once).await.map_err(failure)?;
         Ok(Begun { opened, token, most: call.most })
+    }
+
+    /// Whether the API server is asked again: while we lead, until it answers.
+    fn waits(&self, error: &ApiError) -> bool {
+        !error.is_forbidden() && (self.leads)()
     }
 
     /// Whom the step trusts.
@@ -126,11 +160,21 @@ impl Sender {
             |error| Failure::new(RunReason::StepFailed, format!("The CA bundle could not be read: {error}")).transient();
         let bundle = match kind {
             CABundleKind::ConfigMap => {
-                let map = self.world.recent.config_map(client, namespace, name).await.map_err(transient)?;
+                let map = loop {
+                    match self.world.recent.config_map(client, namespace, name).await {
+                        Err(error) if self.waits(&error) => tokio::time::sleep(PAUSE).await,
+                        read => break read.map_err(transient)?,
+                    }
+                };
                 map.and_then(|map| map.data.as_ref()?.get(key).map(|text| text.clone().into_bytes()))
             }
             CABundleKind::Secret => {
-                let secret = self.world.recent.secret(client, namespace, name).await.map_err(transient)?;
+                let secret = loop {
+                    match self.world.recent.secret(client, namespace, name).await {
+                        Err(error) if self.waits(&error) => tokio::time::sleep(PAUSE).await,
+                        read => break read.map_err(transient)?,
+                    }
+                };
                 secret.and_then(|secret| secret.data.as_ref()?.get(key).map(|bytes| bytes.0.clone()))
             }
         };
