@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::report;
 use super::seen::{AccountState, Kept, Outcome, Prepared, Seen, Task, Turn, Unclear, Work};
 use crate::api::{Delivery, Notice, OnError, Phase, RemoteStatus, RunReason, StepStatus, Usage, WorkflowRunStatus};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
@@ -530,7 +530,7 @@ fn again(step: &mut StepStatus, reason: RunReason, message: &str, next: Option<T
     step.phase = Phase::Pending;
     step.reason = Some(reason);
     step.message = Some(message.to_owned());
-    step.next_attempt_time = next.map(Time);
+    step.next_attempt_time = next.map(|next| Time(whole(next)));
     step.remote = None;
 }
 
@@ -582,6 +582,12 @@ fn wait(step: &StepStatus, plan: &StepPlan, uid: &str) -> SignedDuration {
 
 fn later(moment: Timestamp, wait: SignedDuration) -> Timestamp {
     moment.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// The whole second after a moment: a part of one is not stored, and nobody is asked before it is time.
+fn whole(moment: Timestamp) -> Timestamp {
+    let unit = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
+    moment.round(unit).unwrap_or(moment)
 }
 
 fn total(steps: &[StepStatus]) -> Option<Usage> {
