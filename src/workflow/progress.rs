@@ -59,7 +59,10 @@ pub fn progress(seen: &Seen, now: Timestamp) -> WorkflowRunStatus {
     {
         return progress.waiting(other);
     }
-    progress.inherit();
+    // A run that ends now ends what it finds under way like its own, so that the remote side is told of it.
+    if progress.ending().is_none() {
+        progress.inherit();
+    }
     progress.take_outcomes();
     match progress.ending() {
         Some(ending) => progress.end(&ending),
