@@ -274,7 +274,7 @@ impl Progress<'_> {
             if step.phase.is_final() {
                 continue;
             }
-            let begun = step.phase == Phase::Running || step.doubtful;
+            let begun = step.phase == Phase::Running || step.doubtful || step.remote.is_some();
             if begun {
                 let hook = plan.on_cancel.as_ref();
                 // What may be repeated changes nothing that anybody must be told of.
@@ -468,7 +468,7 @@ fn start(step: &mut StepStatus, uid: &str, now: Timestamp) {
     step.attempts = step.attempts.saturating_add(1).min(1000);
     step.start_time = Some(Time(now));
     step.next_attempt_time = None;
-    step.remote = None;
+    forget_remote(step);
     step.idempotency_key.get_or_insert_with(|| key(uid, &step.name));
 }
 
@@ -534,7 +534,13 @@ fn again(step: &mut StepStatus, reason: RunReason, message: &str, next: Option<T
     step.reason = Some(reason);
     step.message = Some(message.to_owned());
     step.next_attempt_time = next.map(|next| Time(whole(next)));
-    step.remote = None;
+    forget_remote(step);
+}
+
+/// Another attempt begins another run at the remote side, but where what is repeated is an answer to the one that waits for it.
+fn forget_remote(step: &mut StepStatus) {
+    let waits = |remote: &RemoteStatus| remote.interrupt.as_ref().is_some_and(|interrupt| interrupt.answered);
+    step.remote = step.remote.take().filter(waits);
 }
 
 fn after_failure(
@@ -547,7 +553,8 @@ fn after_failure(
 ) {
     step.http_status = failure.http_status.map(i32::from).or(step.http_status);
     if let Some(remote) = &failure.remote {
-        adopt(step, remote);
+        let interrupt = step.remote.as_ref().and_then(|remote| remote.interrupt.clone());
+        adopt(step, &RemoteStatus { interrupt, ..RemoteStatus::clone(remote) });
     }
     let doubt = failure.doubt || step.doubtful;
     let (repeat, most) = match (doubt, plan.delivery) {
