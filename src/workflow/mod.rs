@@ -8,6 +8,8 @@ mod decide;
 mod definition;
 #[cfg(feature = "operator")]
 pub mod driver;
+#[cfg(test)]
+mod executor_tests;
 mod failure;
 mod graph;
 mod history;

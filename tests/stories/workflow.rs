@@ -2,6 +2,7 @@
 
 mod coze_platform;
 mod coze_studio;
+mod crash;
 mod runs;
 
 use crate::testbed::Result;
