@@ -349,3 +349,11 @@ fn no_source_makes_the_parser_panic() {
         }
     }
 }
+
+#[test]
+fn what_is_parsed_once_is_used_by_many() {
+    fn shared<T: Clone + std::fmt::Debug + Send + Sync>() {}
+    (shared::<Tree>(), shared::<Condition>(), shared::<super::Address>(), shared::<super::References>());
+    fn sent<T: Clone + Default + Send + Sync>() {}
+    sent::<Scope>();
+}
