@@ -1,5 +1,7 @@
 //! Works on one run until it is over: what `decide` says is done here, one thing after another, with requests beside it.
 
+mod drain;
+
 use super::decide::{Next, decide};
 use super::limits::{Limits, Permit};
 use super::progress::{goes_on_there, is_under_way, progress};
@@ -8,7 +10,7 @@ use super::sender::Sender;
 use super::understand::Definitions;
 use super::{Failure, work};
 use crate::account::ReplyInHand;
-use crate::api::{OAuthAccount, Phase, RunReason, WorkflowRun, WorkflowRunStatus};
+use crate::api::{OAuthAccount, RunReason, WorkflowRun, WorkflowRunStatus};
 use crate::world::runs::{Admission, Place, Worker};
 use crate::world::workflows::{Said, Version};
 use crate::world::{ApiError, World, clock, workflows};
@@ -27,11 +29,6 @@ use tokio_util::sync::CancellationToken;
 const MOST_TURNS: usize = 2000;
 /// How long is waited before a status is offered to the API server again, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long requests under way may take when the process is asked to end.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How long what came of them may take to be stored after that.
-const STORING: Duration = Duration::from_secs(4);
-
 /// Finds an account in the caches.
 pub type Find = dyn Fn(&str, &str) -> Option<Arc<OAuthAccount>> + Send + Sync;
 
@@ -395,55 +392,6 @@ impl Driver {
             (Work::Completion, Finished::Told(told)) => self.seen.completion = Some(told),
             _ => {}
         }
-    }
-
-    /// The process ends, or leads no more: what was announced is sent if we still may, requests under way are brought to their
-    /// end, where that does not take long, and what came of them is stored. What is left is the next leader's.
-    async fn drain(&mut self) {
-        let deadline = clock::uptime() + PATIENCE;
-        let passing: Vec<Work> = self.seen.live.iter().filter(|work| !self.is_request(work)).cloned().collect();
-        passing.iter().for_each(|work| self.abort(work));
-        if self.leads() {
-            self.announced().into_iter().for_each(|step| self.begin(Work::Step(step)));
-        }
-        while !self.seen.outcomes.is_empty() || !self.seen.live.is_empty() {
-            self.keep_outcomes(deadline + STORING).await;
-            let left = deadline.saturating_sub(clock::uptime());
-            let Ok(Some(ended)) = tokio::time::timeout(left, self.tasks.join_next_with_id()).await else { break };
-            self.joined(ended);
-        }
-        self.keep_outcomes(deadline + STORING).await;
-    }
-
-    /// Stores what came of requests, and begins nothing by it.
-    async fn keep_outcomes(&mut self, deadline: Duration) {
-        while !self.seen.outcomes.is_empty() && clock::uptime() < deadline {
-            self.look();
-            self.seen.prepared.clear();
-            self.seen.resume = None;
-            match decide(&self.seen, clock::now()) {
-                Next::Record(status) => self.record(*status).await,
-                Next::Abort(work) => self.abort(&work),
-                _ => return,
-            }
-            if self.seen.status.executor.as_ref() != Some(&self.seen.me) {
-                // Another leader has resolved it.
-                return self.seen.outcomes.clear();
-            }
-        }
-    }
-
-    /// Steps that are Running in status and were not sent yet.
-    fn announced(&self) -> Vec<String> {
-        let seen = &self.seen;
-        let steps = seen.status.steps.iter().filter(|step| step.phase == Phase::Running && !goes_on_there(step));
-        let unsent = steps.filter(|step| !seen.is_busy(&step.name) && !seen.outcomes.contains_key(&step.name));
-        unsent.map(|step| step.name.clone()).collect()
-    }
-
-    /// Whether somebody's answer is awaited that would be lost.
-    fn is_request(&self, work: &Work) -> bool {
-        matches!(work, Work::Step(step) if !goes_on(&self.seen, step))
     }
 
     fn leads(&self) -> bool {
