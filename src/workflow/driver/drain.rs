@@ -1,7 +1,6 @@
 //! How work on a run ends before the run does.
 
-use super::super::decide::{Next, decide};
-use super::super::progress::goes_on_there;
+use super::super::progress::{goes_on_there, progress};
 use super::super::seen::Work;
 use super::{Driver, goes_on};
 use crate::api::Phase;
@@ -38,11 +37,12 @@ impl Driver {
             self.look();
             self.seen.prepared.clear();
             self.seen.resume = None;
-            match decide(&self.seen, clock::now()) {
-                Next::Record(status) => self.record(*status).await,
-                Next::Abort(work) => self.abort(&work),
-                _ => return,
+            // What would follow from them is not made ready any more.
+            let status = progress(&self.seen, clock::now());
+            if status == self.seen.status {
+                return;
             }
+            self.record(status).await;
             if self.seen.status.executor.as_ref() != Some(&self.seen.me) {
                 // Another leader has resolved it.
                 return self.seen.outcomes.clear();
