@@ -87,10 +87,12 @@ fn beginning(seen: &Seen, definition: &Definition, now: Timestamp) -> Option<Wor
         }
         let prepared = seen.prepared.get(&step.name);
         if step.phase == Phase::Running && !awaits_a_person(step) {
-            return Some(match prepared {
-                Some(Prepared::Call(_)) => Work::Step(step.name.clone()),
-                _ => Work::Preparing(step.name.clone()),
-            });
+            match prepared {
+                Some(Prepared::Call(_)) => return Some(Work::Step(step.name.clone())),
+                None if wanting(seen, step, plan).is_none() => return Some(Work::Preparing(step.name.clone())),
+                // Status says first what is wrong.
+                _ => continue,
+            }
         }
         if prepared.is_none() && places > 0 && is_due(&seen.status, definition, index, now) && wanting(seen, step, plan).is_none()
         {

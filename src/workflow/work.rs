@@ -7,7 +7,7 @@ use super::driver::{Finished, Tools};
 use super::failure::Failure;
 use super::keep;
 use super::limits::Permit;
-use super::progress::key;
+use super::progress::{digest, key};
 use super::request::{Call, CozePlan, RequestPlan};
 use super::scope::{Outputs, named, scope, with_remote};
 use super::seen::{Identity, Kept, Outcome, Prepared, Task, Work};
@@ -119,12 +119,20 @@ fn question(step: &StepStatus, resume: Option<&str>) -> Question {
 /// The request of a step; none where its `when` is false.
 async fn request(shared: &Shared, name: &str, resume: Option<String>) -> Result<Option<Call>, Failure> {
     let Some((step, plan)) = shared.step(name) else { return Ok(None) };
+    let question = question(step, resume.as_deref());
+    if let (Question::Resume { data, .. }, Some(remote)) = (&question, &step.remote)
+        && remote.answer_digest.as_ref() != Some(&digest(data))
+    {
+        return Err(Failure::new(RunReason::Interrupted, "The answer was changed or removed before it was sent."));
+    }
     let mut references: Vec<&References> = plan.when.iter().map(|when| when.references()).collect();
     match &plan.call {
         CallPlan::Http(request) => references.extend(request.references()),
-        CallPlan::Coze(coze) => references.extend(coze.references()),
+        CallPlan::Coze(coze) if question == Question::Begin => references.extend(coze.references()),
+        // What was begun needs nothing that it was begun with.
+        CallPlan::Coze(_) => references.clear(),
     }
-    references.extend(plan.verify.iter().flat_map(RequestPlan::references));
+    references.extend(plan.verify.iter().filter(|_| step.doubtful).flat_map(RequestPlan::references));
     let scope = shared.scope(&references).await?;
     let base = match &plan.call {
         CallPlan::Coze(coze) => Some(base(shared, coze)?),
@@ -142,9 +150,7 @@ async fn request(shared: &Shared, name: &str, resume: Option<String>) -> Result<
         match (&plan.call, plan.verify.as_ref().filter(|_| step.doubtful)) {
             (_, Some(verify)) => verify.compose(&scope, &key),
             (CallPlan::Http(request), None) => request.compose(&scope, &key),
-            (CallPlan::Coze(coze), None) => {
-                coze.compose(&question(&step, resume.as_deref()), &base.unwrap_or_default(), &scope, &key)
-            }
+            (CallPlan::Coze(coze), None) => coze.compose(&question, &base.unwrap_or_default(), &scope, &key),
         }
         .map(Some)
     });
