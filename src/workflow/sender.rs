@@ -8,8 +8,8 @@ use crate::account::Plan;
 use crate::api::{CABundleKind, CABundleReference, OAuthAccount, RunReason};
 use crate::oauth::{Sensitive, TlsSettings};
 use crate::refresh_endpoint::flight::{Ending, Flights};
-use crate::world::World;
 use crate::world::remote_api::{Events, Opened, Unanswered};
+use crate::world::{World, clock};
 use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, HeaderValue};
 use std::sync::Arc;
@@ -77,7 +77,9 @@ impl Sender {
 
     /// A token of the account that is not the refused one.
     async fn token(&self, namespace: &str, account: &str, rejected: Option<&str>) -> Result<Sensitive, Failure> {
-        let why = match self.flights.search(namespace, account, rejected).await {
+        let ending = self.flights.search(namespace, account, rejected).await;
+        let now = clock::now();
+        let (why, again) = match ending {
             Ending::Token(record, _) if record.public.token_type.eq_ignore_ascii_case("dpop") => {
                 let message = format!(
                     "The token of OAuthAccount {account} is bound to a key (DPoP), and workflows send bearer tokens only."
@@ -85,10 +87,10 @@ impl Sender {
                 return Err(Failure::new(RunReason::PermissionDenied, message));
             }
             Ending::Token(record, _) => return Ok(record.access_token.clone()),
-            Ending::Refused(obstacle, _) => obstacle.sentence,
-            Ending::TookTooLong => "no token came within 20 s.".to_owned(),
-            Ending::Gone => "there is no such account.".to_owned(),
-            Ending::Unreachable => "the API server does not answer.".to_owned(),
+            Ending::Refused(obstacle, again) => (obstacle.sentence, again),
+            Ending::TookTooLong => ("no token came within 20 s.".to_owned(), Some(now)),
+            Ending::Gone => ("there is no such account.".to_owned(), None),
+            Ending::Unreachable => ("the API server does not answer.".to_owned(), Some(now)),
         };
         let (reason, message) = match rejected {
             None => (RunReason::AccountNotReady, format!("OAuthAccount {account}: {why}")),
@@ -96,7 +98,9 @@ impl Sender {
                 (RunReason::AuthFailed, format!("The token is refused, and OAuthAccount {account} has no other one: {why}"))
             }
         };
-        Err(Failure::new(reason, message))
+        // Nothing was carried out so far: not even with the token that was refused.
+        let retry_after = again.map(|again| again.duration_since(now));
+        Err(Failure { retry: again.is_some(), retry_after, ..Failure::new(reason, message) })
     }
 
     async fn open(&self, namespace: &str, call: &Call, once: bool, token: Option<Sensitive>) -> Result<Begun, Failure> {
@@ -270,5 +274,36 @@ mod tests {
         assert_eq!(text(""), "");
         assert_eq!(masked(b"s3cret".to_vec(), None), b"s3cret");
         assert_eq!(masked_text("Bearer s3cret".into(), Some(&token)), "Bearer ***");
+    }
+
+    #[test]
+    fn a_preset_says_where_coze_is_and_its_token_may_go_there() {
+        for (preset, base) in [("Coze", Some("https://api.coze.com")), ("CozeCN", Some("https://api.coze.cn")), ("GitHub", None)]
+        {
+            let account: OAuthAccount = serde_json::from_value(serde_json::json!({
+                "apiVersion": "oauth-operator.dev/v1alpha1", "kind": "OAuthAccount", "metadata": {"name": "coze", "namespace": "apps"},
+                "spec": {
+                    "provider": {"preset": preset}, "client": {"id": "1", "authMethod": "None"},
+                    "grant": {"refreshToken": {"secretRef": {"name": "seed", "key": "refresh_token"}}},
+                },
+            }))
+            .unwrap();
+            assert_eq!(coze_of(&account), base, "{preset}");
+            let Some(base) = base else { continue };
+            let call = |base: &str| Call {
+                method: crate::api::Method::Post,
+                url: format!("{base}/v1/workflow/run").parse().unwrap(),
+                headers: vec![],
+                body: vec![],
+                account: Some("coze".into()),
+                ca: None,
+                timeout: std::time::Duration::from_secs(1),
+                most: 1,
+            };
+            assert_eq!(permitted(&account, "coze", &call(base)), Ok(()), "{preset}");
+            let elsewhere = permitted(&account, "coze", &call("https://studio.example:8888")).unwrap_err();
+            assert_eq!(elsewhere.reason, RunReason::PermissionDenied);
+            assert!(elsewhere.message.contains("studio.example:8888") && elsewhere.message.contains("spec.allowedHosts"));
+        }
     }
 }
