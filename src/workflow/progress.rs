@@ -483,7 +483,7 @@ fn carry_on(seen: &Seen, step: &mut StepStatus, plan: &StepPlan, now: Timestamp)
     match (seen.prepared.get(&step.name), wanting(seen, step, plan)) {
         (Some(Prepared::Refused(failure)), _) if failure.reason == RunReason::Interrupted => ask(step),
         (Some(Prepared::Refused(failure)), _) => after_failure(step, plan, failure, &seen.run.uid, now, None),
-        (_, Some(why)) if seen.prepared.get(&step.name).is_none() => {
+        (_, Some(why)) if !seen.prepared.contains_key(&step.name) => {
             (step.reason, step.message) = (Some(RunReason::AccountNotReady), Some(why));
         }
         (_, None) if step.reason == Some(RunReason::AccountNotReady) => {
