@@ -1,6 +1,7 @@
 //! Workflows, and the platforms that they run on.
 
 mod coze_platform;
+mod coze_steps;
 mod coze_studio;
 mod runs;
 
