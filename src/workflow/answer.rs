@@ -135,6 +135,19 @@ impl RequestPlan {
     }
 }
 
+impl StepPlan {
+    /// A failure, after the step's own word on whether such an answer is worth another attempt.
+    pub fn reconsider(&self, judged: Judged, answer: &Answer, scope: &Scope) -> Judged {
+        let (Judged::Failed(failure), Some(condition), Ok(seen)) = (&judged, &self.retry_when, answer.seen()) else {
+            return judged;
+        };
+        match condition.holds(&scope.clone().with("response", Arc::new(seen))) {
+            Ok(retry) => Judged::Failed(Failure { retry, ..failure.clone() }),
+            Err(error) => Judged::Failed(unusable("retryWhen", &error).answered(answer.status)),
+        }
+    }
+}
+
 fn refusal(answer: &Answer, judged: bool) -> Failure {
     let status = answer.status;
     let (reason, message) = match status {

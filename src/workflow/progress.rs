@@ -195,12 +195,7 @@ impl Progress<'_> {
                 Outcome::Accepted(remote) => adopt(step, remote),
                 Outcome::Interrupted(remote) => {
                     adopt(step, remote);
-                    step.reason = Some(RunReason::Interrupted);
-                    let question = remote.interrupt.as_ref().and_then(|interrupt| interrupt.question.clone()).unwrap_or_default();
-                    let question = super::failure::shortened(question);
-                    step.message = Some(format!(
-                        "The remote workflow waits for an answer: {question} Give it in the annotation oauth-operator.dev/resume-data of this run."
-                    ));
+                    ask(step);
                 }
                 Outcome::NotCarriedOut => {
                     step.doubtful = false;
@@ -340,19 +335,30 @@ impl Progress<'_> {
         report::tell(&mut self.status, reason, message, self.seen.run.generation, self.now);
     }
 
-    /// A person has answered an interrupt.
+    /// A person has answered an interrupt: the first one, of which the condition speaks, and no other with the same words.
     fn resume(&mut self) {
-        let Some(answer) = &self.seen.resume else { return };
+        let Some(answer) = &self.seen.resume else {
+            // Who takes an answer away may give the same one again.
+            for remote in self.status.steps.iter_mut().filter_map(|step| step.remote.as_mut()) {
+                if remote.interrupt.as_ref().is_none_or(|interrupt| !interrupt.answered) {
+                    remote.answer_digest = None;
+                }
+            }
+            return;
+        };
         let digest = digest(answer);
+        let mut remotes = self.status.steps.iter().filter_map(|step| step.remote.as_ref());
+        if remotes.any(|remote| remote.answer_digest.as_ref() == Some(&digest)) {
+            return;
+        }
         for step in self.status.steps.iter_mut().filter(|step| step.phase == Phase::Running) {
             let Some(remote) = &mut step.remote else { continue };
             let Some(interrupt) = remote.interrupt.as_mut().filter(|interrupt| !interrupt.answered) else { continue };
-            if remote.answer_digest.as_ref() != Some(&digest) {
-                interrupt.answered = true;
-                remote.answer_digest = Some(digest.clone());
-                step.reason = Some(RunReason::Running);
-                step.message = None;
-            }
+            interrupt.answered = true;
+            remote.answer_digest = Some(digest);
+            step.reason = Some(RunReason::Running);
+            step.message = None;
+            return;
         }
     }
 
@@ -379,9 +385,8 @@ impl Progress<'_> {
                 fail(step, RunReason::Timeout, "The run at the remote side has not ended within poll.timeoutSeconds.", now);
                 step.cancellation = Some(Notice::NotSupported);
             }
-            if let (Phase::Running, Some(Prepared::Refused(failure))) = (step.phase, seen.prepared.get(&step.name)) {
-                fail(step, failure.reason, &failure.message, now);
-                step.cancellation = Some(Notice::NotSupported);
+            if step.phase == Phase::Running {
+                carry_on(seen, step, plan, now);
             }
         }
         let mut places = definition.parallelism.saturating_sub(self.running());
@@ -392,6 +397,7 @@ impl Progress<'_> {
             let (step, plan) = (&mut self.status.steps[index], &definition.steps[index]);
             match seen.prepared.get(&step.name) {
                 Some(Prepared::Skip) => skip(step, now),
+                Some(Prepared::Refused(failure)) if failure.reason == RunReason::Interrupted => ask(step),
                 Some(Prepared::Refused(failure)) => after_failure(step, plan, failure, &seen.run.uid, now, None),
                 Some(Prepared::Call(_)) if places > 0 => {
                     places -= 1;
@@ -490,10 +496,11 @@ pub(super) fn goes_on_there(step: &StepStatus) -> bool {
     }
 }
 
-/// Until when the remote side may go on with a step.
+/// Until when the remote side may go on with a step by itself; for a person is waited as long as the run may take.
 pub(super) fn patience(step: &StepStatus, plan: &StepPlan) -> Option<Timestamp> {
     let super::definition::CallPlan::Coze(coze) = &plan.call else { return None };
-    let begun = step.start_time.as_ref().filter(|_| step.remote.as_ref().is_some_and(|remote| remote.execute_id.is_some()))?;
+    let goes_on = |remote: &RemoteStatus| remote.execute_id.is_some() && remote.interrupt.is_none();
+    let begun = step.start_time.as_ref().filter(|_| step.remote.as_ref().is_some_and(goes_on))?;
     Some(later(begun.0, SignedDuration::try_from(coze.patience).unwrap_or(SignedDuration::MAX)))
 }
 
@@ -504,8 +511,41 @@ fn start(step: &mut StepStatus, uid: &str, now: Timestamp) {
     step.attempts = step.attempts.saturating_add(1).min(1000);
     step.start_time = Some(Time(now));
     step.next_attempt_time = None;
-    forget_remote(step);
     step.idempotency_key.get_or_insert_with(|| key(uid, &step.name));
+}
+
+/// A step that is under way and cannot be asked for: its account keeps it waiting, or its request cannot be made.
+fn carry_on(seen: &Seen, step: &mut StepStatus, plan: &StepPlan, now: Timestamp) {
+    if step.reason == Some(RunReason::Interrupted) || seen.outcomes.contains_key(&step.name) {
+        return;
+    }
+    match (seen.prepared.get(&step.name), wanting(seen, step, plan)) {
+        (Some(Prepared::Refused(failure)), _) if failure.reason == RunReason::Interrupted => ask(step),
+        (Some(Prepared::Refused(failure)), _) => after_failure(step, plan, failure, &seen.run.uid, now, None),
+        (_, Some(why)) if !seen.prepared.contains_key(&step.name) => {
+            (step.reason, step.message) = (Some(RunReason::AccountNotReady), Some(why));
+        }
+        (_, None) if step.reason == Some(RunReason::AccountNotReady) => {
+            (step.reason, step.message) = (Some(RunReason::Running), None);
+        }
+        _ => {}
+    }
+}
+
+/// Asks a person what the remote side asks.
+fn ask(step: &mut StepStatus) {
+    let Some(remote) = &mut step.remote else { return };
+    let Some(interrupt) = &mut remote.interrupt else { return };
+    interrupt.answered = false;
+    let question = interrupt.question.as_ref().map(|question| format!(": {question}")).unwrap_or_default();
+    let stale = remote.answer_digest.as_ref().map(
+        |_| " What stands there was the answer to an earlier question: change it, or, to give the same again, remove it first.",
+    );
+    (step.phase, step.reason, step.next_attempt_time) = (Phase::Running, Some(RunReason::Interrupted), None);
+    step.message = Some(format!(
+        "The remote workflow waits for an answer{question}. Give it in the annotation oauth-operator.dev/resume-data of this run.{}",
+        stale.unwrap_or_default()
+    ));
 }
 
 /// One for each step of a run, the same for every attempt.
@@ -565,18 +605,20 @@ fn fail(step: &mut StepStatus, reason: RunReason, message: &str, now: Timestamp)
     step.completion_time = Some(Time(now));
 }
 
+/// Another attempt begins anew; but an answer to an interrupt is sent again.
 fn again(step: &mut StepStatus, reason: RunReason, message: &str, next: Option<Timestamp>) {
     step.phase = Phase::Pending;
     step.reason = Some(reason);
     step.message = Some(message.to_owned());
     step.next_attempt_time = next.map(|next| Time(whole(next)));
-    forget_remote(step);
-}
-
-/// Another attempt begins another run at the remote side, but where what is repeated is an answer to the one that waits for it.
-fn forget_remote(step: &mut StepStatus) {
-    let waits = |remote: &RemoteStatus| remote.interrupt.as_ref().is_some_and(|interrupt| interrupt.answered);
-    step.remote = step.remote.take().filter(waits);
+    let remote = step.remote.take();
+    step.remote = match remote {
+        Some(remote) if remote.interrupt.is_some() => Some(remote),
+        Some(RemoteStatus { answer_digest: Some(digest), .. }) => {
+            Some(RemoteStatus { answer_digest: Some(digest), ..RemoteStatus::default() })
+        }
+        _ => None,
+    };
 }
 
 fn after_failure(
@@ -589,8 +631,8 @@ fn after_failure(
 ) {
     step.http_status = failure.http_status.map(i32::from).or(step.http_status);
     if let Some(remote) = &failure.remote {
-        let interrupt = step.remote.as_ref().and_then(|remote| remote.interrupt.clone());
-        adopt(step, &RemoteStatus { interrupt, ..RemoteStatus::clone(remote) });
+        let asked = step.remote.as_ref().and_then(|remote| remote.interrupt.clone());
+        adopt(step, &RemoteStatus { interrupt: asked, ..(**remote).clone() });
     }
     if failure.reason == RunReason::AccountNotReady && !failure.doubt {
         return wait_for_account(step, plan, failure, uid, now);

@@ -10,7 +10,7 @@ use crate::oauth::{Reply, Sensitive, TlsSettings, resource_request};
 use crate::refresh_endpoint::flight::{Ending, Flights};
 use crate::world::remote_api::{Events, Opened, Unanswered};
 use crate::world::token_endpoint::moment;
-use crate::world::{ApiError, World};
+use crate::world::{ApiError, World, clock};
 use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use std::sync::Arc;
@@ -108,12 +108,13 @@ impl Sender {
             tokio::time::sleep(PAUSE).await;
             found = self.flights.search(namespace, account, rejected).await;
         }
-        let why = match found {
+        let now = clock::now();
+        let (why, again) = match found {
             Ending::Token(record, _) => return Ok(record),
-            Ending::Refused(obstacle, _) => obstacle.sentence,
-            Ending::TookTooLong => "no token came within 20 s.".to_owned(),
-            Ending::Gone => "there is no such account.".to_owned(),
-            Ending::Unreachable => "the API server does not answer.".to_owned(),
+            Ending::Refused(obstacle, again) => (obstacle.sentence, again),
+            Ending::TookTooLong => ("no token came within 20 s.".to_owned(), Some(now)),
+            Ending::Gone => ("there is no such account.".to_owned(), None),
+            Ending::Unreachable => ("the API server does not answer.".to_owned(), Some(now)),
         };
         let (reason, message) = match rejected {
             None => (RunReason::AccountNotReady, format!("OAuthAccount {account}: {why}")),
@@ -121,7 +122,9 @@ impl Sender {
                 (RunReason::AuthFailed, format!("The token is refused, and OAuthAccount {account} has no other one: {why}"))
             }
         };
-        Err(Failure::new(reason, message))
+        // Nothing was carried out so far: not even with the token that was refused.
+        let retry_after = again.map(|again| again.duration_since(now));
+        Err(Failure { retry: again.is_some(), retry_after, ..Failure::new(reason, message) })
     }
 
     /// Sends it; where the token is bound to a key and the server wants another nonce in the proof, once more: it has done
@@ -329,5 +332,36 @@ mod tests {
         assert_eq!(text(""), "");
         assert_eq!(masked(b"s3cret".to_vec(), None), b"s3cret");
         assert_eq!(masked_text("Bearer s3cret".into(), Some(&token)), "Bearer ***");
+    }
+
+    #[test]
+    fn a_preset_says_where_coze_is_and_its_token_may_go_there() {
+        for (preset, base) in [("Coze", Some("https://api.coze.com")), ("CozeCN", Some("https://api.coze.cn")), ("GitHub", None)]
+        {
+            let account: OAuthAccount = serde_json::from_value(serde_json::json!({
+                "apiVersion": "oauth-operator.dev/v1alpha1", "kind": "OAuthAccount", "metadata": {"name": "coze", "namespace": "apps"},
+                "spec": {
+                    "provider": {"preset": preset}, "client": {"id": "1", "authMethod": "None"},
+                    "grant": {"refreshToken": {"secretRef": {"name": "seed", "key": "refresh_token"}}},
+                },
+            }))
+            .unwrap();
+            assert_eq!(coze_of(&account), base, "{preset}");
+            let Some(base) = base else { continue };
+            let call = |base: &str| Call {
+                method: crate::api::Method::Post,
+                url: format!("{base}/v1/workflow/run").parse().unwrap(),
+                headers: vec![],
+                body: vec![],
+                account: Some("coze".into()),
+                ca: None,
+                timeout: std::time::Duration::from_secs(1),
+                most: 1,
+            };
+            assert_eq!(permitted(&account, "coze", &call(base)), Ok(()), "{preset}");
+            let elsewhere = permitted(&account, "coze", &call("https://studio.example:8888")).unwrap_err();
+            assert_eq!(elsewhere.reason, RunReason::PermissionDenied);
+            assert!(elsewhere.message.contains("studio.example:8888") && elsewhere.message.contains("spec.allowedHosts"));
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::driver::{Finished, Tools};
 use super::failure::Failure;
 use super::keep;
 use super::limits::Permit;
-use super::progress::key;
+use super::progress::{digest, key};
 use super::request::{Call, CozePlan, RequestPlan};
 use super::scope::{Outputs, named, scope, with_remote};
 use super::seen::{Identity, Kept, Outcome, Prepared, Task, Work};
@@ -131,12 +131,20 @@ fn question(step: &StepStatus, resume: Option<&str>) -> Question {
 /// The request of a step; none where its `when` is false.
 async fn request(shared: &Shared, name: &str, resume: Option<String>) -> Result<Option<Call>, Failure> {
     let Some((step, plan)) = shared.step(name) else { return Ok(None) };
+    let question = question(step, resume.as_deref());
+    if let (Question::Resume { data, .. }, Some(remote)) = (&question, &step.remote)
+        && remote.answer_digest.as_ref() != Some(&digest(data))
+    {
+        return Err(Failure::new(RunReason::Interrupted, "The answer was changed or removed before it was sent."));
+    }
     let mut references: Vec<&References> = plan.when.iter().map(|when| when.references()).collect();
     match &plan.call {
         CallPlan::Http(request) => references.extend(request.references()),
-        CallPlan::Coze(coze) => references.extend(coze.references()),
+        CallPlan::Coze(coze) if question == Question::Begin => references.extend(coze.references()),
+        // What was begun needs nothing that it was begun with.
+        CallPlan::Coze(_) => references.clear(),
     }
-    references.extend(plan.verify.iter().flat_map(RequestPlan::references));
+    references.extend(plan.verify.iter().filter(|_| step.doubtful).flat_map(RequestPlan::references));
     let scope = shared.scope(&references).await?;
     let base = match &plan.call {
         CallPlan::Coze(coze) => Some(base(shared, coze)?),
@@ -154,9 +162,7 @@ async fn request(shared: &Shared, name: &str, resume: Option<String>) -> Result<
         match (&plan.call, plan.verify.as_ref().filter(|_| step.doubtful)) {
             (_, Some(verify)) => verify.compose(&scope, &key),
             (CallPlan::Http(request), None) => request.compose(&scope, &key),
-            (CallPlan::Coze(coze), None) => {
-                coze.compose(&question(&step, resume.as_deref()), &base.unwrap_or_default(), &scope, &key)
-            }
+            (CallPlan::Coze(coze), None) => coze.compose(&question, &base.unwrap_or_default(), &scope, &key),
         }
         .map(Some)
     });
@@ -291,26 +297,41 @@ fn of_coze(
     plan: &StepPlan,
     question: &Question,
     idempotent: bool,
+    scope: Option<Scope>,
 ) -> impl Fn(Begun) -> BoxFuture<'static, Judged> + Send + Sync + use<> {
     let (definition, name, question) = (shared.task.definition.clone(), plan.name.clone(), question.clone());
     move |begun: Begun| {
-        let (definition, name, question) = (definition.clone(), name.clone(), question.clone());
+        let (definition, name, question, scope) = (definition.clone(), name.clone(), question.clone(), scope.clone());
         async move {
             if begun.is_stream() {
                 return streamed(begun, idempotent).await;
             }
-            match (begun.whole().await, definition.step(&name).map(|plan| &plan.call)) {
-                (Ok(answer), Some(CallPlan::Coze(coze))) => coze.judge(&question, &answer, idempotent),
-                (Ok(_), _) => found(Ok(None)),
-                (Err(failure), _) => Judged::Failed(failure),
-            }
+            let answer = match begun.whole().await {
+                Ok(answer) => answer,
+                Err(failure) => return Judged::Failed(failure),
+            };
+            let judged = evaluated(move || {
+                let plan = definition.step(&name)?;
+                let CallPlan::Coze(coze) = &plan.call else { return None };
+                let judged = coze.judge(&question, &answer, idempotent);
+                Some(match &scope {
+                    Some(scope) => plan.reconsider(judged, &answer, scope),
+                    None => judged,
+                })
+            });
+            found(judged.await)
         }
         .boxed()
     }
 }
 
 async fn run_at_coze(shared: &Shared, plan: &StepPlan, call: &Call, question: &Question) -> Outcome {
-    let judge = of_coze(shared, plan, question, plan.delivery == Delivery::AtLeastOnce);
+    let references: Vec<&References> = plan.retry_when.iter().map(|condition| condition.references()).collect();
+    let scope = match shared.scope(&references).await {
+        Ok(scope) => scope,
+        Err(failure) => return Outcome::Failed(failure),
+    };
+    let judge = of_coze(shared, plan, question, plan.delivery == Delivery::AtLeastOnce, Some(scope));
     let judged = shared.tools.sender.ask(&shared.run.namespace, call, once(plan), &judge).await;
     outcome(shared, plan, judged).await
 }
@@ -323,8 +344,19 @@ async fn streamed(begun: Begun, idempotent: bool) -> Judged {
         match event {
             Err(unanswered) => return Judged::Failed(broken(unanswered)),
             Ok((event, data)) => {
-                if let Some(judged) = stream.feed(&event, &masked_text(data, token.as_ref()), idempotent) {
-                    return judged;
+                match stream.feed(&event, &masked_text(data, token.as_ref()), idempotent) {
+                    // Each event is without the token; two may hold a half of it each.
+                    Some(Judged::Completed(done)) => {
+                        let text = done.output.to_string();
+                        if !token.as_ref().is_some_and(|token| text.contains(token.expose())) {
+                            return Judged::Completed(done);
+                        }
+                        let output = masked_text(text, token.as_ref());
+                        let output = serde_json::from_str(&output).unwrap_or(Value::String(output));
+                        return Judged::Completed(Done { output, ..done });
+                    }
+                    Some(judged) => return judged,
+                    None => {}
                 }
             }
         }
@@ -334,10 +366,14 @@ async fn streamed(begun: Begun, idempotent: bool) -> Judged {
 
 /// Asks how a run goes until it has ended. How long that may take is decided where it is seen that it goes on.
 async fn poll(shared: &Shared, coze: &CozePlan, plan: &StepPlan, call: &Call, question: &Question) -> Outcome {
-    let judge = of_coze(shared, plan, question, true);
+    let judge = of_coze(shared, plan, question, true, None);
     loop {
         let turn = shared.turn(None).await;
-        let judged = shared.tools.sender.ask(&shared.run.namespace, call, false, &judge).await;
+        // Whom the account permits may change while it lasts.
+        let judged = match shared.completed(call.clone()) {
+            Ok(call) => shared.tools.sender.ask(&shared.run.namespace, &call, false, &judge).await,
+            Err(failure) => Judged::Failed(failure),
+        };
         drop(turn);
         let wait = match judged {
             Judged::Running(_) | Judged::Withheld => coze.interval,
@@ -382,7 +418,8 @@ async fn outcome(shared: &Shared, plan: &StepPlan, judged: Judged) -> Outcome {
 /// What `output` keeps of a run at Coze: there `response.body` is the run's output.
 async fn at_coze(shared: &Shared, plan: &StepPlan, mut done: Done) -> Result<Done, Failure> {
     let (CallPlan::Coze(_), Some(tree)) = (&plan.call, &plan.output) else { return Ok(done) };
-    let scope = shared.scope(&[tree.references()]).await?;
+    // It was done: that an output before it cannot be read does not undo it.
+    let scope = shared.scope(&[tree.references()]).await.map_err(|failure| Failure { retry: false, ..failure })?;
     let response = serde_json::json!({"status": done.http_status, "headers": {}, "body": std::mem::take(&mut done.output)});
     let (definition, name) = (shared.task.definition.clone(), plan.name.clone());
     done.output = evaluated(move || {

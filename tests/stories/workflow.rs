@@ -4,6 +4,7 @@ mod bad_input;
 mod cancel;
 mod concurrency;
 mod coze_platform;
+mod coze_steps;
 mod coze_studio;
 mod crash;
 mod failures;
