@@ -11,6 +11,13 @@ fn alone(step: &Value) -> Value {
     json!({"workflowSpec": {"steps": [step]}})
 }
 
+/// A Secret that may be a run's input.
+fn open_secret(workflows: &Workflows<'_>, name: &str, data: &Value) -> Result<()> {
+    let metadata = json!({"name": name, "annotations": {"oauth-operator.dev/run-input": "true"}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
+    workflows.story.kubectl().apply(&secret.to_string()).map(drop)
+}
+
 async fn refused(workflows: &Workflows<'_>, name: &str, words: &str) -> Result<()> {
     let status = workflows.until_ended(name, Phase::Failed).await?;
     let (reason, message) = said(&status);
@@ -24,9 +31,10 @@ async fn input_that_does_not_fit_is_refused_and_not_repeated() -> Result<()> {
     let (workflows, _operator) = scene("wf-input").await?;
     let kubectl = workflows.story.kubectl();
     let schema = json!({"type": "object", "required": ["topic"], "properties": {"topic": {"type": "string", "maxLength": 5}, "pin": {"type": "integer"}}});
-    workflows
-        .workflow("strict", &json!({"inputs": {"schema": schema}, "steps": [workflows.step("a", "/open/x", &json!({}))]}))?;
-    workflows.workflow("any", &json!({"history": {"failed": 9}, "steps": [workflows.step("a", "/open/x", &json!({}))]}))?;
+    let get = workflows.step("a", "/open/x", &json!({}));
+    let history = json!({"failed": 9});
+    workflows.workflow("strict", &json!({"history": history, "inputs": {"schema": schema}, "steps": [get]}))?;
+    workflows.workflow("any", &json!({"history": history, "steps": [get]}))?;
     let of = |workflow: &str, input: Value| json!({"workflowRef": {"name": workflow}, "input": input});
     workflows.run("misfit", &of("strict", json!({"topic": "hunter2secret", "pin": "4711word"})))?;
     workflows.run("lacking", &of("strict", json!({})))?;
@@ -34,12 +42,14 @@ async fn input_that_does_not_fit_is_refused_and_not_repeated() -> Result<()> {
     let deep = (0..10).fold(json!(1), |inner, _| json!({"a": inner}));
     workflows.run("deep", &of("any", json!({"a": deep})))?;
     workflows.run("large", &of("any", json!({"text": "x".repeat(262_144)})))?;
-    workflows
-        .story
-        .secret("json", &[("word", "hunter2 is no JSON"), ("deep", "[[[[[[[[[[[]]]]]]]]]]]"), ("good", "{\"topic\":\"x\"}")])?;
+    let good = "{\"topic\":\"x\"}";
+    open_secret(&workflows, "json", &json!({"word": "hunter2 is no JSON", "deep": "[[[[[[[[[[[]]]]]]]]]]]", "good": good}))?;
+    workflows.story.secret("closed", &[("good", good)])?;
     let from = |workflow: &str, key: &str| json!({"workflowRef": {"name": workflow}, "inputFrom": {"secretKeyRef": {"name": "json", "key": key}}});
     workflows.run("no-json", &from("any", "word"))?;
     workflows.run("deep-secret", &from("any", "deep"))?;
+    let closed = json!({"workflowRef": {"name": "strict"}, "inputFrom": {"secretKeyRef": {"name": "closed", "key": "good"}}});
+    workflows.run("closed-secret", &closed)?;
     workflows.run("good-secret", &from("strict", "good"))?;
     let big = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "big"}, "data": {"a": format!("\"{}\"", "x".repeat(1_000_001)), "b": format!("\"{}\"", "x".repeat(40_000))}});
     kubectl.feed(&["create", "-f", "-"], &big.to_string())?;
@@ -60,6 +70,7 @@ async fn input_that_does_not_fit_is_refused_and_not_repeated() -> Result<()> {
         "at most 262144 are taken there: put it into a Secret or a ConfigMap, and name that in inputFrom",
     )
     .await?;
+    refused(&workflows, "closed-secret", "annotation oauth-operator.dev/run-input: \"true\"").await?;
     refused(&workflows, "no-json", "Key word of Secret json, which inputFrom names, is no JSON: line 1, column 1").await?;
     assert!(!said(&workflows.status("no-json")?).1.contains("hunter2"));
     refused(&workflows, "big-map", "1000003 bytes of JSON; at most 1000000").await?;
@@ -82,15 +93,15 @@ async fn input_that_is_not_there_yet_is_waited_for_and_one_that_changes_ends_the
         workflows.story.apps
     );
     assert_eq!((status.phase, said(&status)), (Phase::Pending, ("Pending".to_owned(), message)));
-    workflows.story.secret("late", &[("other", "{}")])?;
-    workflows.story.secret("late", &[("input", "{\"word\":\"one\"}")])?;
+    open_secret(&workflows, "late", &json!({"other": "{}"}))?;
+    open_secret(&workflows, "late", &json!({"input": "{\"word\":\"one\"}"}))?;
     workflows.until_ended("waits", Phase::Completed).await?;
     assert_eq!(workflows.api.requests_to("/open/waits/one").len(), 1);
 
     workflows.api.hold("/open/held");
     workflows.run("changed", &spec("/open/held/${input.word}"))?;
     workflows.api.until_arrived("/open/held/one", 1).await?;
-    workflows.story.secret("late", &[("input", "{\"word\":\"two\"}")])?;
+    open_secret(&workflows, "late", &json!({"input": "{\"word\":\"two\"}"}))?;
     drop(operator);
     let _next = workflows.story.operator("operator-2").await?;
     refused(&workflows, "changed", "the input has changed since the run began").await?;

@@ -76,7 +76,7 @@ async fn a_run_is_of_one_workflow_and_is_never_changed() -> Result<()> {
         ),
         (from(json!({})), "must set exactly one of `secretKeyRef` and `configMapKeyRef`"),
         (json!({"workflowSpec": {"schedule": {"cron": "* * * * *"}, "steps": [step(&json!({}))]}}), "may not have a schedule"),
-        (json!({"workflowRef": {"name": "w".repeat(53)}}), "workflowRef.name"),
+        (json!({"workflowRef": {"name": "w".repeat(254)}}), "workflowRef.name"),
         (json!({"workflowRef": {"name": "w"}, "input": [1]}), "spec.input"),
     ];
     for (spec, words) in &refused {
