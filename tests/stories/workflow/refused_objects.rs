@@ -123,7 +123,7 @@ async fn a_run_is_of_one_workflow_and_is_never_changed() -> Result<()> {
         ("workflow.spec.steps.retry.retryWhen", "worth another attempt"),
         ("workflow.spec.concurrencyPolicy", "while another one of the same workflow is under way"),
         ("workflowrun.spec.cancel", "Whether the run is to end now"),
-        ("workflowrun.status.steps.cancellation", "Whether the remote side was told"),
+        ("workflowrun.status.steps.nextAttemptTime", "Before when it is not tried again"),
     ] {
         let explained = kubectl.run(&["explain", path])?;
         let text = explained.split_whitespace().collect::<Vec<_>>().join(" ");
