@@ -358,7 +358,6 @@ pub(super) fn readable<K>(event: Event<DeserializeGuard<K>>, world: &World) -> E
 where
     K: kube::Resource<DynamicType = ()> + Default,
 {
-    #[expect(clippy::result_large_err, reason = "what is not readable is handed on in the same way")]
     let read = |guard: DeserializeGuard<K>| match guard.0 {
         Ok(mut object) => {
             object.meta_mut().managed_fields = None;

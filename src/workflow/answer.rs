@@ -186,7 +186,10 @@ impl RequestPlan {
     /// that it was not.
     pub fn verify(&self, step: &StepPlan, answer: &Answer, scope: &Scope) -> Verified {
         let (status, judged) = (answer.status, self.judge(Some(step), answer, scope));
+        // Of an answer that cannot be read nothing can be told.
+        let readable = answer.seen().is_ok();
         match judged {
+            Judged::Failed(failure) if !readable => Verified::Unknown(failure),
             Judged::Completed(done) => Verified::CarriedOut(done),
             Judged::Unauthorized(failure) => Verified::Unauthorized(failure),
             Judged::Failed(failure) if failure.reason == RunReason::InvalidDefinition => Verified::Unknown(failure),

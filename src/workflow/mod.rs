@@ -3,11 +3,15 @@
 //! of it is said (report). `schedule` says when runs begin by themselves.
 
 mod answer;
+#[cfg(test)]
+mod answer_tests;
 mod coze;
 mod decide;
 #[cfg(test)]
 mod decide_tests;
 mod definition;
+#[cfg(test)]
+mod definition_tests;
 #[cfg(feature = "operator")]
 pub mod driver;
 #[cfg(test)]
@@ -25,6 +29,8 @@ pub mod limits;
 mod progress;
 mod report;
 mod request;
+#[cfg(test)]
+mod request_tests;
 mod schedule;
 mod scope;
 mod seen;

@@ -24,9 +24,10 @@ async fn input_that_does_not_fit_is_refused_and_not_repeated() -> Result<()> {
     let (workflows, _operator) = scene("wf-input").await?;
     let kubectl = workflows.story.kubectl();
     let schema = json!({"type": "object", "required": ["topic"], "properties": {"topic": {"type": "string", "maxLength": 5}, "pin": {"type": "integer"}}});
-    workflows
-        .workflow("strict", &json!({"inputs": {"schema": schema}, "steps": [workflows.step("a", "/open/x", &json!({}))]}))?;
-    workflows.workflow("any", &json!({"history": {"failed": 9}, "steps": [workflows.step("a", "/open/x", &json!({}))]}))?;
+    let get = workflows.step("a", "/open/x", &json!({}));
+    let history = json!({"failed": 9});
+    workflows.workflow("strict", &json!({"history": history, "inputs": {"schema": schema}, "steps": [get]}))?;
+    workflows.workflow("any", &json!({"history": history, "steps": [get]}))?;
     let of = |workflow: &str, input: Value| json!({"workflowRef": {"name": workflow}, "input": input});
     workflows.run("misfit", &of("strict", json!({"topic": "hunter2secret", "pin": "4711word"})))?;
     workflows.run("lacking", &of("strict", json!({})))?;

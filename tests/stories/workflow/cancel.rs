@@ -60,7 +60,7 @@ async fn a_request_under_way_is_dropped_and_status_says_whether_the_remote_side_
     let (workflows, _operator) = scene("wf-cancel-running").await?;
     workflows.api.hold("/open/held");
     let held = |name: &str, patch: &Value| {
-        let mut all = json!({"http": {"method": "POST"}});
+        let mut all = json!({"http": {"method": "POST", "timeoutSeconds": 600}});
         merge(&mut all, patch);
         let after = workflows.step("after", &format!("/open/after/{name}"), &json!({"dependsOn": ["held"]}));
         json!({"workflowSpec": {"steps": [workflows.step("held", &format!("/open/held/{name}"), &all), after]}})
@@ -103,7 +103,9 @@ async fn a_request_under_way_is_dropped_and_status_says_whether_the_remote_side_
 async fn deleting_a_run_drops_its_request_and_sends_no_other() -> Result<()> {
     let (workflows, _operator) = scene("wf-delete").await?;
     workflows.api.hold("/open/held");
-    let held = workflows.step("held", "/open/held", &json!({"http": {"method": "POST"}, "retry": {"limit": 5}}));
+    // Left alone, it would be asked for ten minutes and then again.
+    let patient = json!({"http": {"method": "POST", "timeoutSeconds": 600}, "retry": {"limit": 5}, "delivery": "AtLeastOnce"});
+    let held = workflows.step("held", "/open/held", &patient);
     let after = workflows.step("after", "/open/after", &json!({"dependsOn": ["held"]}));
     workflows.run("gone", &json!({"workflowSpec": {"steps": [held, after]}}))?;
     workflows.api.until_arrived("/open/held", 1).await?;
@@ -123,7 +125,7 @@ async fn deleting_a_run_drops_its_request_and_sends_no_other() -> Result<()> {
 async fn a_namespace_goes_though_runs_are_under_way_in_it() -> Result<()> {
     let (workflows, operator) = scene("wf-namespace").await?;
     workflows.api.hold("/open/held");
-    let spec = json!({"steps": [workflows.step("a", "/open/held", &json!({"http": {"method": "POST"}}))], "onComplete": hook(&workflows, "/open/told", &json!({}))});
+    let spec = json!({"steps": [workflows.step("a", "/open/held", &json!({"http": {"method": "POST", "timeoutSeconds": 600}}))], "onComplete": hook(&workflows, "/open/told", &json!({}))});
     workflows.workflow("one", &spec)?;
     for name in ["first", "second"] {
         workflows.run(name, &json!({"workflowRef": {"name": "one"}}))?;

@@ -8,7 +8,11 @@ use serde_json::json;
 
 /// A workflow `name` of one held request, and runs of it in this order.
 async fn begun(workflows: &Workflows<'_>, name: &str, policy: &str, runs: &[&str]) -> Result<()> {
-    let held = workflows.step("held", &format!("/open/held/{name}/${{run.name}}"), &json!({"http": {"method": "POST"}}));
+    let held = workflows.step(
+        "held",
+        &format!("/open/held/{name}/${{run.name}}"),
+        &json!({"http": {"method": "POST", "timeoutSeconds": 600}}),
+    );
     workflows.workflow(name, &json!({"concurrencyPolicy": policy, "steps": [held]}))?;
     for (index, run) in runs.iter().enumerate() {
         if index > 0 {
@@ -61,8 +65,12 @@ async fn a_run_that_takes_anothers_place_waits_until_the_remote_side_of_that_one
     let (workflows, _operator) = scene("wf-replace-told").await?;
     workflows.api.hold("/open/held");
     workflows.api.hold("/open/told");
-    let hook = workflows.step("", "/open/told", &json!({"http": {"method": "POST"}}))["http"].clone();
-    let held = workflows.step("held", "/open/held/${run.name}", &json!({"http": {"method": "POST"}, "onCancel": hook}));
+    let hook = workflows.step("", "/open/told", &json!({"http": {"method": "POST", "timeoutSeconds": 600}}))["http"].clone();
+    let held = workflows.step(
+        "held",
+        "/open/held/${run.name}",
+        &json!({"http": {"method": "POST", "timeoutSeconds": 600}, "onCancel": hook}),
+    );
     workflows.workflow("one", &json!({"concurrencyPolicy": "Replace", "steps": [held]}))?;
     workflows.run("older", &json!({"workflowRef": {"name": "one"}}))?;
     workflows.api.until_arrived("/open/held/older", 1).await?;

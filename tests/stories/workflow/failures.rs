@@ -88,7 +88,7 @@ async fn a_failure_ends_the_run_or_the_rest_goes_on_as_the_workflow_says() -> Re
     let graph = |name: &str| {
         let bad = workflows.step("bad", &format!("/status/500?run={name}"), &json!({"dependsOn": ["start"]}));
         let after = workflows.step("after", &format!("/open/after/{name}"), &json!({"dependsOn": ["bad"]}));
-        let held = workflows.step("held", &format!("/open/held/{name}"), &json!({}));
+        let held = workflows.step("held", &format!("/open/held/{name}"), &json!({"http": {"timeoutSeconds": 600}}));
         let last = workflows.step("last", &format!("/open/last/{name}"), &json!({"dependsOn": ["held"]}));
         let start = workflows.step("start", &format!("/open/held-start/{name}"), &json!({}));
         json!([start, bad, after, held, last])

@@ -6,11 +6,14 @@ use crate::testbed::Result;
 use crate::testbed::relay::Point;
 use crate::testbed::story::{Story, eventually};
 use crate::testbed::workflows::{Workflows, said, step, why};
+use base64::Engine;
+use flate2::Compression;
 use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use oauth_operator::api::{OutputReference, Phase, RunReason};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 /// The JSON that a Secret of an output holds, checked against what status says of it.
@@ -22,6 +25,13 @@ pub(super) fn unpacked(story: &Story<'_>, reference: &OutputReference) -> Result
     let digest: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!((i64::try_from(text.len())?, digest), (reference.bytes, reference.sha256.clone()));
     Ok(text)
+}
+
+/// A JSON text as such a Secret holds it.
+fn packed(text: &str) -> Result<String> {
+    let mut encoder = GzEncoder::new(vec![], Compression::fast());
+    encoder.write_all(text.as_bytes())?;
+    Ok(base64::engine::general_purpose::STANDARD.encode(encoder.finish()?))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +142,7 @@ async fn an_output_that_somebody_has_changed_or_deleted_is_told() -> Result<()> 
     let kubectl = workflows.story.kubectl();
     kubectl.run(&["delete", "secret", "deleted.large"])?;
     let reference = step(&workflows.status("changed")?, "large").output_ref.clone().ok_or("in a Secret")?;
-    let patch = json!({"data": {reference.key: "eA=="}}).to_string();
+    let patch = json!({"data": {reference.key: packed("\"something else\"")?}}).to_string();
     kubectl.run(&["patch", "secret", "changed.large", "--type=merge", "-p", &patch])?;
     workflows.api.release();
     for (name, words) in [("deleted", "Secret deleted.large is gone"), ("changed", "somebody has changed it")] {

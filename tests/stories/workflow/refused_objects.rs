@@ -76,7 +76,7 @@ async fn a_run_is_of_one_workflow_and_is_never_changed() -> Result<()> {
         ),
         (from(json!({})), "must set exactly one of `secretKeyRef` and `configMapKeyRef`"),
         (json!({"workflowSpec": {"schedule": {"cron": "* * * * *"}, "steps": [step(&json!({}))]}}), "may not have a schedule"),
-        (json!({"workflowRef": {"name": "w".repeat(53)}}), "workflowRef.name"),
+        (json!({"workflowRef": {"name": "w".repeat(254)}}), "workflowRef.name"),
         (json!({"workflowRef": {"name": "w"}, "input": [1]}), "spec.input"),
     ];
     for (spec, words) in &refused {
@@ -123,7 +123,7 @@ async fn a_run_is_of_one_workflow_and_is_never_changed() -> Result<()> {
         ("workflow.spec.steps.retry.retryWhen", "worth another attempt"),
         ("workflow.spec.concurrencyPolicy", "while another one of the same workflow is under way"),
         ("workflowrun.spec.cancel", "Whether the run is to end now"),
-        ("workflowrun.status.steps.cancellation", "Whether the remote side was told"),
+        ("workflowrun.status.steps.nextAttemptTime", "Before when it is not tried again"),
     ] {
         let explained = kubectl.run(&["explain", path])?;
         let text = explained.split_whitespace().collect::<Vec<_>>().join(" ");

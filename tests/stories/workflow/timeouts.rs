@@ -46,7 +46,7 @@ async fn a_run_that_lasts_too_long_fails_wherever_it_is() -> Result<()> {
     let (workflows, _operator) = scene("wf-deadline").await?;
     workflows.api.hold("/open/held");
     let held = |name: &str, patch: serde_json::Value| {
-        let mut all = json!({"http": {"method": "POST"}});
+        let mut all = json!({"http": {"method": "POST", "timeoutSeconds": 600}});
         crate::testbed::story::merge(&mut all, &patch);
         workflows.step("held", &format!("/open/held/{name}"), &all)
     };
