@@ -32,12 +32,17 @@ soak: ## Ten minutes of load on the sidecar while everything fails in turn: not 
 	SOAK_ROUNDS=$(or $(ROUNDS),20) cargo test --locked --test stories soak::
 
 .PHONY: bench
-bench: bench-accounts bench-proxy ## Measure: both of these, one after the other (release builds; a quiet machine)
+bench: bench-accounts bench-workflows bench-proxy ## Measure: all of these, one after the other (release builds; a quiet machine)
 
 .PHONY: bench-accounts
 bench-accounts: ## Thousands of accounts beside the API server's own ceiling (minutes)
 	@tools/install.sh kubernetes
 	cargo bench --locked --bench accounts
+
+.PHONY: bench-workflows
+bench-workflows: ## A thousand runs at once, and what a run takes beyond its requests (minutes)
+	@tools/install.sh kubernetes
+	cargo bench --locked --bench workflows
 
 .PHONY: bench-proxy
 bench-proxy: ## The sidecar proxy beside nginx and haproxy (a quarter of an hour; QUICK=1 tries it)

@@ -16,7 +16,9 @@ mod outputs;
 mod refused_objects;
 mod runs;
 mod samples;
+mod schedule;
 mod snapshots;
+mod thousand_ticks;
 mod timeouts;
 
 use crate::testbed::Result;
