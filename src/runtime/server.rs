@@ -5,8 +5,8 @@ use super::watches::Scope;
 use crate::api::{OAuthAccount, OAuthAccountStatus, Phase};
 use crate::oauth::preset;
 use crate::telemetry::metrics::{
-    ACCOUNT_CONTROLLER, AccountGauge, AtScrape, CONDITION, EXPIRATION, INFO, ISSUED, LAST_SUCCESS, READY, REFRESH_TOKEN_EXPIRATION,
-    RENEWAL, SUSPENDED,
+    ACCOUNT_CONTROLLER, AccountGauge, AtScrape, CONDITION, EXPIRATION, INFO, ISSUED, LAST_SUCCESS, READY,
+    REFRESH_TOKEN_EXPIRATION, RENEWAL, SUSPENDED,
 };
 use crate::world::health::Condition;
 use crate::world::{World, clock};
@@ -163,7 +163,7 @@ fn gauges(accounts: &[Arc<OAuthAccount>], text: &mut Vec<u8>) {
     }
 }
 
-/// One of a closed set: what an account says of its provider may be any text.
+/// One of a closed set: the name of a preset that an account asks for may be any.
 fn provider(status: &OAuthAccountStatus) -> &str {
     let named = status.provider.as_deref().filter(|name| ["Issuer", "Custom"].contains(name) || preset(name).is_some());
     named.unwrap_or("Unknown")

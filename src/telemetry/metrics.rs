@@ -131,11 +131,8 @@ pub const REFRESH_TOKEN_EXPIRATION: AccountGauge = AccountGauge {
     labels: &[],
 };
 /// When a token was last obtained.
-pub const LAST_SUCCESS: AccountGauge = AccountGauge {
-    name: "oauth_operator_last_success_timestamp_seconds",
-    help: "When a token was last obtained.",
-    labels: &[],
-};
+pub const LAST_SUCCESS: AccountGauge =
+    AccountGauge { name: "oauth_operator_last_success_timestamp_seconds", help: "When a token was last obtained.", labels: &[] };
 
 /// All of them.
 const ACCOUNT_GAUGES: [&AccountGauge; 9] =
@@ -266,13 +263,12 @@ impl Metrics {
                 seconds()?,
             )?,
             lateness: r.add(Histogram::with_opts(
-                    HistogramOpts::new(
-                        "oauth_operator_renewal_lateness_seconds",
-                        "How long after its planned moment a refresh was made.",
-                    )
-                    .buckets(exponential_buckets(0.01, 4.0, 10)?),
-                )?,
-            )?,
+                HistogramOpts::new(
+                    "oauth_operator_renewal_lateness_seconds",
+                    "How long after its planned moment a refresh was made.",
+                )
+                .buckets(exponential_buckets(0.01, 4.0, 10)?),
+            )?)?,
             secret_writes: counters(r, "oauth_operator_secret_writes_total", "Writes of token Secrets by result.", &["result"])?,
             state_writes: counters(
                 r,
@@ -299,13 +295,12 @@ impl Metrics {
                 &["phase", "reason"],
             )?,
             workflow_run_duration: r.add(Histogram::with_opts(
-                    HistogramOpts::new(
-                        "oauth_operator_workflow_run_duration_seconds",
-                        "Duration of runs of workflows, from their first request to their end.",
-                    )
-                    .buckets(exponential_buckets(0.05, 3.0, 13)?),
-                )?,
-            )?,
+                HistogramOpts::new(
+                    "oauth_operator_workflow_run_duration_seconds",
+                    "Duration of runs of workflows, from their first request to their end.",
+                )
+                .buckets(exponential_buckets(0.05, 3.0, 13)?),
+            )?)?,
             step_attempts: counters(
                 r,
                 "oauth_operator_step_attempts_total",
@@ -313,10 +308,9 @@ impl Metrics {
                 &["outcome"],
             )?,
             unreadable: r.add(IntCounter::new(
-                    "oauth_operator_unreadable_objects_total",
-                    "Objects that this version cannot read, each time they are seen.",
-                )?,
-            )?,
+                "oauth_operator_unreadable_objects_total",
+                "Objects that this version cannot read, each time they are seen.",
+            )?)?,
             at_scrape: AtScrape {
                 workflow_runs: gauges(
                     r,
@@ -338,10 +332,9 @@ impl Metrics {
                     &["name"],
                 )?,
                 overdue: r.add(Gauge::new(
-                        "oauth_operator_oldest_overdue_refresh_seconds",
-                        "How long the most overdue refresh has been due.",
-                    )?,
-                )?,
+                    "oauth_operator_oldest_overdue_refresh_seconds",
+                    "How long the most overdue refresh has been due.",
+                )?)?,
             },
             registry: r.registry.clone(),
         };
