@@ -22,8 +22,14 @@ test: ## All tests, on real parts; installs what they need
 	@tools/install.sh browser
 	@tools/install.sh coze
 	@tools/install.sh sdk
+	@$(MAKE) --no-print-directory monitoring
 	cargo build --locked --release --bin oauth-operator
 	cargo test --locked
+
+.PHONY: monitoring
+monitoring: ## Alerts, runbooks, routing and inhibition, with the real promtool and Alertmanager (the dashboard: make test)
+	@tools/install.sh debian
+	@tests/monitoring/check.sh
 
 .PHONY: soak
 soak: ## Ten minutes of load on the sidecar while everything fails in turn: not one error that could be avoided

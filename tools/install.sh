@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what tests, demo and checks need beyond a compiler: builds a real Kubernetes control plane from its
 # published Go modules, installs the certified OpenID provider and the browser's driver from npm, the SDKs of Coze, OpenAI
-# and Anthropic from PyPI, cargo-deny from crates, Prometheus, Chromium, nginx, haproxy, h2load and curl
+# and Anthropic from PyPI, cargo-deny from crates, Prometheus, Alertmanager, Chromium, nginx, haproxy, h2load and curl
 # from Debian.
 # Everything built goes to one cache folder outside git, keyed by what defines it, so that a second run does nothing.
 #
@@ -96,6 +96,8 @@ cargo_deny() {
 debian() {
   local missing=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+  command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
+  command -v jq >/dev/null || missing+=(jq)
   command -v chromium >/dev/null || missing+=(chromium)
   [ ${#missing[@]} -eq 0 ] || packages "${missing[@]}"
   proxies
