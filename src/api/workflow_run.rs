@@ -41,6 +41,14 @@ pub struct InputSource {
     pub config_map_key_ref: Option<ConfigMapKeyReference>,
 }
 
+impl InputSource {
+    /// Name of the Secret or the ConfigMap.
+    pub fn name(&self) -> &str {
+        let secret = self.secret_key_ref.as_ref().map(|reference| reference.name.as_str());
+        secret.or_else(|| self.config_map_key_ref.as_ref().map(|reference| reference.name.as_str())).unwrap_or_default()
+    }
+}
+
 /// What is to be run, with which input. Immutable but for `cancel`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -71,7 +79,7 @@ pub struct InputSource {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.workflowRef) != has(self.workflowSpec)").message("must set exactly one of `workflowRef` and `workflowSpec`"))]
 #[x_kube(validation = Rule::new("!(has(self.input) && has(self.inputFrom))").message("may not set both `input` and `inputFrom`"))]
-#[x_kube(validation = Rule::new("has(self.workflowRef) == has(oldSelf.workflowRef) && has(self.workflowSpec) == has(oldSelf.workflowSpec) && has(self.input) == has(oldSelf.input) && has(self.inputFrom) == has(oldSelf.inputFrom)").message("a run may not be changed but for `cancel`; it must be made anew"))]
+#[x_kube(validation = Rule::new("has(self.workflowRef) == has(oldSelf.workflowRef) && has(self.workflowSpec) == has(oldSelf.workflowSpec) && has(self.input) == has(oldSelf.input) && has(self.inputFrom) == has(oldSelf.inputFrom) && has(self.scheduledTime) == has(oldSelf.scheduledTime)").message("a run may not be changed but for `cancel`; it must be made anew"))]
 #[x_kube(validation = Rule::new("self.cancel || !oldSelf.cancel").message("`cancel` may not be taken back; the run must be made anew"))]
 pub struct WorkflowRunSpec {
     /// Workflow that is run, as it is when the run begins.

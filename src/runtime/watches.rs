@@ -200,6 +200,7 @@ pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
                 let (namespace, name) = place(&secret);
                 scope.marks.set((namespace.clone(), name.clone()), Mark::of(&secret.metadata));
                 world.recent.secret_changed(&namespace, &name);
+                world.runs.input_changed(&namespace, &name);
                 scope.wake_referrers(Referent::Secret, &namespace, &name);
             }
             Event::Delete(secret) => {
@@ -236,6 +237,7 @@ pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
                 let (namespace, name) = place(&map);
                 world.bundles.set(&namespace, &name, Some(&version(&map)));
                 world.recent.config_map_changed(&namespace, &name);
+                world.runs.input_changed(&namespace, &name);
                 scope.wake_referrers(Referent::ConfigMap, &namespace, &name);
             }
             Event::Delete(map) => {

@@ -56,18 +56,23 @@ impl Answer {
         self.headers.iter().find(|(there, _)| there == name).map(|(_, value)| value.as_str())
     }
 
-    /// How long the server wants to be left alone: seconds (RFC 9110 §10.2.3; a date is not understood).
+    /// How long the server wants to be left alone (RFC 9110 §10.2.3): seconds, or a date by its own clock; a day at most.
     pub fn retry_after(&self) -> Option<SignedDuration> {
-        let seconds: i64 = self.header("retry-after")?.trim().parse().ok()?;
-        (seconds > 0).then(|| SignedDuration::from_secs(seconds.min(86_400)))
+        let moment = |date: &str| jiff::fmt::rfc2822::parse(date).ok().map(|date| date.timestamp());
+        let asked = self.header("retry-after")?.trim();
+        let wait = match asked.parse() {
+            Ok(seconds) => SignedDuration::from_secs(seconds),
+            Err(_) => moment(asked)?.duration_since(moment(self.header("date")?)?),
+        };
+        (wait > SignedDuration::ZERO).then(|| wait.min(SignedDuration::from_hours(24)))
     }
 
-    /// As expressions see it: JSON where it is JSON, else a text.
+    /// As expressions see it: JSON where it is JSON, else a text. What is no success is often no JSON either, whatever it says.
     fn seen(&self) -> Result<Value, String> {
         let headers: serde_json::Map<_, _> = self.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         let media = self.header("content-type").unwrap_or_default().to_ascii_lowercase();
         let media = media.split(';').next().unwrap_or_default().trim();
-        let claims = media == "application/json" || media.ends_with("+json");
+        let claims = (media == "application/json" || media.ends_with("+json")) && (200..300).contains(&self.status);
         let body = match serde_json::from_slice(&self.body) {
             _ if self.body.is_empty() => Value::Null,
             Ok(body) => body,

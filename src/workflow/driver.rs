@@ -181,6 +181,8 @@ impl Driver {
 
     async fn understand(&mut self) {
         self.run.status = Some(self.seen.status.clone());
+        // Before it is looked for: what comes meanwhile is heard of.
+        self.tools.world().runs.awaits(&self.place(), self.run.spec.input_from.as_ref().map(|source| source.name().to_owned()));
         match self.tools.definitions.understand(self.tools.world(), &self.run).await {
             Ok(task) => {
                 if let Ok(task) = &task {

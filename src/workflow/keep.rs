@@ -9,6 +9,8 @@ use crate::world::{ApiError, World};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -17,6 +19,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
+use std::time::Duration;
 
 /// Bytes of an output that stands in status.
 pub const INLINE: usize = 16 * 1024;
@@ -24,6 +27,8 @@ pub const INLINE: usize = 16 * 1024;
 pub const INLINE_IN_ALL: i64 = 256 * 1024;
 /// Bytes of an output as JSON.
 const LARGEST: usize = 8 * 1024 * 1024;
+/// How long is waited before the API server is asked again, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes that a Secret may hold.
 const SECRET: usize = 1024 * 1024;
 
@@ -83,11 +88,11 @@ async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
     let trouble = |error: ApiError| Failure::new(RunReason::StepFailed, format!("The output could not be stored: {error}"));
     for _ in 0..3 {
-        let written = match &secret.metadata.resource_version {
-            None => secrets::create(client, &secret).await,
-            Some(_) => secrets::replace(client, &secret).await,
-        };
-        match written.map_err(trouble)? {
+        let written = patiently(|| match &secret.metadata.resource_version {
+            None => secrets::create(client, &secret).boxed(),
+            Some(_) => secrets::replace(client, &secret).boxed(),
+        });
+        match written.await.map_err(trouble)? {
             Written::Stored { .. } => return Ok(()),
             Written::Refused(words) => {
                 let message = format!("The operator may not store the output in Secret {name}: {words}");
@@ -96,7 +101,7 @@ async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
             Written::NamespaceGone => return Err(Failure::new(RunReason::StepFailed, "The namespace is being deleted.")),
             Written::Conflict => {}
         }
-        let there = secrets::secret(client, &namespace, &name).await.map_err(trouble)?;
+        let there = patiently(|| secrets::secret(client, &namespace, &name).boxed()).await.map_err(trouble)?;
         let ours = |there: &Secret| there.metadata.owner_references == secret.metadata.owner_references;
         match there {
             Some(there) if !ours(&there) => {
@@ -117,8 +122,8 @@ async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
 pub async fn load(world: &World, namespace: &str, reference: &OutputReference) -> Result<Value, Failure> {
     let name = &reference.secret_name;
     let lost = |why: &str| Failure::new(RunReason::StepFailed, format!("The output in Secret {name} {why}."));
-    let secret = secrets::secret(&world.cluster.objects, namespace, name).await;
-    let secret = secret.map_err(|error| lost(&format!("could not be read: {error}")).transient())?;
+    let secret = patiently(|| secrets::secret(&world.cluster.objects, namespace, name).boxed()).await;
+    let secret = secret.map_err(|error| lost(&format!("could not be read: {error}")))?;
     let packed = secret.and_then(|secret| secret.data?.remove(&reference.key)).ok_or_else(|| lost("is gone"))?;
     let (most, sha256) = (LARGEST as u64, reference.sha256.clone());
     let unpacked = tokio::task::spawn_blocking(move || {
@@ -127,6 +132,22 @@ pub async fn load(world: &World, namespace: &str, reference: &OutputReference) -
         (hex(&json) == sha256).then(|| serde_json::from_slice(&json).ok()).flatten()
     });
     unpacked.await.ok().flatten().ok_or_else(|| lost("is not what was kept: somebody has changed it"))
+}
+
+/// Asks the API server until it answers: what was done must not be lost because it is away for a moment. How long that may last
+/// is the run's to say.
+async fn patiently<'a, T>(ask: impl Fn() -> BoxFuture<'a, Result<T, ApiError>> + Send + Sync) -> Result<T, ApiError> {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match ask().await {
+            Err(error) if error.may_pass() => {
+                tracing::debug!(%error, "an output could not be written or read; it is tried again");
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(LONGEST_PAUSE);
+            }
+            answered => return answered,
+        }
+    }
 }
 
 fn pack(json: &[u8]) -> std::io::Result<Vec<u8>> {

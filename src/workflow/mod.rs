@@ -40,7 +40,7 @@ pub use decide::{Next, decide};
 pub use definition::{CallPlan, Definition, DefinitionError, StepPlan};
 pub use failure::Failure;
 pub use graph::{Graph, GraphError};
-pub use history::{Ended, expiry, surplus};
+pub use history::{Ended, expiry, is_outdated, surplus};
 pub use input::{DEEPEST, InputError, LARGEST, check, digest};
 pub use input_schema::InputSchema;
 pub use progress::progress;

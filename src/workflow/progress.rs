@@ -9,7 +9,9 @@ use super::definition::{Definition, StepPlan};
 use super::failure::Failure;
 use super::report;
 use super::seen::{AccountState, Kept, Outcome, Prepared, Seen, Task, Turn, Unclear, Work};
-use crate::api::{Delivery, Notice, OnError, Phase, RemoteStatus, RunReason, StepStatus, Usage, WorkflowRunStatus};
+use crate::api::{
+    ConcurrencyPolicy, Delivery, Notice, OnError, Phase, RemoteStatus, RunReason, StepStatus, Usage, WorkflowRunStatus,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
@@ -18,6 +20,9 @@ use sha2::{Digest, Sha256};
 pub(super) const MISSING_FOR: SignedDuration = SignedDuration::from_mins(5);
 /// How often a request `verify` is sent beside the step's own attempts.
 const VERIFICATIONS: i32 = 5;
+
+/// How long is waited at least before an account is asked again that is Ready and has no token.
+const ACCOUNT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 /// Why a run ends before all of its steps have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +43,9 @@ struct Progress<'a> {
 pub fn progress(seen: &Seen, now: Timestamp) -> WorkflowRunStatus {
     let mut status = seen.status.clone();
     if status.phase.is_final() {
-        if let (Some(Notice::Pending), Some(told)) = (status.completion, seen.completion) {
+        // Where nobody knows what was run, nobody knows whom to tell.
+        let told = seen.completion.or_else(|| matches!(seen.task, Some(Err(_))).then_some(false));
+        if let (Some(Notice::Pending), Some(told)) = (status.completion, told) {
             status.completion = Some(if told { Notice::Delivered } else { Notice::Failed });
         }
         return status;
@@ -130,7 +137,12 @@ impl Progress<'_> {
 
     /// Another run goes first.
     fn waiting(mut self, other: &str) -> WorkflowRunStatus {
-        let message = format!("The run {other} of this workflow is under way, and concurrencyPolicy is Forbid.");
+        let message = match self.definition().concurrency {
+            ConcurrencyPolicy::Replace => {
+                format!("The run {other} of this workflow is being ended: concurrencyPolicy is Replace.")
+            }
+            _ => format!("The run {other} of this workflow is under way, and concurrencyPolicy is Forbid."),
+        };
         report::tell(&mut self.status, RunReason::Pending, &message, self.seen.run.generation, self.now);
         self.status
     }
@@ -182,6 +194,7 @@ impl Progress<'_> {
                     adopt(step, remote);
                     step.reason = Some(RunReason::Interrupted);
                     let question = remote.interrupt.as_ref().and_then(|interrupt| interrupt.question.clone()).unwrap_or_default();
+                    let question = super::failure::shortened(question);
                     step.message = Some(format!(
                         "The remote workflow waits for an answer: {question} Give it in the annotation oauth-operator.dev/resume-data of this run."
                     ));
@@ -197,7 +210,11 @@ impl Progress<'_> {
             if step.cancellation == Some(Notice::Pending)
                 && let Some(told) = seen.cancellations.get(&step.name)
             {
-                step.cancellation = Some(if *told { Notice::Delivered } else { Notice::Failed });
+                let (notice, message) = match told {
+                    true => (Notice::Delivered, "It was ended here, and onCancel has told the remote side."),
+                    false => (Notice::Failed, "It was ended here; onCancel did not reach the remote side."),
+                };
+                (step.cancellation, step.message) = (Some(notice), Some(message.to_owned()));
             }
         }
     }
@@ -205,6 +222,9 @@ impl Progress<'_> {
     /// Why the run ends now, if it does.
     fn ending(&self) -> Option<Ending> {
         let seen = self.seen;
+        if let Some(ending) = self.begun_ending() {
+            return Some(ending);
+        }
         if seen.cancel {
             return Some(cancelled());
         }
@@ -224,6 +244,18 @@ impl Progress<'_> {
             return Some(self.too_late());
         }
         None
+    }
+
+    /// The end that has begun, where the remote side of a step is yet to be told: whatever happens meanwhile, it stays the end.
+    fn begun_ending(&self) -> Option<Ending> {
+        let ended = |step: &&StepStatus| step.phase == Phase::Cancelled && step.reason != Some(RunReason::DependencyFailed);
+        let reason = self.status.steps.iter().find(ended)?.reason?;
+        let phase = match reason {
+            RunReason::CancelledByUser | RunReason::Replaced => Phase::Cancelled,
+            _ => Phase::Failed,
+        };
+        let said = self.status.conditions.iter().find(|condition| condition.reason == reason.as_str());
+        Some(Ending { phase, reason, message: said.map(|condition| condition.message.clone()).unwrap_or_default() })
     }
 
     /// The deadline of the run has come.
@@ -269,8 +301,8 @@ impl Progress<'_> {
             let begun = step.phase == Phase::Running || step.doubtful;
             if begun {
                 let hook = plan.on_cancel.as_ref();
-                // What may be repeated changes nothing that anybody must be told of.
-                let silent = plan.call.is_idempotent();
+                // What only reads changes nothing that anybody must be told of.
+                let silent = plan.call.is_safe();
                 step.cancellation = hook.map(|_| Notice::Pending).or((!silent).then_some(Notice::NotSupported));
             }
             step.phase = Phase::Cancelled;
@@ -337,6 +369,10 @@ impl Progress<'_> {
                 && limit <= now
             {
                 fail(step, RunReason::Timeout, "The run at the remote side has not ended within poll.timeoutSeconds.", now);
+                step.cancellation = Some(Notice::NotSupported);
+            }
+            if let (Phase::Running, Some(Prepared::Refused(failure))) = (step.phase, seen.prepared.get(&step.name)) {
+                fail(step, failure.reason, &failure.message, now);
                 step.cancellation = Some(Notice::NotSupported);
             }
         }
@@ -541,6 +577,9 @@ fn after_failure(
     if let Some(remote) = &failure.remote {
         adopt(step, remote);
     }
+    if failure.reason == RunReason::AccountNotReady && !failure.doubt {
+        return wait_for_account(step, plan, failure, uid, now);
+    }
     let doubt = failure.doubt || step.doubtful;
     let (repeat, most) = match (doubt, plan.delivery) {
         (false, _) => (failure.retry, plan.retries),
@@ -548,14 +587,16 @@ fn after_failure(
         (true, Delivery::AtLeastOnce) => (true, plan.retries),
         (true, Delivery::Verify) => (true, plan.retries + VERIFICATIONS),
     };
-    let reason = if doubt { RunReason::OutcomeUnknown } else { failure.reason };
+    // What only reads has done nothing, whether it was answered or not.
+    let unknown = doubt && !plan.call.is_safe();
+    let reason = if unknown { RunReason::OutcomeUnknown } else { failure.reason };
     let next = later(now, wait(step, plan, uid).max(failure.retry_after.unwrap_or_default()));
     if repeat && step.attempts <= most && deadline.is_none_or(|deadline| next < deadline) {
         step.doubtful = doubt && plan.delivery == Delivery::Verify;
         let message = format!("Attempt {} failed, and is repeated: {}", step.attempts, failure.message);
         return again(step, failure.reason, &super::failure::shortened(message), Some(next));
     }
-    let message = match (doubt, plan.delivery) {
+    let message = match (unknown, plan.delivery) {
         (true, Delivery::AtMostOnce) => {
             format!("{} It may have been carried out all the same, and delivery is AtMostOnce.", failure.message)
         }
@@ -564,6 +605,17 @@ fn after_failure(
         (false, _) => failure.message.clone(),
     };
     fail(step, reason, &super::failure::shortened(message), now);
+}
+
+/// The account had a token when the step was due, and has none to send: the step waits as it did before, and that was no attempt.
+fn wait_for_account(step: &mut StepStatus, plan: &StepPlan, failure: &Failure, uid: &str, now: Timestamp) {
+    let doubtful = step.doubtful;
+    let next = later(now, wait(step, plan, uid).max(ACCOUNT_PAUSE));
+    if step.phase == Phase::Running {
+        step.attempts = step.attempts.saturating_sub(1);
+    }
+    again(step, failure.reason, &failure.message, Some(next));
+    step.doubtful = doubtful;
 }
 
 /// Between half and all of the doubled time, by the run and the attempt: the next leader computes the same.

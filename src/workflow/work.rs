@@ -12,7 +12,7 @@ use super::request::{Call, CozePlan, RequestPlan};
 use super::scope::{Outputs, named, scope, with_remote};
 use super::seen::{Identity, Kept, Outcome, Prepared, Task, Work};
 use super::sender::{Begun, broken, coze_of, masked_text, permitted};
-use crate::api::{Delivery, OAuthAccount, RunReason, StepStatus, WorkflowRunStatus};
+use crate::api::{Delivery, OAuthAccount, Phase, RunReason, StepStatus, WorkflowRunStatus};
 use crate::expression::{References, Scope};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -23,6 +23,9 @@ use std::time::Duration;
 
 /// How long an expression may take, on a thread of its own. What it may cost is bounded before.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long is waited before a question is tried again that cannot be made now.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What work is done with: the run as it was when the work began.
 pub struct Shared {
@@ -95,12 +98,21 @@ impl Shared {
 /// Makes a step ready: waits for its turn, and makes its request.
 pub async fn prepare(shared: Shared, name: String, resume: Option<String>) -> (Work, Finished) {
     let work = Work::Preparing(name.clone());
-    let Some((_, plan)) = shared.step(&name) else { return (work, Finished::Prepared(Prepared::Skip, None)) };
-    let permit = shared.turn(plan.call.account()).await;
-    match request(&shared, &name, resume).await {
-        Ok(Some(call)) => (work, Finished::Prepared(Prepared::Call(Arc::new(call)), Some(permit))),
-        Ok(None) => (work, Finished::Prepared(Prepared::Skip, None)),
-        Err(failure) => (work, Finished::Prepared(Prepared::Refused(failure), None)),
+    let Some((step, plan)) = shared.step(&name) else { return (work, Finished::Prepared(Prepared::Skip, None)) };
+    loop {
+        let permit = shared.turn(plan.call.account()).await;
+        let failure = match request(&shared, &name, resume.clone()).await {
+            Ok(Some(call)) => return (work, Finished::Prepared(Prepared::Call(Arc::new(call)), Some(permit))),
+            Ok(None) => return (work, Finished::Prepared(Prepared::Skip, None)),
+            Err(failure) => failure,
+        };
+        let passes = failure.retry || failure.reason == RunReason::AccountNotReady;
+        if step.phase != Phase::Running || !passes {
+            return (work, Finished::Prepared(Prepared::Refused(failure), None));
+        }
+        // It goes on at the remote side, and is asked again in a moment.
+        drop(permit);
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

@@ -1,9 +1,21 @@
 //! Workflows, and the platforms that they run on.
 
+mod bad_input;
+mod cancel;
+mod concurrency;
 mod coze_platform;
 mod coze_studio;
+mod failures;
+mod history;
+mod hooks;
+mod http_steps;
+mod limits;
+mod outputs;
+mod refused_objects;
 mod runs;
 mod samples;
+mod snapshots;
+mod timeouts;
 
 use crate::testbed::Result;
 use crate::testbed::coze_platform::CozePlatform;
