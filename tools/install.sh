@@ -116,6 +116,21 @@ helm() {
   done
 }
 
+# The kinds of the Prometheus Operator that the chart uses, as its own module publishes them.
+monitoring_kinds() {
+  local version=v0.85.0 out folder kind
+  out=$cache/monitoring-kinds-$version
+  if [ ! -f "$out/prometheusrules.yaml" ]; then
+    say "fetching the kinds of the Prometheus Operator $version ..."
+    folder=$(cd "$cache" && go mod download -json "github.com/prometheus-operator/prometheus-operator@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    mkdir -p "$out"
+    for kind in servicemonitors podmonitors prometheusrules; do
+      install -m 644 "$folder/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" "$out/$kind.yaml"
+    done
+  fi
+  ln -sfn "$out" target/tools/monitoring-kinds
+}
+
 debian() {
   local missing=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
@@ -159,10 +174,10 @@ case "${1:-all}" in
   kubernetes) kubernetes ;;
   authorization-server | browser) node_package "$1" ;;
   coze | sdk) python_packages "$1" ;;
-  helm) helm ;;
+  helm) helm; monitoring_kinds ;;
   cargo-deny) cargo_deny ;;
   debian) debian ;;
   proxies) proxies ;;
-  all) debian; kubernetes; node_package authorization-server; node_package browser; python_packages coze; python_packages sdk; helm; cargo_deny ;;
+  all) debian; kubernetes; node_package authorization-server; node_package browser; python_packages coze; python_packages sdk; helm; monitoring_kinds; cargo_deny ;;
   *) say "unknown tool: $1"; exit 2 ;;
 esac

@@ -78,9 +78,11 @@ annotations:
 {{- end -}}
 
 {{- define "oauth-operator.imagePullSecrets" -}}
-{{- range .Values.imagePullSecrets }}
-- name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") }}
-{{- end }}
+{{- $secrets := list -}}
+{{- range .Values.imagePullSecrets -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- with $secrets }}{{ toYaml . }}{{ end -}}
 {{- end -}}
 
 {{/* Who the operator is, as a binding names it. */}}
