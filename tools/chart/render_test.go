@@ -46,8 +46,7 @@ var cases = []Case{
 	{name: "everything", flags: []string{"-f", "testdata/everything.yaml"}},
 	{
 		name: "OpenShift",
-		flags: []string{"--set", "image.registry=image-registry.openshift-image-registry.svc:5000",
-			"--set", "podSecurityContext.seccompProfile=null", "--set", "securityContext.runAsNonRoot=true"},
+		flags: []string{"--set", "image.registry=image-registry.openshift-image-registry.svc:5000,metrics.serviceMonitor.enabled=true"},
 	},
 	{name: "a mirror", flags: []string{"--set", "global.imageRegistry=mirror.example.com:5000,image.tag=1.2.3,imagePullSecrets={mirror}"}},
 	{name: "a digest", flags: []string{"--set", "image.digest=sha256:" + strings.Repeat("0a", 32)}},

@@ -194,7 +194,7 @@ func TestEveryPodIsRestrictedAndLeavesItsUserToTheImage(t *testing.T) {
 				}
 			}
 			pod := at(spec, "securityContext")
-			if c.name != "OpenShift" && (at(pod, "runAsNonRoot") != true || at(pod, "seccompProfile", "type") != "RuntimeDefault") {
+			if at(pod, "runAsNonRoot") != true || at(pod, "seccompProfile", "type") != "RuntimeDefault" {
 				t.Errorf("%s: securityContext %v", object.id(), pod)
 			}
 			containers, _ := at(spec, "containers").([]any)
