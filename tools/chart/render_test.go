@@ -45,7 +45,7 @@ var cases = []Case{
 	{name: "its own namespace served", flags: []string{"--set", "rbac.scope=Namespaced,watchNamespaces={oauth-operator-system}"}},
 	{name: "everything", flags: []string{"-f", "testdata/everything.yaml"}},
 	{
-		name: "OpenShift",
+		name:  "OpenShift",
 		flags: []string{"--set", "image.registry=image-registry.openshift-image-registry.svc:5000,metrics.serviceMonitor.enabled=true"},
 	},
 	{name: "a mirror", flags: []string{"--set", "global.imageRegistry=mirror.example.com:5000,image.tag=1.2.3,imagePullSecrets={mirror}"}},
