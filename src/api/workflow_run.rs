@@ -10,6 +10,7 @@ use serde_json::Value;
 /// Names a `Workflow` of the same namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("size(self.name) <= 52").message("`name` must have at most 52 characters: no Workflow has more"))]
 pub struct WorkflowReference {
     /// Name of the `Workflow`.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]

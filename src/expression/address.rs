@@ -182,6 +182,7 @@ mod tests {
             ("https://a.b?host=${input.host}", "https://a.b?host=evil.example"),
             ("https://a.b/x?dots=${input.dots}&empty=${input.empty}", "https://a.b/x?dots=..&empty="),
             ("https://a.b/x${input.dots}", "https://a.b/x.."),
+            ("https://a.b/x?a=/${input.dots}/${input.empty}/#${input.dot}", "https://a.b/x?a=/..//#."),
             ("https://a.b/x${input.empty}/y", "https://a.b/x/y"),
             ("https://a.b/$${x}", "https://a.b/${x}"),
             ("https://a.b/../x/${input.n}", "https://a.b/../x/5"),

@@ -1,6 +1,6 @@
 //! What one evaluation may cost.
 
-/// Units of work of one evaluation. On one core of 2024 each takes some 15 ns, and none more than 45 ns.
+/// Units of work of one evaluation. Each takes some 15 ns of one core, and none more than 45 ns: at most 180 ms.
 pub(super) const MOST_WORK: u64 = 4_000_000;
 /// Bytes of a result, and of anything on the way to it.
 pub(super) const LARGEST: u64 = 8 * 1024 * 1024;

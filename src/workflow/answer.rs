@@ -33,6 +33,8 @@ pub enum Judged {
     Interrupted(Box<RemoteStatus>),
     /// The token is refused.
     Unauthorized(Failure),
+    /// It was not asked: this process leads no more.
+    Withheld,
     /// It was not done.
     Failed(Failure),
 }
@@ -178,7 +180,7 @@ impl RequestPlan {
             Judged::Failed(_) if self.success_when.is_some() && (200..300).contains(&status) => Verified::NotCarriedOut,
             Judged::Failed(_) if matches!(status, 404 | 410) => Verified::NotCarriedOut,
             Judged::Failed(failure) => Verified::Unknown(failure),
-            Judged::Accepted(_) | Judged::Running(_) | Judged::Interrupted(_) => Verified::NotCarriedOut,
+            Judged::Accepted(_) | Judged::Running(_) | Judged::Interrupted(_) | Judged::Withheld => Verified::NotCarriedOut,
         }
     }
 }

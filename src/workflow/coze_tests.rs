@@ -39,6 +39,7 @@ fn verdict(judged: &Judged) -> String {
             format!("asked {} {} {:?}", interrupt.event_id, interrupt.kind, interrupt.question.as_deref().unwrap_or_default())
         }
         Judged::Unauthorized(_) => "unauthorized".into(),
+        Judged::Withheld => "withheld".into(),
         Judged::Failed(Failure { reason, retry, doubt, .. }) => {
             let marks = [(*retry, " retry"), (*doubt, " doubt")].map(|(is, word)| if is { word } else { "" });
             format!("{}{}", reason.as_str(), marks.concat())

@@ -157,11 +157,18 @@ fn next_moment(seen: &Seen, definition: &Definition, now: Timestamp) -> Option<T
     attempts.chain(limits).filter(|moment| *moment > now).chain(deadline).min()
 }
 
+/// A status as it will be read: moments have whole seconds there. What differs only by that is the same attempt, whose outcome
+/// would be lost and whose request sent again.
+fn as_stored(status: WorkflowRunStatus) -> WorkflowRunStatus {
+    let stored = serde_json::to_value(&status).and_then(serde_json::from_value);
+    stored.unwrap_or(status)
+}
+
 impl Seen {
     /// What is known when this status is stored: what it tells of needs no telling again.
     #[must_use]
     pub fn recorded(mut self, status: WorkflowRunStatus) -> Self {
-        let before = std::mem::replace(&mut self.status, status);
+        let before = std::mem::replace(&mut self.status, as_stored(status));
         for (was, is) in before.steps.iter().zip(&self.status.steps) {
             if was == is {
                 continue;

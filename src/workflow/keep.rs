@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::seen::{Identity, Kept};
+use super::sender::Sender;
 use crate::api::vocabulary as v;
 use crate::api::{OutputReference, RunReason, WorkflowRun};
 use crate::world::secrets::{self, Written};
@@ -32,11 +33,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes that a Secret may hold.
 const SECRET: usize = 1024 * 1024;
 
-/// Keeps an output: in status, where it may be there, else in a Secret of this name.
+/// Keeps an output: in status, where it may be there, else in a Secret of this name. What was done is not lost because the API
+/// server is away: it is offered again until it is taken.
 ///
 /// # Errors
 /// Where it is too large, or may not be written.
-pub async fn keep(world: &World, run: &Identity, secret: &str, output: &Value, inline: bool) -> Result<Kept, Failure> {
+pub async fn keep(sender: &Sender, run: &Identity, secret: &str, output: &Value, inline: bool) -> Result<Kept, Failure> {
     let json = output.to_string().into_bytes();
     let bytes = i64::try_from(json.len()).unwrap_or(i64::MAX);
     if json.len() <= INLINE && inline {
@@ -55,7 +57,7 @@ pub async fn keep(world: &World, run: &Identity, secret: &str, output: &Value, i
     if packed.len() > SECRET {
         return Err(too_large(format!("The output has {bytes} bytes, compressed {}, and a Secret holds {SECRET}", packed.len())));
     }
-    write(world, manifest(run, secret, packed)).await?;
+    write(sender, manifest(run, secret, packed)).await?;
     Ok(Kept::Secret(OutputReference { secret_name: secret.to_owned(), key: v::OUTPUT_KEY.into(), bytes, sha256 }))
 }
 
@@ -83,8 +85,8 @@ fn manifest(run: &Identity, name: &str, packed: Vec<u8>) -> Secret {
 }
 
 /// An attempt before this one may have written it.
-async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
-    let client = &world.cluster.objects;
+async fn write(sender: &Sender, mut secret: Secret) -> Result<(), Failure> {
+    let client = &sender.world.cluster.objects;
     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
     let trouble = |error: ApiError| Failure::new(RunReason::StepFailed, format!("The output could not be stored: {error}"));
     for _ in 0..3 {
@@ -102,6 +104,10 @@ async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
             Written::Conflict => {}
         }
         let there = patiently(|| secrets::secret(client, &namespace, &name).boxed()).await.map_err(trouble)?;
+        // Whoever leads now may have written it, and said in status what is in it.
+        while !(sender.leads)() {
+            tokio::time::sleep(LONGEST_PAUSE).await;
+        }
         let ours = |there: &Secret| there.metadata.owner_references == secret.metadata.owner_references;
         match there {
             Some(there) if !ours(&there) => {

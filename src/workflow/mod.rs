@@ -10,6 +10,8 @@ mod decide_tests;
 mod definition;
 #[cfg(feature = "operator")]
 pub mod driver;
+#[cfg(test)]
+mod executor_tests;
 mod failure;
 mod graph;
 mod history;

@@ -12,7 +12,7 @@ use super::seen::{AccountState, Kept, Outcome, Prepared, Seen, Task, Turn, Uncle
 use crate::api::{
     ConcurrencyPolicy, Delivery, Notice, OnError, Phase, RemoteStatus, RunReason, StepStatus, Usage, WorkflowRunStatus,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
@@ -66,7 +66,10 @@ pub fn progress(seen: &Seen, now: Timestamp) -> WorkflowRunStatus {
     {
         return progress.waiting(other);
     }
-    progress.inherit();
+    // A run that ends now ends what it finds under way like its own, so that the remote side is told of it.
+    if progress.ending().is_none() {
+        progress.inherit();
+    }
     progress.take_outcomes();
     match progress.ending() {
         Some(ending) => progress.end(&ending),
@@ -203,6 +206,11 @@ impl Progress<'_> {
                     step.doubtful = false;
                     again(step, RunReason::Running, "verify says that the request was not carried out; it is sent again.", None);
                 }
+                Outcome::Withheld => {
+                    step.attempts = (step.attempts - 1).max(0);
+                    let message = "This instance of the operator led no more when the request was to be sent; it was not.";
+                    again(step, RunReason::Running, message, None);
+                }
                 Outcome::Failed(failure) => after_failure(step, plan, failure, &seen.run.uid, now, deadline),
             }
         }
@@ -298,7 +306,7 @@ impl Progress<'_> {
             if step.phase.is_final() {
                 continue;
             }
-            let begun = step.phase == Phase::Running || step.doubtful;
+            let begun = step.phase == Phase::Running || step.doubtful || step.remote.is_some();
             if begun {
                 let hook = plan.on_cancel.as_ref();
                 // What only reads changes nothing that anybody must be told of.
@@ -496,7 +504,7 @@ fn start(step: &mut StepStatus, uid: &str, now: Timestamp) {
     step.attempts = step.attempts.saturating_add(1).min(1000);
     step.start_time = Some(Time(now));
     step.next_attempt_time = None;
-    step.remote = None;
+    forget_remote(step);
     step.idempotency_key.get_or_insert_with(|| key(uid, &step.name));
 }
 
@@ -561,8 +569,14 @@ fn again(step: &mut StepStatus, reason: RunReason, message: &str, next: Option<T
     step.phase = Phase::Pending;
     step.reason = Some(reason);
     step.message = Some(message.to_owned());
-    step.next_attempt_time = next.map(Time);
-    step.remote = None;
+    step.next_attempt_time = next.map(|next| Time(whole(next)));
+    forget_remote(step);
+}
+
+/// Another attempt begins another run at the remote side, but where what is repeated is an answer to the one that waits for it.
+fn forget_remote(step: &mut StepStatus) {
+    let waits = |remote: &RemoteStatus| remote.interrupt.as_ref().is_some_and(|interrupt| interrupt.answered);
+    step.remote = step.remote.take().filter(waits);
 }
 
 fn after_failure(
@@ -575,7 +589,8 @@ fn after_failure(
 ) {
     step.http_status = failure.http_status.map(i32::from).or(step.http_status);
     if let Some(remote) = &failure.remote {
-        adopt(step, remote);
+        let interrupt = step.remote.as_ref().and_then(|remote| remote.interrupt.clone());
+        adopt(step, &RemoteStatus { interrupt, ..RemoteStatus::clone(remote) });
     }
     if failure.reason == RunReason::AccountNotReady && !failure.doubt {
         return wait_for_account(step, plan, failure, uid, now);
@@ -629,6 +644,12 @@ fn wait(step: &StepStatus, plan: &StepPlan, uid: &str) -> SignedDuration {
 
 fn later(moment: Timestamp, wait: SignedDuration) -> Timestamp {
     moment.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// The whole second after a moment: a part of one is not stored, and nobody is asked before it is time.
+fn whole(moment: Timestamp) -> Timestamp {
+    let unit = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
+    moment.round(unit).unwrap_or(moment)
 }
 
 fn total(steps: &[StepStatus]) -> Option<Usage> {

@@ -210,7 +210,7 @@ async fn given(world: &World, run: &WorkflowRun) -> Result<Value> {
                     "Secret {name}, which inputFrom names, is no input of runs: whoever owns it can permit that by its annotation {}: \"true\".",
                     v::RUN_INPUT_ANNOTATION
                 );
-                return Err(refused(why));
+                return Err(missing(why));
             }
             let bytes = secret.and_then(|secret| secret.data?.remove(&reference.key)).map(|bytes| bytes.0);
             ("Secret", &reference.name, &reference.key, bytes)

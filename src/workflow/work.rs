@@ -340,7 +340,7 @@ async fn poll(shared: &Shared, coze: &CozePlan, plan: &StepPlan, call: &Call, qu
         let judged = shared.tools.sender.ask(&shared.run.namespace, call, false, &judge).await;
         drop(turn);
         let wait = match judged {
-            Judged::Running(_) => coze.interval,
+            Judged::Running(_) | Judged::Withheld => coze.interval,
             // The run goes on there, whether its history can be read just now or not.
             Judged::Failed(failure) if failure.retry || failure.doubt || failure.reason == RunReason::AccountNotReady => {
                 let asked = failure.retry_after.and_then(|after| Duration::try_from(after).ok()).unwrap_or_default();
@@ -365,6 +365,7 @@ async fn outcome(shared: &Shared, plan: &StepPlan, judged: Judged) -> Outcome {
         Judged::Completed(done) => done,
         Judged::Accepted(remote) | Judged::Running(remote) => return Outcome::Accepted(remote),
         Judged::Interrupted(remote) => return Outcome::Interrupted(remote),
+        Judged::Withheld => return Outcome::Withheld,
         Judged::Unauthorized(failure) | Judged::Failed(failure) => return Outcome::Failed(failure),
     };
     let done = match at_coze(shared, plan, done).await {
@@ -372,7 +373,7 @@ async fn outcome(shared: &Shared, plan: &StepPlan, judged: Judged) -> Outcome {
         Err(failure) => return Outcome::Failed(failure),
     };
     let secret = format!("{}.{}", shared.run.name, plan.name);
-    match keep::keep(shared.tools.world(), &shared.run, &secret, &done.output, shared.may_be_inline()).await {
+    match keep::keep(&shared.tools.sender, &shared.run, &secret, &done.output, shared.may_be_inline()).await {
         Ok(kept) => Outcome::Completed(done, kept),
         Err(failure) => Outcome::Failed(failure),
     }
@@ -476,9 +477,13 @@ async fn tell(shared: &Shared, hook: Hook, with: impl FnOnce(Scope) -> Scope + S
         }
         .boxed()
     };
-    match shared.tools.sender.ask(&shared.run.namespace, &call, false, &judge).await {
-        Judged::Unauthorized(failure) | Judged::Failed(failure) => Err(failure),
-        Judged::Completed(_) | Judged::Accepted(_) | Judged::Running(_) | Judged::Interrupted(_) => Ok(()),
+    loop {
+        match shared.tools.sender.ask(&shared.run.namespace, &call, false, &judge).await {
+            Judged::Unauthorized(failure) | Judged::Failed(failure) => return Err(failure),
+            // Until this work is ended, or we lead again: that nobody was told is not to be said.
+            Judged::Withheld => tokio::time::sleep(Duration::from_secs(1)).await,
+            Judged::Completed(_) | Judged::Accepted(_) | Judged::Running(_) | Judged::Interrupted(_) => return Ok(()),
+        }
     }
 }
 
@@ -494,6 +499,6 @@ async fn concluded(shared: &Shared) -> Result<(Value, Kept), Failure> {
     let outputs = evaluated(move || definition.outputs.as_ref().map_or(Ok(Value::Null), |tree| tree.evaluate(&scope)));
     let outputs = outputs.await?.map_err(|error| Failure::new(RunReason::InvalidDefinition, error.to_string()))?;
     let secret = format!("{}-outputs", shared.run.name);
-    let kept = keep::keep(shared.tools.world(), &shared.run, &secret, &outputs, true).await?;
+    let kept = keep::keep(&shared.tools.sender, &shared.run, &secret, &outputs, true).await?;
     Ok((outputs, kept))
 }

@@ -5,6 +5,7 @@ mod cancel;
 mod concurrency;
 mod coze_platform;
 mod coze_studio;
+mod crash;
 mod failures;
 mod history;
 mod hooks;

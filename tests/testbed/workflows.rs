@@ -64,6 +64,13 @@ impl<'a> Workflows<'a> {
         Ok(self.story.kubectl().feed(&["create", "-f", "-"], &run.to_string()).map(drop)?)
     }
 
+    /// A Secret that runs may take as their input.
+    pub fn input(&self, name: &str, data: &[(&str, &str)]) -> Result<()> {
+        self.story.secret(name, data)?;
+        let permit = "oauth-operator.dev/run-input=true";
+        self.story.kubectl().run(&["annotate", "--overwrite", "secret", name, permit]).map(drop)
+    }
+
     /// The run as the API server shows it; none where there is none.
     pub fn find(&self, name: &str) -> Result<Option<WorkflowRun>> {
         let text = self.story.kubectl().run(&["get", "workflowrun", name, "-o", "json", "--ignore-not-found"])?;

@@ -35,8 +35,7 @@ async fn input_that_does_not_fit_is_refused_and_not_repeated() -> Result<()> {
     workflows.run("deep", &of("any", json!({"a": deep})))?;
     workflows.run("large", &of("any", json!({"text": "x".repeat(262_144)})))?;
     workflows
-        .story
-        .secret("json", &[("word", "hunter2 is no JSON"), ("deep", "[[[[[[[[[[[]]]]]]]]]]]"), ("good", "{\"topic\":\"x\"}")])?;
+        .input("json", &[("word", "hunter2 is no JSON"), ("deep", "[[[[[[[[[[[]]]]]]]]]]]"), ("good", "{\"topic\":\"x\"}")])?;
     let from = |workflow: &str, key: &str| json!({"workflowRef": {"name": workflow}, "inputFrom": {"secretKeyRef": {"name": "json", "key": key}}});
     workflows.run("no-json", &from("any", "word"))?;
     workflows.run("deep-secret", &from("any", "deep"))?;
@@ -82,15 +81,18 @@ async fn input_that_is_not_there_yet_is_waited_for_and_one_that_changes_ends_the
         workflows.story.apps
     );
     assert_eq!((status.phase, said(&status)), (Phase::Pending, ("Pending".to_owned(), message)));
+    // Whoever may make runs need not be one who may read Secrets.
     workflows.story.secret("late", &[("other", "{}")])?;
-    workflows.story.secret("late", &[("input", "{\"word\":\"one\"}")])?;
+    workflows.until("waits", |status| said(status).1.contains("whoever owns it can permit that")).await?;
+    workflows.input("late", &[("other", "{}")])?;
+    workflows.input("late", &[("input", "{\"word\":\"one\"}")])?;
     workflows.until_ended("waits", Phase::Completed).await?;
     assert_eq!(workflows.api.requests_to("/open/waits/one").len(), 1);
 
     workflows.api.hold("/open/held");
     workflows.run("changed", &spec("/open/held/${input.word}"))?;
     workflows.api.until_arrived("/open/held/one", 1).await?;
-    workflows.story.secret("late", &[("input", "{\"word\":\"two\"}")])?;
+    workflows.input("late", &[("input", "{\"word\":\"two\"}")])?;
     drop(operator);
     let _next = workflows.story.operator("operator-2").await?;
     refused(&workflows, "changed", "the input has changed since the run began").await?;
