@@ -165,7 +165,7 @@ fn lists_of_five_thousand_are_gone_through() {
 
 #[test]
 fn one_long_text_among_short_ones_is_counted_once() {
-    let message = |n: usize| json!({"role": if n % 2 == 0 { "user" } else { "assistant" }, "text": "m".repeat(if n == 7 { 500_000 } else { 100 })});
+    let message = |n: usize| json!({"role": if n.is_multiple_of(2) { "user" } else { "assistant" }, "text": "m".repeat(if n == 7 { 500_000 } else { 100 })});
     let scope = Scope::default().with("input", Arc::new(json!((0..2000).map(message).collect::<Vec<_>>())));
     let value = evaluated("input.filter(m, m.role == 'assistant').map(m, m.role + ': ' + m.text)", &scope).unwrap();
     assert!(value.to_string().len() > 500_000);
@@ -353,7 +353,10 @@ fn no_source_makes_the_parser_panic() {
 #[test]
 fn what_is_parsed_once_is_used_by_many() {
     fn shared<T: Clone + std::fmt::Debug + Send + Sync>() {}
-    (shared::<Tree>(), shared::<Condition>(), shared::<super::Address>(), shared::<super::References>());
+    shared::<Tree>();
+    shared::<Condition>();
+    shared::<super::Address>();
+    shared::<super::References>();
     fn sent<T: Clone + Default + Send + Sync>() {}
     sent::<Scope>();
 }

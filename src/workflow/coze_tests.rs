@@ -245,7 +245,8 @@ fn fed(events: &[(&str, Value)], idempotent: bool) -> (usize, String) {
 fn a_stream_gives_what_its_last_node_says_and_the_end_before_any_other() {
     let says = |node: &str, content: &str| ("Message", json!({"node_title": node, "content": content}));
     let done = || ("Done", json!({"debug_url": "https://x"}));
-    let cases: Vec<(Vec<(&str, Value)>, usize, &str)> = vec![
+    type Case = (Vec<(&'static str, Value)>, usize, &'static str);
+    let cases: Vec<Case> = vec![
         (vec![says("A", "no"), says("End", "y"), says("End", "es"), done()], 3, r#"completed "yes""#),
         (vec![says("A", "on"), says("A", "e"), says("B", "tw"), says("B", "o"), done()], 4, r#"completed "two""#),
         (

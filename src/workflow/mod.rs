@@ -49,7 +49,7 @@ pub use definition::{CallPlan, Definition, DefinitionError, StepPlan};
 pub use failure::Failure;
 pub use graph::{Graph, GraphError};
 pub use history::{Ended, expiry, is_outdated, surplus};
-pub use input::{DEEPEST, InputError, LARGEST, check, digest};
+pub use input::{DEEPEST, InputError, LARGEST, LARGEST_INLINE, LARGEST_SPEC, check, digest};
 pub use input_schema::InputSchema;
 pub use progress::progress;
 pub use request::{Call, CozePlan, RequestPlan};
