@@ -4,20 +4,21 @@
 //! `ACCOUNTS=1000,10000` says how many; the token endpoint is ours and costs next to nothing.
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::expect_used, reason = "a program for a terminal")]
 
+mod cost;
 mod figures;
 #[path = "../tests/testbed/mod.rs"]
 mod testbed;
 
+use cost::{memory, processor};
 use figures::Figure;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::core::PartialObjectMeta;
-use kube::{Client, Config};
 use kube_runtime::watcher;
 use oauth_operator::api::OAuthAccount;
 use serde_json::json;
-use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 use testbed::Result;
@@ -57,7 +58,7 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
     let provider = endpoint.at("/lifetime/36000");
     let oauth = OAuthClient { id: "bench".into(), secret: testbed::authorization_server::random() };
     story.secret("bench-client", &[("client_secret", &oauth.secret)])?;
-    let client = admin(&cluster).await?;
+    let client = testbed::client::client(&cluster.kubeconfig).await?;
     let accounts: Api<OAuthAccount> = Api::namespaced(client.clone(), &story.apps);
     let made = |name: String| -> Result<OAuthAccount> {
         let seed = json!({"client": {"secretRef": {"name": "bench-client"}}});
@@ -83,14 +84,14 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
     settled(&accounts, count).await?;
     let written = written(&operator).await?;
     let requests = endpoint.requests(path);
-    let peak = memory(&operator, "VmHWM")?;
+    let peak = memory(&operator.process, "VmHWM")?;
 
     eprintln!("{count}: at rest ...");
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let (processor_before, writes_before) = (processor(&operator)?, self::written(&operator).await?);
+    let (processor_before, writes_before) = (processor(&operator.process)?, self::written(&operator).await?);
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let (processor_after, idle_writes) = (processor(&operator)?, self::written(&operator).await? - writes_before);
-    let resting = memory(&operator, "VmRSS")?;
+    let (processor_after, idle_writes) = (processor(&operator.process)?, self::written(&operator).await? - writes_before);
+    let resting = memory(&operator.process, "VmRSS")?;
     eprintln!("{count}: from apply to Secret, and the ceiling once more: an API server is faster when it is warm ...");
     let mut latencies = from_apply_to_secret(&client, &story.apps, &accounts, &made).await?;
     let apart = Story::begin(&cluster, &format!("bare-again-{count}"), Reach::Tenant).await?;
@@ -128,13 +129,6 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
         figures.insert(1, Figure::at_most("10000 accounts from nothing".into(), "s", took, 25.0));
     }
     Ok(figures)
-}
-
-async fn admin(cluster: &Cluster) -> Result<Client> {
-    let kubeconfig = kube::config::Kubeconfig::read_from(&cluster.kubeconfig)?;
-    // As prompt as kubectl, which does not wait for acknowledgements either.
-    let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
-    Ok(oauth_operator::world::cluster::Cluster::of(&config, &oauth_operator::telemetry::metrics::Metrics::new(1)?)?.watches)
 }
 
 /// Writes per second that the API server takes from a bare client: as many Secrets and status patches as the operator
@@ -271,20 +265,4 @@ async fn written(operator: &Operator) -> Result<f64> {
     let writes = writes.filter(|line| line.contains("method=\"POST\"") || line.contains("method=\"PATCH\""));
     let values = writes.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
     Ok(values.sum::<f64>() - 1.0)
-}
-
-/// A line of /proc/<pid>/status in MiB.
-fn memory(operator: &Operator, line: &str) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", operator.process.id()))?;
-    let value = status.lines().find_map(|text| text.strip_prefix(line)).ok_or("no such line")?;
-    let kibibytes: f64 = value.trim_matches([':', '\t', ' ']).trim_end_matches(" kB").trim().parse()?;
-    Ok(kibibytes / 1024.0)
-}
-
-/// Seconds of processor time so far.
-fn processor(operator: &Operator) -> Result<f64> {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(operator.process.id().to_string()).join("stat"))?;
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    // utime and stime, in ticks of which Linux has 100 a second.
-    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
 }

@@ -2,11 +2,11 @@
 
 use super::leadership::Leadership;
 use super::watches::Scope;
-use crate::api::Workflow;
+use crate::api::{Workflow, WorkflowRun};
 use crate::workflow::{Definition, DefinitionError, Tick, tick};
-use crate::world::runs::RunEntry;
 use crate::world::workflows::{Made, Said, Version};
 use crate::world::{ApiError, World, clock, workflows};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::{Client, Resource, ResourceExt};
 use kube_runtime::events::EventType;
@@ -21,10 +21,25 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Turns for one workflow without a rest: a status, and a moment.
 const MOST_TURNS: usize = 4;
 
+/// Workflows that are attended to at once: many run on the hour.
+const AT_ONCE: usize = 16;
+
 type Understood = Result<Definition, DefinitionError>;
 
-/// Definitions by UID and generation.
-type Definitions = HashMap<(String, i64), Arc<Understood>>;
+/// What was found out of a workflow.
+struct Known {
+    definition: Arc<Understood>,
+    generation: i64,
+    /// At which version there is nothing to do until a moment.
+    version: Option<String>,
+    until: Option<Timestamp>,
+}
+
+impl Known {
+    fn rests(&self, workflow: &Workflow) -> bool {
+        self.version == workflow.metadata.resource_version && self.until.is_none_or(|until| clock::now() < until)
+    }
+}
 
 /// What came of one turn for a workflow.
 #[derive(Debug, PartialEq)]
@@ -45,27 +60,12 @@ pub async fn run(world: Arc<World>, scopes: Arc<Vec<Arc<Scope>>>, leadership: Le
         scope.until_synced().await;
     }
     let mut changed = world.runs.subscribe();
-    let mut definitions = Definitions::new();
+    let mut known = HashMap::new();
     loop {
         leadership.elected().await;
         changed.mark_unchanged();
-        let workflows: Vec<_> = scopes.iter().flat_map(|scope| scope.workflows.state()).collect();
-        let mut next = None;
-        let mut kept = Definitions::new();
-        for workflow in workflows {
-            let key = (workflow.uid().unwrap_or_default(), workflow.metadata.generation.unwrap_or_default());
-            let definition = match definitions.remove(&key) {
-                Some(definition) => definition,
-                None => understood(&workflow).await,
-            };
-            kept.insert(key, definition.clone());
-            if !leadership.is_held() {
-                break;
-            }
-            let until = attend_to(&world, &workflow, &definition).await;
-            next = [next, until].into_iter().flatten().min();
-        }
-        definitions = kept;
+        known = look(&world, &scopes, &leadership, known).await;
+        let next = known.values().filter_map(|known| known.until).min();
         let rest = next.map(|next: Timestamp| Duration::try_from(next.duration_since(clock::now())).unwrap_or_default());
         tokio::select! {
             _ = changed.changed() => {
@@ -75,6 +75,35 @@ pub async fn run(world: Arc<World>, scopes: Arc<Vec<Arc<Scope>>>, leadership: Le
             () = tokio::time::sleep(rest.unwrap_or(LONGEST).min(LONGEST)) => {}
         }
     }
+}
+
+/// Attends to every workflow that does not rest; what is known of all of them now, by UID.
+async fn look(
+    world: &World,
+    scopes: &[Arc<Scope>],
+    leadership: &Leadership,
+    mut before: HashMap<String, Known>,
+) -> HashMap<String, Known> {
+    let workflows = scopes.iter().flat_map(|scope| scope.workflows.state());
+    let workflows: Vec<_> = workflows.map(|workflow| (before.remove(&workflow.uid().unwrap_or_default()), workflow)).collect();
+    let looks = workflows.into_iter().map(|(known, workflow)| async move {
+        let uid = workflow.uid().unwrap_or_default();
+        if let Some(known) = known.as_ref().filter(|known| known.rests(&workflow)) {
+            return (uid, Known { definition: known.definition.clone(), version: known.version.clone(), ..*known });
+        }
+        let generation = workflow.metadata.generation.unwrap_or_default();
+        let definition = match known.filter(|known| known.generation == generation) {
+            Some(known) => known.definition,
+            None => understood(&workflow).await,
+        };
+        // What was not attended to is looked at again.
+        let (version, until) = match leadership.is_held() {
+            true => (workflow.resource_version(), attend_to(world, &workflow, &definition).await),
+            false => (None, None),
+        };
+        (uid, Known { definition, generation, version, until })
+    });
+    stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
 }
 
 async fn understood(workflow: &Workflow) -> Arc<Understood> {
@@ -88,7 +117,7 @@ async fn attend_to(world: &World, cached: &Arc<Workflow>, definition: &Understoo
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
     let mut workflow = (**cached).clone();
     for _ in 0..MOST_TURNS {
-        let active = active(&world.runs.all(), &namespace, &name);
+        let active = world.runs.active(&namespace, &name);
         match attend(&world.cluster.objects, &workflow, definition, active.as_deref(), clock::now()).await {
             Ok((Attended::Until(until), told)) => {
                 skipped(world, &workflow, told).await;
@@ -120,14 +149,9 @@ async fn attend_to(world: &World, cached: &Arc<Workflow>, definition: &Understoo
 /// A moment that passes without a run is told: a person would ask about it.
 async fn skipped(world: &World, workflow: &Workflow, why: Option<String>) {
     if let Some(why) = why {
+        tracing::warn!(namespace = workflow.namespace(), name = workflow.name_any(), "{why}");
         world.events.tell(&workflow.object_ref(&()), EventType::Warning, "RunSkipped", &why).await;
     }
-}
-
-fn active(runs: &[RunEntry], namespace: &str, name: &str) -> Option<String> {
-    let of = |run: &&RunEntry| run.version.namespace == namespace && run.workflow.as_deref() == Some(name);
-    let active = runs.iter().filter(of).filter(|run| !run.phase.is_final());
-    active.min_by_key(|run| run.created).map(|run| run.version.name.clone())
 }
 
 /// One turn for a workflow: at most one write of its status, and the run that this write permits. What it was told besides.
@@ -154,10 +178,19 @@ pub async fn attend(
         Said::Refused(words) => return Ok((Attended::Refused(words), None)),
     }
     written.status = Some(*status);
-    if let Some(run) = run
-        && let Made::Refused(words) = workflows::create(client, &run).await?
-    {
-        return Ok((Attended::Refused(words), None));
-    }
+    let told = match run {
+        Some(run) => made(client, &run).await.err(),
+        None => told,
+    };
     Ok((Attended::Written(Box::new(written)), told))
+}
+
+/// Makes the run of a moment that was seen to. It is offered once: where it was not stored, or nobody knows, the moment passes.
+async fn made(client: &Client, run: &WorkflowRun) -> Result<(), String> {
+    let moment = run.spec.scheduled_time.as_ref().map(|moment| moment.0).unwrap_or_default();
+    match workflows::create(client, run).await {
+        Ok(Made::Stored | Made::There) => Ok(()),
+        Ok(Made::Refused(words)) => Err(format!("No run is made for {moment}: the API server does not take it: {words}")),
+        Err(error) => Err(format!("Nobody knows whether a run was made for {moment}, and none is made again: {error}.")),
+    }
 }

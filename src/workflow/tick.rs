@@ -54,12 +54,18 @@ pub fn tick(workflow: &Workflow, definition: &Result<Definition, DefinitionError
     let after = stored.last_schedule_time.as_ref().map_or(since, |last| last.0.max(since));
     let deadline = spec.starting_deadline_seconds.map(|seconds| SignedDuration::from_secs(seconds.into()));
     let due = schedule.due(after, now, deadline);
-    status.next_schedule_time = schedule.next_after(now).map(Time);
-    let Some(moment) = due.tick else {
+    // Where the clock went back, moments come that were seen to: the next one is after them.
+    status.next_schedule_time = schedule.next_after(now.max(after)).map(Time);
+    let newest = due.tick.or_else(|| schedule.due(after, now, None).tick);
+    let Some(moment) = newest else {
         let next = status.next_schedule_time.clone().map(|next| next.0);
         return if status == stored { Tick::Rest(next) } else { Tick::Say(Box::new(status)) };
     };
     status.last_schedule_time = Some(Time(moment));
+    if let (None, Some(seconds)) = (due.tick, spec.starting_deadline_seconds) {
+        let why = format!("No run is made for {moment}: startingDeadlineSeconds ({seconds}) had passed when it was seen to.");
+        return Tick::Skip(Box::new(status), why);
+    }
     let name = workflow.name_any();
     if let Some(active) = active.filter(|_| workflow.spec.concurrency_policy == ConcurrencyPolicy::Forbid) {
         let why = format!("No run is made for {moment}: {active} is under way, and concurrencyPolicy is Forbid.");
@@ -113,3 +119,7 @@ fn run(workflow: &Workflow, name: String, moment: Timestamp) -> WorkflowRun {
         status: None,
     }
 }
+
+#[cfg(test)]
+#[path = "tick_tests.rs"]
+mod tests;

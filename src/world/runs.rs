@@ -64,6 +64,11 @@ impl RunEntry {
     fn place(&self) -> Place {
         (self.version.namespace.clone(), self.version.name.clone())
     }
+
+    /// Whoever was made first is the older one.
+    fn age(&self) -> (Timestamp, &str) {
+        (self.created, &self.version.name)
+    }
 }
 
 /// Who works on a run.
@@ -72,6 +77,10 @@ pub struct Worker {
     /// Hears when something has changed.
     pub changed: Arc<Notify>,
     accounts: BTreeSet<String>,
+    /// Secret or ConfigMap that it waits for.
+    awaits: Option<String>,
+    /// By which policy it has asked whether it may begin.
+    policy: Option<ConcurrencyPolicy>,
 }
 
 /// Whether a run may begin, by the other runs of its workflow.
@@ -111,7 +120,7 @@ impl Runs {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A run as it is now. Whoever works on it hears of it, or those who waited for its end.
+    /// A run as it is now. Whoever works on it hears of it, and those of its workflow where it is new or has ended.
     pub fn set(&self, mut entry: RunEntry) {
         let mut known = self.known();
         let place = entry.place();
@@ -120,13 +129,14 @@ impl Runs {
             (entry.phase, entry.is_over, entry.completed) = (before.phase, true, entry.completed.or(before.completed));
         }
         let ended = entry.phase.is_final();
-        let workflow = entry.workflow.clone();
+        let (uid, workflow) = (entry.version.uid.clone(), entry.workflow.clone());
         if ended {
-            known.begun.remove(&entry.version.uid);
+            known.begun.remove(&uid);
         }
-        known.runs.insert(place.clone(), entry);
+        let before = known.runs.insert(place.clone(), entry);
         known.tell(&place);
-        if ended {
+        // A new one may take the place of others, and one that has ended leaves its own.
+        if ended || before.is_none_or(|before| before.version.uid != uid) {
             known.tell_siblings(&place.0, workflow.as_deref());
         }
         drop(known);
@@ -187,6 +197,13 @@ impl Runs {
         self.known().runs.values().cloned().collect()
     }
 
+    /// The oldest run of a workflow that has not ended.
+    pub fn active(&self, namespace: &str, workflow: &str) -> Option<String> {
+        let known = self.known();
+        let active = known.of(namespace, workflow).filter(|run| !run.phase.is_final() && !run.going);
+        active.min_by_key(|run| run.age()).map(|run| run.version.name.clone())
+    }
+
     /// How many runs there are in each phase.
     pub fn phases(&self) -> HashMap<Phase, i64> {
         let mut phases: HashMap<Phase, i64> = HashMap::new();
@@ -221,6 +238,21 @@ impl Runs {
         }
     }
 
+    /// A run waits for this Secret or ConfigMap.
+    pub fn awaits(&self, place: &Place, name: Option<String>) {
+        if let Some(worker) = self.known().workers.get_mut(place) {
+            worker.awaits = name;
+        }
+    }
+
+    /// A Secret or a ConfigMap has changed: whoever waits for it hears of it.
+    pub fn input_changed(&self, namespace: &str, name: &str) {
+        let known = self.known();
+        let workers =
+            known.workers.iter().filter(|(place, worker)| place.0 == namespace && worker.awaits.as_deref() == Some(name));
+        workers.for_each(|(_, worker)| worker.changed.notify_one());
+    }
+
     /// An account has changed: whoever needs it hears of it.
     pub fn account_changed(&self, namespace: &str, name: &str) {
         let known = self.known();
@@ -230,7 +262,9 @@ impl Runs {
 
     /// A workflow has changed: runs that wait for it hear of it.
     pub fn workflow_changed(&self, namespace: &str, name: &str) {
-        self.known().tell_siblings(namespace, Some(name));
+        let known = self.known();
+        known.of(namespace, name).for_each(|run| known.tell(&run.place()));
+        drop(known);
         self.changed.send_replace(());
     }
 
@@ -239,6 +273,9 @@ impl Runs {
         let mut known = self.known();
         let place = (namespace.to_owned(), name.to_owned());
         let Some(this) = known.runs.get(&place).filter(|run| run.version.uid == uid).cloned() else { return Admission::Go };
+        if let Some(worker) = known.workers.get_mut(&place) {
+            worker.policy = Some(policy);
+        }
         let admission = if this.workflow.is_none() { Admission::Go } else { known.admission(&this, policy) };
         if admission == Admission::Go {
             known.begun.insert(uid.to_owned());
@@ -254,36 +291,48 @@ impl Known {
         }
     }
 
+    fn of<'a>(&'a self, namespace: &'a str, workflow: &'a str) -> impl Iterator<Item = &'a RunEntry> {
+        self.runs.values().filter(move |run| run.version.namespace == namespace && run.workflow.as_deref() == Some(workflow))
+    }
+
+    /// Whose turn depends on the other runs of the workflow hears of them: of those that wait for each other, whoever is next,
+    /// so that a thousand who wait are not a thousand who look, and write, whenever one of them ends.
     fn tell_siblings(&self, namespace: &str, workflow: Option<&str>) {
         let Some(workflow) = workflow else { return };
-        let siblings =
-            self.runs.values().filter(|run| run.version.namespace == namespace && run.workflow.as_deref() == Some(workflow));
-        siblings.for_each(|run| self.tell(&run.place()));
+        let policy = |run: &RunEntry| self.workers.get(&run.place()).and_then(|worker| worker.policy);
+        let (mut next, mut others) = (None::<&RunEntry>, vec![]);
+        for run in self.of(namespace, workflow).filter(|run| !run.phase.is_final()) {
+            match policy(run) {
+                Some(ConcurrencyPolicy::Forbid) if self.has_begun(run) => {}
+                Some(ConcurrencyPolicy::Forbid) => next = next.into_iter().chain([run]).min_by_key(|run| run.age()),
+                Some(ConcurrencyPolicy::Replace) => others.push(run),
+                Some(ConcurrencyPolicy::Allow) | None => {}
+            }
+        }
+        others.into_iter().chain(next).for_each(|run| self.tell(&run.place()));
+    }
+
+    fn has_begun(&self, run: &RunEntry) -> bool {
+        run.phase == Phase::Running || self.begun.contains(&run.version.uid)
     }
 
     fn admission(&self, this: &RunEntry, policy: ConcurrencyPolicy) -> Admission {
-        let age = |run: &RunEntry| (run.created, run.version.name.clone());
-        let begun = |run: &RunEntry| run.phase == Phase::Running || self.begun.contains(&run.version.uid);
-        let others = self.runs.values().filter(|run| {
-            run.version.namespace == this.version.namespace
-                && run.workflow == this.workflow
-                && run.version.uid != this.version.uid
-                && !run.phase.is_final()
-                && !run.going
-        });
+        let begun = |run: &RunEntry| self.has_begun(run);
+        let siblings = self.of(&this.version.namespace, this.workflow.as_deref().unwrap_or_default());
+        let others = siblings.filter(|run| run.version.uid != this.version.uid && !run.phase.is_final() && !run.going);
         let name = |run: &RunEntry| run.version.name.clone();
         match policy {
             ConcurrencyPolicy::Allow => Admission::Go,
             ConcurrencyPolicy::Forbid if begun(this) => Admission::Go,
             ConcurrencyPolicy::Forbid => {
-                let before = others.filter(|run| begun(run) || age(run) < age(this)).min_by_key(|run| (!begun(run), age(run)));
+                let before = others.filter(|run| begun(run) || run.age() < this.age()).min_by_key(|run| (!begun(run), run.age()));
                 before.map_or(Admission::Go, |run| Admission::After(name(run)))
             }
             ConcurrencyPolicy::Replace => {
                 let mut others: Vec<_> = others.collect();
-                others.sort_by_key(|run| age(run));
+                others.sort_by_key(|run| run.age());
                 match (others.last(), others.first()) {
-                    (Some(newest), _) if age(newest) > age(this) => Admission::ReplacedBy(name(newest)),
+                    (Some(newest), _) if newest.age() > this.age() => Admission::ReplacedBy(name(newest)),
                     (_, Some(older)) if !begun(this) => Admission::After(name(older)),
                     _ => Admission::Go,
                 }
@@ -295,6 +344,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
     use serde_json::json;
 
     fn entry(name: &str, second: i64, phase: Phase) -> RunEntry {
@@ -343,6 +393,34 @@ mod tests {
         runs.set(entry("a", 1, Phase::Cancelled));
         runs.set(entry("b", 2, Phase::Cancelled));
         assert_eq!(admit(&runs, "c", Replace), Admission::Go);
+    }
+
+    /// Names of those who have heard something since they were asked last.
+    fn told(workers: &[(Place, Worker)]) -> Vec<&str> {
+        let heard = |worker: &Worker| worker.changed.notified().now_or_never().is_some();
+        let mut told: Vec<_> = workers.iter().filter(|(_, worker)| heard(worker)).map(|(place, _)| place.1.as_str()).collect();
+        told.sort_unstable();
+        told
+    }
+
+    #[test]
+    fn of_an_end_only_those_hear_whose_turn_it_changes() {
+        use ConcurrencyPolicy::{Allow, Forbid, Replace};
+        let all = [("a", 1, Phase::Pending), ("b", 2, Phase::Pending), ("c", 3, Phase::Pending), ("d", 4, Phase::Pending)];
+        for (policy, hear) in [(Allow, &[][..]), (Forbid, &["b"]), (Replace, &["b", "c", "d"])] {
+            let runs = runs(&all);
+            let workers = runs.take();
+            all.iter().for_each(|(name, ..)| drop(admit(&runs, name, policy)));
+            told(&workers);
+            let status = WorkflowRunStatus { phase: Phase::Completed, ..WorkflowRunStatus::default() };
+            runs.written(&("apps".into(), "a".into()), "a", &status);
+            assert_eq!(told(&workers), hear, "{policy:?}");
+            runs.set(entry("a", 1, Phase::Completed));
+            let hear: Vec<_> = ["a"].iter().chain(hear).copied().collect();
+            assert_eq!(told(&workers), hear, "{policy:?}, by the watch, which tells the run itself as well");
+            runs.workflow_changed("apps", "w");
+            assert_eq!(told(&workers), ["a", "b", "c", "d"]);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
+use std::time::Duration;
 
 /// A kind of workflows: one with a status that is written here.
 pub trait Kind:
@@ -109,17 +110,25 @@ pub enum Made {
     Refused(String),
 }
 
-/// Makes a run.
+/// Makes a run. An API server that says it is too busy has not made it, and is offered it again after a moment.
 ///
 /// # Errors
 /// Whatever the API server answers beside conflict and refusal.
 pub async fn create(client: &Client, run: &WorkflowRun) -> Result<Made, ApiError> {
     let api: Api<WorkflowRun> = Api::namespaced(client.clone(), &run.namespace().unwrap_or_default());
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    match call(api.create(&params, run)).await {
-        Ok(_) => Ok(Made::Stored),
-        Err(error) if error.status().is_some_and(|status| status.is_already_exists()) => Ok(Made::There),
-        Err(error) => error.refusal_of_write().map(Made::Refused).ok_or(error),
+    let mut pauses = [1, 2, 4].map(Duration::from_secs).into_iter();
+    loop {
+        let error = match call(api.create(&params, run)).await {
+            Ok(_) => return Ok(Made::Stored),
+            Err(error) => error,
+        };
+        let answered = |code| error.status().is_some_and(|status| status.code == code);
+        match pauses.next().filter(|_| answered(429)) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None if error.status().is_some_and(|status| status.is_already_exists()) => return Ok(Made::There),
+            None => return error.refusal_of_write().map(Made::Refused).ok_or(error),
+        }
     }
 }
 

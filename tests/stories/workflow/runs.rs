@@ -6,7 +6,7 @@ use crate::{issuer, story};
 use oauth_operator::api::{Phase, RunReason};
 use serde_json::{Value, json};
 
-async fn scene(name: &str) -> Result<(Workflows<'static>, crate::testbed::operator::Operator)> {
+pub(super) async fn scene(name: &str) -> Result<(Workflows<'static>, crate::testbed::operator::Operator)> {
     let (story, provider) = story(name).await?;
     let operator = story.operator("operator-1").await?;
     let workflows = Workflows::begin(story, provider).await?;
