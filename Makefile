@@ -22,8 +22,16 @@ test: ## All tests, on real parts; installs what they need
 	@tools/install.sh browser
 	@tools/install.sh coze
 	@tools/install.sh sdk
+	@$(MAKE) --no-print-directory monitoring
+	@tools/install.sh helm
 	cargo build --locked --release --bin oauth-operator
 	cargo test --locked
+	cd tools/chart && go test -count 1 -tags live -run '^TestOnAPIServer$$' .
+
+.PHONY: monitoring
+monitoring: ## Alerts, runbooks, routing and inhibition, with the real promtool and Alertmanager (the dashboard: make test)
+	@tools/install.sh debian
+	@tests/monitoring/check.sh
 
 .PHONY: soak
 soak: ## Ten minutes of load on the sidecar while everything fails in turn: not one error that could be avoided
@@ -55,7 +63,7 @@ coverage: ## Which lines the unit tests run: of the pure core at least 95 %
 	@tools/coverage.sh
 
 .PHONY: check
-check: ## Format, lints, generated files, licences
+check: ## Format, lints, generated files, the chart, licences
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --lib --no-default-features -- -D warnings
@@ -65,6 +73,9 @@ check: ## Format, lints, generated files, licences
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 	@$(MAKE) --no-print-directory crds
 	@[ -z "$$(git status --porcelain -- crds docs/providers.md)" ] || { echo "crds/ or docs/providers.md is not what the sources say: commit what 'make crds' has written"; exit 1; }
+	@tools/install.sh helm
+	@[ -z "$$(gofmt -l tools/chart)" ] || { echo "gofmt -w tools/chart"; exit 1; }
+	cd tools/chart && go vet -tags live . && go test -count 1 .
 	@tools/install.sh cargo-deny
 	target/tools/cargo-deny --log-level warn check bans licenses sources
 
@@ -82,6 +93,11 @@ cluster-down: ## End what `make cluster` has started
 .PHONY: crds
 crds: ## Write crds/ and docs/providers.md anew from the sources
 	@cargo run --quiet --locked --bin crdgen crds docs/providers.md
+
+.PHONY: chart
+chart: ## Write what is made of the chart: its README and schema, deploy/*.yaml, docs/permissions.md
+	@tools/install.sh helm
+	@cd tools/chart && go run . ../..
 
 .PHONY: tools
 tools: ## Install all that tests, demo and checks need

@@ -174,7 +174,8 @@ async fn completed(runs: &Api<WorkflowRun>, count: usize) -> Result<()> {
 /// Milliseconds that runs took beyond the requests on their longest way: from the create, as it is sent, to the watch event of
 /// the end.
 async fn overheads(client: &Client, runs: &Api<WorkflowRun>, api: &Steps) -> Result<Vec<f64>> {
-    let waiting: Mutex<HashMap<String, oneshot::Sender<(Instant, Result<()>)>>> = Mutex::default();
+    type Told = oneshot::Sender<(Instant, Result<()>)>;
+    let waiting: Mutex<HashMap<String, Told>> = Mutex::default();
     let watched: Api<WorkflowRun> = Api::namespaced(client.clone(), runs.namespace().unwrap_or_default());
     let watching = async {
         let mut events = pin!(watcher(watched, watcher::Config::default()));

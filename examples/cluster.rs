@@ -1,12 +1,13 @@
 //! The place for trying things by hand: control plane, authorization server and operator, until a signal ends them.
-//! `make cluster` runs it: `cluster FOLDER` writes FOLDER/settings.env when everything is there.
+//! `make cluster` runs it: `cluster FOLDER` writes FOLDER/settings.env when everything is there. `cluster FOLDER control-plane`
+//! starts that alone, for the tests of the chart, which install the operator themselves.
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a program for a terminal")]
 
 #[path = "../tests/testbed/mod.rs"]
 mod testbed;
 
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use testbed::Result;
 use testbed::authorization_server::AuthorizationServer;
 use testbed::cluster::{Cluster, binary};
@@ -16,8 +17,12 @@ use tokio::signal::unix::{SignalKind, signal};
 #[tokio::main]
 async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: cluster FOLDER")?);
+    let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: cluster FOLDER [control-plane]")?);
     let mut terminate = signal(SignalKind::terminate())?;
+    if std::env::args_os().nth(2).is_some_and(|what| what == "control-plane") {
+        let cluster = Cluster::start("control-plane").await?;
+        return settled(&folder, &[("KUBECONFIG", cluster.kubeconfig.display().to_string())], terminate.recv()).await;
+    }
     let cluster = Cluster::start("cluster").await?;
     let provider = AuthorizationServer::start("provider").await?;
     let story = Story::begin(&cluster, "try", Reach::All).await?;
@@ -42,15 +47,23 @@ async fn main() -> Result<()> {
         ("ACCOUNT", at("account.yaml")?),
         ("PATH", format!("{}:$PATH", kubectl.parent().ok_or("a folder")?.display())),
     ];
+    settled(&folder, &settings, async {
+        tokio::select! {
+            _ = terminate.recv() => println!("asked to end"),
+            ended = died(&operator.process) => println!("the operator ended: {ended}"),
+        }
+    })
+    .await
+}
+
+/// Writes down where everything is, and waits for the end.
+async fn settled(folder: &Path, settings: &[(&str, String)], end: impl Future) -> Result<()> {
     let lines: Vec<String> = settings.iter().map(|(key, value)| format!("export {key}=\"{value}\"\n")).collect();
     // Renamed, so that whoever waits for it finds it whole.
     std::fs::write(folder.join("settings.partial"), lines.concat())?;
     std::fs::rename(folder.join("settings.partial"), folder.join("settings.env"))?;
     println!("running");
-    tokio::select! {
-        _ = terminate.recv() => println!("asked to end"),
-        ended = died(&operator.process) => println!("the operator ended: {ended}"),
-    }
+    end.await;
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what tests, demo and checks need beyond a compiler: builds a real Kubernetes control plane from its
 # published Go modules, installs the certified OpenID provider and the browser's driver from npm, the SDKs of Coze, OpenAI
-# and Anthropic from PyPI, cargo-deny from crates, Prometheus, Chromium, nginx, haproxy, h2load and curl
-# from Debian.
+# and Anthropic from PyPI, Helm 4 and 3 from their Go modules, cargo-deny from crates, Prometheus, Alertmanager, Chromium,
+# nginx, haproxy, h2load and curl from Debian.
 # Everything built goes to one cache folder outside git, keyed by what defines it, so that a second run does nothing.
 #
-#   tools/install.sh kubernetes | authorization-server | browser | coze | sdk | cargo-deny | debian | proxies | all
+#   tools/install.sh kubernetes | authorization-server | browser | coze | sdk | helm | cargo-deny | debian | proxies | all
 #
 # OAUTH_OPERATOR_CACHE   where built tools are kept (default: ~/.cache/oauth-operator)
 # KUBEBUILDER_ASSETS     a folder with etcd, kube-apiserver and kubectl (and kube-controller-manager, else it is built) to
@@ -93,9 +93,49 @@ cargo_deny() {
   ln -sfn "$cache/cargo-deny-$version/bin/cargo-deny" target/tools/cargo-deny
 }
 
+# Helm 4 and Helm 3, at target/tools/helm4 and helm3: the chart must be the same to both.
+helm() {
+  local version major out log flags kubernetes
+  kubernetes=$(awk '$1 == "k8s.io/kubernetes" {print $2}' tools/kubernetes/go.mod | cut -d. -f2)
+  log=$cache/helm-build.log
+  for version in v4.3.1 v3.22.0; do
+    major=${version%%.*}
+    out=$cache/helm-$version-$(declare -f helm | cat - tools/kubernetes/go.mod | sha256sum | cut -c1-12)
+    if [ ! -x "$out/helm" ]; then
+      say "building Helm $version (a minute or two, once) ..."
+      # The version of Kubernetes that templates are rendered for where no cluster is asked.
+      flags="-s -w -X helm.sh/helm/$major/internal/version.version=$version"
+      for package in chartutil chart/common lint/rules chart/v2/lint/rules; do
+        flags="$flags -X helm.sh/helm/$major/pkg/$package.k8sVersionMajor=1 -X helm.sh/helm/$major/pkg/$package.k8sVersionMinor=$kubernetes"
+      done
+      mkdir -p "$out"
+      GOBIN=$out CGO_ENABLED=0 nice -n 19 go install -trimpath -ldflags "$flags" "helm.sh/helm/$major/cmd/helm@$version" >"$log" 2>&1 \
+        || { say "building Helm $version failed:"; cat "$log" >&2; exit 1; }
+    fi
+    ln -sfn "$out/helm" "target/tools/helm${major#v}"
+  done
+}
+
+# The kinds of the Prometheus Operator that the chart uses, as its own module publishes them.
+monitoring_kinds() {
+  local version=v0.85.0 out folder kind
+  out=$cache/monitoring-kinds-$version
+  if [ ! -f "$out/prometheusrules.yaml" ]; then
+    say "fetching the kinds of the Prometheus Operator $version ..."
+    folder=$(cd "$cache" && go mod download -json "github.com/prometheus-operator/prometheus-operator@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    mkdir -p "$out"
+    for kind in servicemonitors podmonitors prometheusrules; do
+      install -m 644 "$folder/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" "$out/$kind.yaml"
+    done
+  fi
+  ln -sfn "$out" target/tools/monitoring-kinds
+}
+
 debian() {
   local missing=()
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+  command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
+  command -v jq >/dev/null || missing+=(jq)
   command -v chromium >/dev/null || missing+=(chromium)
   [ ${#missing[@]} -eq 0 ] || packages "${missing[@]}"
   proxies
@@ -136,9 +176,10 @@ case "${1:-all}" in
   kubernetes) kubernetes ;;
   authorization-server | browser) node_package "$1" ;;
   coze | sdk) python_packages "$1" ;;
+  helm) helm; monitoring_kinds ;;
   cargo-deny) cargo_deny ;;
   debian) debian ;;
   proxies) proxies ;;
-  all) debian; kubernetes; node_package authorization-server; node_package browser; python_packages coze; python_packages sdk; cargo_deny ;;
+  all) debian; kubernetes; node_package authorization-server; node_package browser; python_packages coze; python_packages sdk; helm; monitoring_kinds; cargo_deny ;;
   *) say "unknown tool: $1"; exit 2 ;;
 esac

@@ -187,8 +187,7 @@ fn told(
         if let (Trigger::Schedule, Some(planned)) = (trigger, &seen.status.next_refresh_time) {
             world.metrics.lateness.observe(sent.duration_since(planned.0).as_secs_f64().max(0.0));
         }
-        world.metrics.token_requests.with_label_values(&[provider, grant, result]).inc();
-        world.metrics.token_duration.with_label_values(&[provider, grant]).observe(finished.duration_since(sent).as_secs_f64());
+        world.metrics.token_requested(provider, grant, result, finished.duration_since(sent).unsigned_abs());
         world.health.token_request(fault.is_none_or(|fault| fault.kind.needs_a_person()), finished);
     }
     if let Some((fingerprint, expires)) = issued {

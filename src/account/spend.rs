@@ -12,6 +12,7 @@ use crate::world::{ApiError, World, clock, secrets, token_endpoint};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
+use std::ops::Deref;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -24,17 +25,17 @@ struct Entry {
 }
 
 /// Counts a reply that is not durable yet, for as long as it lives.
-pub struct ReplyInHand<'a>(&'a World);
+pub struct ReplyInHand<W: Deref<Target = World>>(W);
 
-impl<'a> ReplyInHand<'a> {
+impl<W: Deref<Target = World>> ReplyInHand<W> {
     /// A reply has come.
-    pub fn new(world: &'a World) -> Self {
+    pub fn new(world: W) -> Self {
         world.replies_in_hand.fetch_add(1, Ordering::AcqRel);
         Self(world)
     }
 }
 
-impl Drop for ReplyInHand<'_> {
+impl<W: Deref<Target = World>> Drop for ReplyInHand<W> {
     fn drop(&mut self) {
         self.0.replies_in_hand.fetch_sub(1, Ordering::AcqRel);
     }

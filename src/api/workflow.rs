@@ -158,7 +158,7 @@ pub struct WorkflowSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::schema::free_object")]
     pub outputs: Option<Value>,
-    /// Request that is sent when a run has ended; its failure changes nothing.
+    /// Request that is sent when a run has ended; its failure changes nothing. The account of `defaults` is not taken for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_complete: Option<HTTPRequest>,
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 /// Names a `Workflow` of the same namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("size(self.name) <= 52").message("`name` must have at most 52 characters: no Workflow has more"))]
 pub struct WorkflowReference {
     /// Name of the `Workflow`.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
@@ -39,6 +40,14 @@ pub struct InputSource {
     /// Key of a ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map_key_ref: Option<ConfigMapKeyReference>,
+}
+
+impl InputSource {
+    /// Name of the Secret or the ConfigMap.
+    pub fn name(&self) -> &str {
+        let secret = self.secret_key_ref.as_ref().map(|reference| reference.name.as_str());
+        secret.or_else(|| self.config_map_key_ref.as_ref().map(|reference| reference.name.as_str())).unwrap_or_default()
+    }
 }
 
 /// What is to be run, with which input. Immutable but for `cancel`.
@@ -71,7 +80,7 @@ pub struct InputSource {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.workflowRef) != has(self.workflowSpec)").message("must set exactly one of `workflowRef` and `workflowSpec`"))]
 #[x_kube(validation = Rule::new("!(has(self.input) && has(self.inputFrom))").message("may not set both `input` and `inputFrom`"))]
-#[x_kube(validation = Rule::new("has(self.workflowRef) == has(oldSelf.workflowRef) && has(self.workflowSpec) == has(oldSelf.workflowSpec) && has(self.input) == has(oldSelf.input) && has(self.inputFrom) == has(oldSelf.inputFrom)").message("a run may not be changed but for `cancel`; it must be made anew"))]
+#[x_kube(validation = Rule::new("has(self.workflowRef) == has(oldSelf.workflowRef) && has(self.workflowSpec) == has(oldSelf.workflowSpec) && has(self.input) == has(oldSelf.input) && has(self.inputFrom) == has(oldSelf.inputFrom) && has(self.scheduledTime) == has(oldSelf.scheduledTime)").message("a run may not be changed but for `cancel`; it must be made anew"))]
 #[x_kube(validation = Rule::new("self.cancel || !oldSelf.cancel").message("`cancel` may not be taken back; the run must be made anew"))]
 pub struct WorkflowRunSpec {
     /// Workflow that is run, as it is when the run begins.

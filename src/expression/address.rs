@@ -157,3 +157,91 @@ fn encode(value: &str, into: &mut String) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn rendered(source: &str) -> Result<String, String> {
+        let input = json!({
+            "id": "7/../8?x=1&y#z", "dot": ".", "dots": "..", "empty": "", "n": 5, "word": "téxt-._~ %", "list": [1], "none": null,
+            "host": "evil.example",
+        });
+        let scope = Scope::default().with("input", Arc::new(input));
+        Address::parse(source).and_then(|address| address.render(&scope)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_are_encoded_and_the_rest_is_left() {
+        for (source, expected) in [
+            ("https://api.example.com", "https://api.example.com"),
+            ("http://a.b:8080/v1/items/${input.id}/x", "http://a.b:8080/v1/items/7%2F..%2F8%3Fx%3D1%26y%23z/x"),
+            ("https://a.b/${input.word}?q=${input.word}", "https://a.b/t%C3%A9xt-._~%20%25?q=t%C3%A9xt-._~%20%25"),
+            ("https://a.b/v${input.n}/${true}", "https://a.b/v5/true"),
+            ("https://a.b?host=${input.host}", "https://a.b?host=evil.example"),
+            ("https://a.b/x?dots=${input.dots}&empty=${input.empty}", "https://a.b/x?dots=..&empty="),
+            ("https://a.b/x${input.dots}", "https://a.b/x.."),
+            ("https://a.b/x?a=/${input.dots}/${input.empty}/#${input.dot}", "https://a.b/x?a=/..//#."),
+            ("https://a.b/x${input.empty}/y", "https://a.b/x/y"),
+            ("https://a.b/$${x}", "https://a.b/${x}"),
+            ("https://a.b/../x/${input.n}", "https://a.b/../x/5"),
+        ] {
+            assert_eq!(rendered(source).as_deref(), Ok(expected), "{source}");
+        }
+    }
+
+    #[test]
+    fn no_value_chooses_where_a_url_leads() {
+        for (source, words) in [
+            ("${input.host}", "${input.host} stands where the URL's host is, which must be constant"),
+            ("https://${input.host}/x", "must be constant"),
+            ("https://a.${input.host}/x", "must be constant"),
+            ("https://a.b${input.host}", "must be constant"),
+            ("https://a.b:${input.n}/x", "must be constant"),
+            ("https://a.b@${input.host}/x", "must be constant"),
+            ("${'https'}://a.b/x", "must be constant"),
+            ("http${'s'}://a.b/x", "must be constant"),
+            ("https:///${input.host}", "must be constant"),
+            ("https:////${input.host}/x", "must be constant"),
+            (r"https://\\${input.host}/x", "must be constant"),
+            ("https:/${input.host}/x", "must be constant"),
+            ("/x/${input.n}", "must be constant"),
+            ("https://a.b/a b", "no http or https URL"),
+            ("ftp://a.b/x", "no http or https URL"),
+            ("a.b/x", "no http or https URL"),
+            ("", "no http or https URL"),
+            ("https://a.b/\n${input.n}", "no http or https URL"),
+            ("https://a.b/${input.dot}", "${input.dot} makes a segment of the URL's path . or .."),
+            ("https://a.b/${input.dots}/x", "path . or .."),
+            ("https://a.b/.${input.dot}?x", "path . or .."),
+            ("https://a.b/%2E${input.dot}#x", "path . or .."),
+            ("https://a.b/${input.dot}${input.empty}.", "path . or .."),
+            (r"https://a.b/x\${input.dots}\y", "path . or .."),
+            ("https://a.b/x/${input.empty}", "makes a segment of the URL's path empty"),
+            ("https://a.b/${input.empty}/x", "path empty"),
+            ("https://a.b/${input.list}", "is a list and cannot be part of a text"),
+            ("https://a.b/${input.none}", "is null and cannot be part of a text"),
+            ("https://a.b/${input.nope}", "names the field nope"),
+            ("https://a.b/${input.", "does not end"),
+        ] {
+            let error = rendered(source).unwrap_err();
+            assert!(error.contains(words) && !error.contains("evil"), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_url_has_an_end() {
+        let scope = |bytes: usize| Scope::default().with("input", Arc::new(json!("a".repeat(bytes))));
+        let address = Address::parse("https://a.b/${input}").unwrap();
+        assert!(address.render(&scope(LONGEST - 12)).is_ok());
+        assert!(address.render(&scope(LONGEST - 11)).is_err_and(|error| error.to_string().contains("longer than 16384")));
+    }
+
+    #[test]
+    fn an_address_shows_its_source_and_says_what_it_refers_to() {
+        let address = Address::parse("https://a.b/${input.n}?${steps.x.y}").unwrap();
+        assert_eq!(format!("{address:?}"), r#"Address("https://a.b/${input.n}?${steps.x.y}")"#);
+        assert_eq!(address.references().variables().len(), 2);
+    }
+}

@@ -1,17 +1,13 @@
 //! The most that an expression could cost with the values that there are, before it is evaluated: the language itself has no
 //! limit, and loops within loops multiply.
 
+use super::budget::{Budget, Excess, LARGEST};
 use super::language;
-use super::shape::{Extent, Part, Shape, VALUE, member_work, text_size};
+use super::shape::{Extent, LIST, OBJECT, Part, Shape, VALUE, member_work, text_size};
 use super::syntax::{self, Loop};
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, MapExpr, operators};
 use std::collections::BTreeMap;
-
-/// Units of work of one evaluation, each some 50 ns.
-pub(super) const MOST_WORK: u64 = 2_000_000;
-/// Bytes of a result, and of anything on the way to it.
-pub(super) const LARGEST: u64 = 8 * 1024 * 1024;
 
 /// Work to evaluate anything, beside what it does.
 const NODE: u64 = 2;
@@ -19,33 +15,6 @@ const NODE: u64 = 2;
 const CALL: u64 = 5;
 /// Work of one turn of a loop.
 const TURN: u64 = 4;
-
-/// Why an expression is not evaluated.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Excess {
-    Work,
-    Size,
-}
-
-/// What one evaluation may still cost.
-#[derive(Debug)]
-pub(super) struct Budget {
-    pub(super) work: u64,
-    pub(super) size: u64,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { work: MOST_WORK, size: LARGEST }
-    }
-}
-
-impl Budget {
-    pub(super) fn spend(&mut self, work: u64) -> Result<(), Excess> {
-        self.work = self.work.checked_sub(work).ok_or(Excess::Work)?;
-        Ok(())
-    }
-}
 
 /// What is known where an expression stands.
 pub(super) struct Bound<'a> {
@@ -70,7 +39,7 @@ pub(super) fn of(expression: &IdedExpr, variables: &BTreeMap<String, Part>, budg
     let part = bound.of(expression)?;
     // It is written as JSON.
     let work = bound.work(&part);
-    bound.spend(work)?;
+    bound.spend(work.saturating_mul(2))?;
     Ok(part.shape.as_ref().clone())
 }
 
@@ -131,8 +100,9 @@ impl<'a> Bound<'a> {
         match (name.as_str(), parts.as_slice()) {
             (operators::CONDITIONAL, [_, yes, no]) => self.either(yes, no),
             (operators::EQUALS | operators::NOT_EQUALS, [left, right]) => {
-                let work = self.work(left).min(self.work(right));
-                self.spend(work.saturating_mul(2))?;
+                // A number that is compared with something else copies it, to say that it is none.
+                let work = self.work(left).saturating_add(self.work(right));
+                self.spend(work)?;
                 Ok(self.scalar())
             }
             (operators::IN, [value, container]) => self.contained(value, container),
@@ -163,7 +133,8 @@ impl<'a> Bound<'a> {
         let (value_work, work) = (self.work(value), self.work(container));
         let compared = if container.shape.element.is_some() || container.shape.opaque {
             let counts = self.at(container, container.shape.counts());
-            counts.all.saturating_add(work.min(value_work.saturating_mul(counts.each)))
+            // As above, for each element.
+            counts.all.saturating_add(work).saturating_add(value_work.saturating_mul(counts.each))
         } else {
             0
         };
@@ -224,23 +195,24 @@ impl<'a> Bound<'a> {
         shape.count = plus(Shape::counts);
         shape.opaque = left.shape.opaque || right.shape.opaque;
         shape.fraction = left.shape.fraction || right.shape.fraction;
-        shape.element = self.elements(left.clone(), right.clone())?;
+        // To a list may be added what an object has for keys.
+        let elements = |part: &Part| part.shape.element.is_some() || part.shape.keys.each > 0;
+        shape.element = match (elements(left), elements(right)) {
+            (true, true) => {
+                let (left, right) = (self.items(left)?, self.items(right)?);
+                Some(self.either_of(&left, &right, u64::MAX)?)
+            }
+            (true, false) => Some(self.items(left)?),
+            (false, true) => Some(self.items(right)?),
+            (false, false) => None,
+        };
         self.made(shape)
-    }
-
-    /// What is in either of two lists.
-    fn elements(&mut self, left: Part, right: Part) -> Result<Option<Part>, Excess> {
-        let (first, second) = (left.shape.element.as_ref(), right.shape.element.as_ref());
-        match (first.map(|element| left.child(element)), second.map(|element| right.child(element))) {
-            (Some(first), Some(second)) => Ok(Some(self.either_of(&first, &second, u64::MAX)?)),
-            (first, second) => Ok(first.or(second)),
-        }
     }
 
     pub(super) fn list(&mut self, elements: Vec<Part>) -> Result<Part, Excess> {
         let (count, times) = (elements.len() as u64, self.times);
         let mut list = Shape {
-            work: Extent::constant(2, times),
+            work: Extent::constant(LIST, times),
             size: Extent::constant(VALUE, times),
             count: Extent::constant(count, times),
             ..Shape::default()
@@ -259,7 +231,7 @@ impl<'a> Bound<'a> {
 
     fn map<'e: 'a>(&mut self, map: &'e MapExpr) -> Result<Part, Excess> {
         let times = self.times;
-        let mut shape = Shape { work: Extent::constant(3, times), size: Extent::constant(VALUE, times), ..Shape::default() };
+        let mut shape = Shape { work: Extent::constant(OBJECT, times), size: Extent::constant(VALUE, times), ..Shape::default() };
         let pairs = || {
             map.entries.iter().filter_map(|entry| match &entry.expr {
                 EntryExpr::MapEntry(pair) => Some(pair),
@@ -270,8 +242,12 @@ impl<'a> Bound<'a> {
         let named = pairs().all(|pair| syntax::text(&pair.key).is_some());
         for pair in pairs() {
             let (key, value) = (self.of(&pair.key)?, self.of(&pair.value)?);
+            // What can be no key is copied to say so.
+            let work = self.work(&key);
+            self.spend(work)?;
             let keys = self.at(&key, key.shape.size);
-            let hashed = Extent { each: member_work(keys.each), all: times.saturating_mul(3).saturating_add(keys.all) };
+            let hashed =
+                Extent { each: member_work(keys.each), all: times.saturating_mul(member_work(0)).saturating_add(keys.all) };
             shape.work = shape.work.plus(hashed).plus(self.at(&value, value.shape.work));
             shape.size = shape.size.plus(keys).plus(self.at(&value, value.shape.size));
             shape.count = shape.count.plus(Extent::constant(1, times));
@@ -328,7 +304,7 @@ impl<'a> Bound<'a> {
             all: own.saturating_mul(outside).saturating_add(extent.all),
         };
         let element = Some(self.kept(&item));
-        Ok(Some(Shape { work: of_all(2, work), size: of_all(VALUE, size), count: turns, element, ..Shape::default() }))
+        Ok(Some(Shape { work: of_all(LIST, work), size: of_all(VALUE, size), count: turns, element, ..Shape::default() }))
     }
 
     /// What a loop goes through: a list's elements, an object's keys.

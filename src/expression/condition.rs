@@ -44,3 +44,50 @@ impl Condition {
         Evaluation::new(self.references(), scope)?.truth(&self.program)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn holds(source: &str) -> Result<bool, String> {
+        let response = json!({"status": 503, "body": {"state": "s3cret"}});
+        let scope = Scope::default().with("response", Arc::new(response));
+        Condition::parse(source).and_then(|condition| condition.holds(&scope)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn conditions_hold_or_do_not() {
+        for (source, expected) in [
+            ("true", true),
+            ("response.status >= 500 && response.status < 600", true),
+            ("response.status in [200, 201]", false),
+            ("has(response.body.error)", false),
+            ("response.body.state == 'done' || response.status == 503", true),
+            ("!(response.body.?state.orValue('') == 'done')", true),
+        ] {
+            assert_eq!(holds(source), Ok(expected), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_true_nor_false_is_said() {
+        for (source, words) in [
+            ("response.status", "response.status is a number and neither true nor false: compare it with something"),
+            ("response.body.state", "is a string and neither"),
+            ("null", "is null and neither"),
+            ("response.nothing == 1", "names the field nothing"),
+            ("request.status == 1", "names request, which does not exist; there are: response"),
+            ("${true}", "${true} is no CEL expression"),
+            ("", "is no CEL expression"),
+        ] {
+            let error = holds(source).unwrap_err();
+            assert!(error.contains(words) && !error.contains("s3cret"), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_condition_shows_its_source_only() {
+        assert_eq!(format!("{:?}", Condition::parse("1 < 2").unwrap()), r#"Condition("1 < 2")"#);
+    }
+}

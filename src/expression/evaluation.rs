@@ -1,6 +1,7 @@
 //! Evaluates programs with the values of a scope, as long as they keep within the bounds.
 
-use super::bound::{self, Budget, Excess, LARGEST};
+use super::bound;
+use super::budget::{Budget, Excess, LARGEST};
 use super::error::{ExpressionError, cause};
 use super::json::{self, NoJson};
 use super::language;
@@ -8,7 +9,7 @@ use super::program::Program;
 use super::references::{References, Use};
 use super::scope::{Scope, Variable};
 use super::shape::{self, Part, Shape, TooLarge};
-use cel::common::types::{CelBool, CelDouble, CelInt, CelMap, CelMapKey, CelString, CelUInt};
+use cel::common::types::{CelBool, CelDouble, CelInt, CelMap, CelMapKey, CelString, CelUInt, Kind};
 use cel::common::value::{CowVal, Val};
 use cel::{Context, Value as CelValue};
 use std::collections::{BTreeMap, HashMap};
@@ -84,7 +85,7 @@ impl<'s> Evaluation<'s> {
         let value = self.value(program)?;
         let truth = value.downcast_ref::<CelBool>().map(|truth| *truth.inner());
         truth.ok_or_else(|| {
-            program.failed(&format!("is a {} and neither true nor false: compare it with something", kind(value.as_ref())))
+            program.failed(&format!("is {} and neither true nor false: compare it with something", kind(value.as_ref())))
         })
     }
 
@@ -103,9 +104,18 @@ impl<'s> Evaluation<'s> {
         } else if let Some(double) = value.downcast_ref::<CelDouble>() {
             number(*double.inner()).ok_or_else(|| program.failed(&no_json(NoJson::Number)))
         } else {
-            Err(program
-                .failed(&format!("is a {} and cannot be part of a text: use json.encode(…), or one of its fields", kind(value))))
+            let hint = match value.get_type().kind() {
+                Kind::NullType => "say what to write instead, as in x == null ? '' : x",
+                _ => "use json.encode(…), or one of its fields",
+            };
+            Err(program.failed(&format!("is {} and cannot be part of a text: {hint}", kind(value))))
         }
+    }
+
+    /// Bytes that are left.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> u64 {
+        self.budget.size
     }
 
     fn value<'e>(&'e mut self, program: &'e Program) -> Result<CowVal<'e, 's>, ExpressionError> {
@@ -127,10 +137,13 @@ fn number(double: f64) -> Option<String> {
     Some(number.strip_suffix(".0").map_or(number.clone(), str::to_owned))
 }
 
+/// What a value is, with an article.
 fn kind(value: &dyn Val) -> String {
     match value.get_type().name() {
         "null_type" => "null".into(),
-        name => name.to_owned(),
+        "int" | "uint" | "double" => "a number".into(),
+        "optional_type" => "a value that may be nothing".into(),
+        name => format!("a {name}"),
     }
 }
 

@@ -15,6 +15,10 @@ const MOST_OPERATORS: usize = 64;
 const MOST_CHARACTERS: usize = 256;
 /// Loops within loops.
 const MOST_LOOPS: usize = 3;
+/// Operators within operators, `a + b + c` one within the other. The library takes 40 KiB of stack for each, unoptimized.
+const HIGHEST: usize = 40;
+/// What a loop takes, in operators.
+const LOOP: usize = 3;
 
 /// What the language writes as operators.
 const OPERATORS: &[&str] = &[
@@ -62,7 +66,7 @@ pub(super) fn refused_source(source: &str) -> Option<String> {
 
 /// Why a parsed expression may not be evaluated.
 pub(super) fn refused(expression: &IdedExpr) -> Option<String> {
-    Inspection::default().inspect(expression, 0).err()
+    Inspection::default().inspect(expression, 0, 0).err()
 }
 
 fn too_many_operators() -> String {
@@ -75,16 +79,22 @@ struct Inspection {
 }
 
 impl Inspection {
-    fn inspect(&mut self, expression: &IdedExpr, loops: usize) -> Result<(), String> {
+    fn inspect(&mut self, expression: &IdedExpr, loops: usize, height: usize) -> Result<(), String> {
         self.operators += usize::from(matches!(expression.expr, Expr::Call(_) | Expr::Select(_) | Expr::Comprehension(_)));
         if self.operators > MOST_OPERATORS {
             return Err(too_many_operators());
         }
+        if height > HIGHEST {
+            return Err(format!(
+                "has operators more than {HIGHEST} deep: join long texts with [a, b].join(), or split it into steps"
+            ));
+        }
+        let height = height + 1;
         match &expression.expr {
             Expr::Call(call) => {
                 let (name, target) = syntax::function(call, language::is_function);
                 callable(&name, target.is_some(), call.args.len() + usize::from(target.is_some()))?;
-                target.into_iter().chain(&call.args).try_for_each(|inner| self.inspect(inner, loops))
+                target.into_iter().chain(&call.args).try_for_each(|inner| self.inspect(inner, loops, height))
             }
             Expr::Comprehension(comprehension) if loops == MOST_LOOPS => Err(format!(
                 "has more than {MOST_LOOPS} loops within each other, the innermost over {}: split it into steps",
@@ -92,14 +102,18 @@ impl Inspection {
             )),
             Expr::Comprehension(comprehension) => {
                 let repeated = Loop::of(comprehension).ok_or("has a loop of a kind that is not known here")?;
-                self.inspect(repeated.range, loops)?;
-                repeated.guard.into_iter().chain(repeated.item).try_for_each(|inner| self.inspect(inner, loops + 1))
+                self.inspect(repeated.range, loops, height)?;
+                repeated
+                    .guard
+                    .into_iter()
+                    .chain(repeated.item)
+                    .try_for_each(|inner| self.inspect(inner, loops + 1, height + LOOP))
             }
             Expr::Struct(object) => {
                 Err(format!("makes a {}, which does not exist: an object is {{'key': value}}", object.type_name))
             }
             Expr::Unspecified => Err("is no CEL expression".into()),
-            _ => syntax::children(expression).into_iter().try_for_each(|inner| self.inspect(inner, loops)),
+            _ => syntax::children(expression).into_iter().try_for_each(|inner| self.inspect(inner, loops, height)),
         }
     }
 }

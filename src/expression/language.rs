@@ -9,7 +9,7 @@ use cel::{Env, ExecutionError, extensions};
 use std::sync::{Arc, LazyLock};
 
 /// Bytes that a compiled pattern may take, which bounds its states.
-const LARGEST_PATTERN: usize = 16 * 1024;
+pub(super) const LARGEST_PATTERN: usize = 16 * 1024;
 
 /// How a function is called.
 #[derive(Clone, Copy, PartialEq)]
@@ -65,7 +65,7 @@ const FUNCTIONS: &[(&str, Style, [usize; 2], Rule)] = &[
     ("substring", Style::Member, [2, 3], Rule::Alike),
     // the lists extension, without range and sortBy; `reverse` is of both
     ("reverse", Style::Member, [1, 1], Rule::Alike),
-    ("slice", Style::Member, [3, 3], Rule::Alike),
+    ("slice", Style::Member, [3, 3], Rule::Slice),
     ("flatten", Style::Member, [1, 1], Rule::Flatten),
     ("distinct", Style::Member, [1, 1], Rule::Distinct),
     ("sort", Style::Member, [1, 1], Rule::Sort),
@@ -136,12 +136,45 @@ fn decode<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Exec
 
 /// The library's own `matches` needs another engine; this one takes time linear in the text, too.
 fn matches<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let pattern = regex_lite::RegexBuilder::new(text(&arguments, 1)?).size_limit(LARGEST_PATTERN).build();
-    let pattern = pattern.map_err(|_| ExecutionError::function_error("matches", "is no pattern, or too large a one"))?;
+    let pattern = compiled(text(&arguments, 1)?, LARGEST_PATTERN)
+        .map_err(|_| ExecutionError::function_error("matches", "is no pattern, or too large a one"))?;
     Ok(CowVal::owned(CelBool::from(pattern.is_match(text(&arguments, 0)?))))
+}
+
+fn compiled(pattern: &str, most: usize) -> Result<regex_lite::Regex, regex_lite::Error> {
+    regex_lite::RegexBuilder::new(pattern).size_limit(most).build()
+}
+
+/// Bytes that a pattern takes, compiled: it does not tell, but it is not compiled to more than it may take.
+pub(super) fn pattern_size(pattern: &str) -> usize {
+    let sizes = std::iter::successors(Some(512), |size| Some(size * 2)).take_while(|size| *size < LARGEST_PATTERN);
+    sizes.into_iter().find(|size| compiled(pattern, *size).is_ok()).unwrap_or(LARGEST_PATTERN)
 }
 
 fn text<'a>(arguments: &'a [CowVal<'_, '_>], at: usize) -> Result<&'a str, ExecutionError> {
     let text = arguments.get(at).and_then(|argument| argument.downcast_ref::<CelString>());
     text.map(CelString::inner).ok_or(ExecutionError::MissingArgumentOrTarget)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patterns_size_follows_what_it_repeats() {
+        let sizes = ["a", "[0-9]{4}-[0-9]{2}", "(a{4}){4}", "((a{16}){16}){4}", "(", "((a{1000}){1000}){1000}"].map(pattern_size);
+        assert_eq!(sizes, [512, 512, 1024, LARGEST_PATTERN, LARGEST_PATTERN, LARGEST_PATTERN]);
+    }
+
+    #[test]
+    fn every_function_is_there() {
+        for (name, style, [arguments, _], _) in FUNCTIONS {
+            let member = *style == Style::Member;
+            let arguments = vec!["null"; *arguments - usize::from(member)].join(", ");
+            let source = if member { format!("null.{name}({arguments})") } else { format!("{name}({arguments})") };
+            let expression = cel::parser::PrattParser::new().parse(&source).unwrap();
+            let missing = cel::Value::resolve(&expression, &cel::Context::with_env(environment()));
+            assert!(!matches!(missing, Err(ExecutionError::UndeclaredReference(_))), "{source}");
+        }
+    }
 }

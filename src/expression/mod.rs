@@ -9,10 +9,11 @@
 //! The way of an expression: `interpolation` finds it in a text, `program` parses it, `grammar` refuses what may not be
 //! written, `references` lists what it names (both read it through `syntax`). Then, with actual values: `shape` measures them,
 //! `bound` says the most that the expression could cost (with `rules` for the functions of `language`) and refuses it if that is
-//! too much; only then `evaluation` evaluates it, with `json` on either side.
+//! more than its `budget`; only then `evaluation` evaluates it, with `json` on either side.
 
 mod address;
 mod bound;
+mod budget;
 mod condition;
 mod error;
 mod evaluation;

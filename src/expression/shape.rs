@@ -11,6 +11,10 @@ pub(super) const VALUE: u64 = 16;
 pub(super) const NUMBER: u64 = 24;
 /// Bytes that are copied for one unit of work.
 pub(super) const COPIED: u64 = 64;
+/// Work for a list, beside its elements.
+pub(super) const LIST: u64 = 3;
+/// Work for an object, beside its members.
+pub(super) const OBJECT: u64 = 6;
 /// Fields of an object that are told apart by their names.
 const MOST_NAMED: usize = 64;
 /// Shapes that one variable is told apart into.
@@ -167,7 +171,7 @@ pub(super) fn measured(value: &Value, used: &Use, most: u64) -> Result<Shape, To
 
 /// The shape of an object of members that are measured already.
 pub(super) fn composed(members: Vec<(&str, Shape)>) -> Shape {
-    let mut shape = Shape { work: Extent::constant(3, 1), size: Extent::constant(VALUE, 1), ..Shape::default() };
+    let mut shape = Shape { work: Extent::constant(OBJECT, 1), size: Extent::constant(VALUE, 1), ..Shape::default() };
     for (name, member) in members {
         let key = text_size(name);
         shape.work = shape.work.plus(member.work).plus(Extent::constant(member_work(key), 1));
@@ -181,7 +185,7 @@ pub(super) fn composed(members: Vec<(&str, Shape)>) -> Shape {
 
 /// Work for a member of an object, beside its value: its key is copied and hashed.
 pub(super) fn member_work(key: u64) -> u64 {
-    3 + key / COPIED
+    5 + key / COPIED
 }
 
 struct Measure {
@@ -197,7 +201,7 @@ impl Measure {
         match value {
             _ if depth > DEEPEST => return Err(TooLarge),
             Value::Array(elements) if used.whole => {
-                (work, size, count) = (2, VALUE, elements.len() as u64);
+                (work, size, count) = (LIST, VALUE, elements.len() as u64);
                 for element in elements {
                     let inner = shape.as_deref_mut().and_then(|shape| self.element(shape));
                     let (more_work, more_size) = self.note(inner, element, &all, depth + 1)?;
@@ -205,7 +209,7 @@ impl Measure {
                 }
             }
             Value::Object(members) => {
-                (work, size) = (3, VALUE);
+                (work, size) = (OBJECT, VALUE);
                 for (key, value) in members {
                     let Some(used) = (if used.whole { Some(&all) } else { used.fields.get(key) }) else { continue };
                     let bytes = text_size(key);

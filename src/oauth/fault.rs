@@ -156,7 +156,11 @@ impl FaultKind {
         )
     }
 
-    /// Value of the label `result` of `oauth_operator_token_requests_total`.
+    /// All values of the label `result` of `oauth_operator_token_requests_total`.
+    pub const METRICS: [&'static str; 9] =
+        ["success", "invalid_client", "invalid_grant", "unknown", "rate_limited", "server_error", "timeout", "tls", "other"];
+
+    /// The one of this class.
     pub const fn metric(self) -> &'static str {
         match self {
             Self::InvalidClient => "invalid_client",

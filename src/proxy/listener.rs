@@ -11,7 +11,7 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntGauge};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -74,6 +74,24 @@ pub struct Door {
     pub closing: CancellationToken,
     /// Counts connections.
     pub accepted: IntCounter,
+    /// Those that are open.
+    pub open: IntGauge,
+}
+
+/// One open connection, however it ends.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn begin(open: &IntGauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Serves until the door closes.
@@ -100,7 +118,8 @@ pub async fn serve(door: Door, worker: Worker) -> io::Result<()> {
         door.accepted.inc();
         let activity = Activity::begin();
         connections.admit(&activity);
-        worker.open.track(connection(stream, door.gate.clone(), worker.clone(), activity));
+        let counted = Counted::begin(&door.open);
+        worker.open.track(connection(stream, door.gate.clone(), worker.clone(), activity, counted));
     }
 }
 
@@ -125,7 +144,13 @@ async fn look_after(connections: Arc<Connections>, closing: CancellationToken, o
     connections.give(Order::Drop);
 }
 
-async fn connection(stream: TcpStream, gate: Arc<ArcSwap<Gate>>, worker: Arc<Worker>, activity: Arc<Activity>) {
+async fn connection(
+    stream: TcpStream,
+    gate: Arc<ArcSwap<Gate>>,
+    worker: Arc<Worker>,
+    activity: Arc<Activity>,
+    _counted: Counted,
+) {
     // A hint; where it cannot be set the connection is gone.
     let _ = stream.set_nodelay(true);
     let tls = gate.load().tls.clone();

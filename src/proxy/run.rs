@@ -247,6 +247,7 @@ impl Proxy {
                     gate: open.gate.clone(),
                     closing: open.closing.clone(),
                     accepted: self.metrics.connections.clone(),
+                    open: self.metrics.open_connections.clone(),
                 };
                 let worker = Worker { number, ids: self.ids.clone(), open: self.open_work.clone() };
                 // A thread that is gone has said so to the supervisor.

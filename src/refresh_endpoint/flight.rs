@@ -135,13 +135,9 @@ impl Flights {
         let metadata = &found.metadata;
         let (namespace, name) = (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
         let client = &self.world.cluster.objects;
-        let secret = secrets::secret(client, namespace, &token_secret_name(found)).await?;
-        let reported = found.status.as_ref().and_then(|status| status.token.as_ref());
-        let published = match view(secret, found, reported) {
-            TokenSecretView::Ours { record, .. } => record,
-            TokenSecretView::Absent | TokenSecretView::Foreign(_) | TokenSecretView::Departing(_) => None,
-        };
-        if let Some(record) = published.as_ref().filter(|record| demand::is_news(record, rejected, clock::now())) {
+        let is_news = |record: &&Record| demand::is_news(record, rejected, clock::now());
+        let published = self.published(found).await?;
+        if let Some(record) = published.as_ref().filter(is_news) {
             return Ok(Some(Ending::Token(Box::new(record.clone()), waited)));
         }
         let plan = Plan::of(found).and_then(|plan| plan.permitted(&self.policy));
@@ -149,9 +145,25 @@ impl Flights {
         let stored = state_view(stored);
         match demand::judge(found, &plan, published.as_ref(), &stored, clock::now()) {
             Verdict::Wait => Ok(None),
-            Verdict::Refuse(obstacle, again) => Ok(Some(Ending::Refused(obstacle, again))),
+            Verdict::Refuse(obstacle, again) => {
+                // The record may tell of a token that was published after the Secret was read: it is no obstacle then.
+                let news = self.published(found).await?.filter(|record| is_news(&record));
+                let ending = news.map_or(Ending::Refused(obstacle, again), |record| Ending::Token(Box::new(record), waited));
+                Ok(Some(ending))
+            }
             Verdict::Demand(state) => self.demand(&state, &stored).await,
         }
+    }
+
+    /// The token that is published now.
+    async fn published(&self, found: &OAuthAccount) -> Result<Option<Record>, ApiError> {
+        let namespace = found.metadata.namespace.as_deref().unwrap_or_default();
+        let secret = secrets::secret(&self.world.cluster.objects, namespace, &token_secret_name(found)).await?;
+        let reported = found.status.as_ref().and_then(|status| status.token.as_ref());
+        Ok(match view(secret, found, reported) {
+            TokenSecretView::Ours { record, .. } => record,
+            TokenSecretView::Absent | TokenSecretView::Foreign(_) | TokenSecretView::Departing(_) => None,
+        })
     }
 
     /// Writes the demand in place of the record that was read.

@@ -183,7 +183,7 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
     let hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn };
     let has_turn = hands.turn.is_some();
     let mut seen = observe(account, world, marks, memory, &controller.policy, has_turn);
-    let mut in_hand: Option<ReplyInHand<'_>> = None;
+    let mut in_hand: Option<ReplyInHand<&World>> = None;
     let mut pause = Duration::from_millis(100);
     let mut turns = 0;
     while turns < MOST_TURNS {

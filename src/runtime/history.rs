@@ -5,11 +5,11 @@ use super::watches::Scope;
 use crate::api::{History, Workflow};
 use crate::workflow::driver::Tools;
 use crate::workflow::understand::revision_name;
-use crate::workflow::{Ended, expiry, surplus};
+use crate::workflow::{Ended, expiry, is_outdated, surplus};
 use crate::world::runs::RunEntry;
 use crate::world::secrets::Deleted;
 use crate::world::{World, clock, revisions, workflows};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// How often is looked, at least.
 const PERIOD: Duration = Duration::from_secs(60);
-/// How often revisions are looked at, and how old one must be that goes: a run may be about to name it.
+/// How often revisions are looked at.
 const REVISIONS: Duration = Duration::from_secs(600);
 /// Many runs end together.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -102,7 +102,6 @@ async fn prune(world: &World, scopes: &[Arc<Scope>], leadership: &Leadership) ->
 /// Deletes revisions that neither a run nor the workflow as it is now needs.
 async fn sweep(tools: &Tools, scopes: &[Arc<Scope>], leadership: &Leadership) {
     let world = tools.world();
-    let needed: HashSet<(String, String)> = world.runs.all().into_iter().filter_map(revision).collect();
     for scope in scopes {
         let revisions = match revisions::all(&world.cluster.objects, scope.namespace.as_deref()).await {
             Ok(revisions) => revisions,
@@ -111,12 +110,15 @@ async fn sweep(tools: &Tools, scopes: &[Arc<Scope>], leadership: &Leadership) {
                 continue;
             }
         };
-        let current: HashSet<(String, String)> = scope.workflows.state().iter().map(|workflow| current(workflow)).collect();
+        // Looked at after them: a run that has named one of them by now is seen.
+        let workflows = scope.workflows.state();
+        let current = workflows.iter().map(|workflow| current(workflow));
+        let needed: HashSet<(String, String)> = world.runs.all().into_iter().filter_map(revision).chain(current).collect();
         for found in revisions {
             let place = (found.namespace().unwrap_or_default(), found.name_any());
-            let age = found.metadata.creation_timestamp.as_ref().map(|at| clock::now().duration_since(at.0)).unwrap_or_default();
-            let old = age > SignedDuration::try_from(REVISIONS).unwrap_or_default();
-            if !old || needed.contains(&place) || current.contains(&place) || !leadership.is_held() {
+            let now = clock::now();
+            let made = found.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0);
+            if !is_outdated(&place, made, &needed, now) || !leadership.is_held() {
                 continue;
             }
             tools.definitions.forget(&place.0, &place.1);

@@ -222,12 +222,12 @@ fn tools(
     stop: &CancellationToken,
 ) -> Tools {
     let (here, leadership) = (scopes.clone(), leadership.clone());
+    let leads = Box::new(move || leadership.is_held());
     Tools {
-        sender: Sender { world: world.clone(), flights: flights.clone() },
+        sender: Sender { world: world.clone(), flights: flights.clone(), leads },
         definitions: Definitions::default(),
         limits: Limits::new(settings.max_concurrent_steps),
         find: Box::new(move |namespace, name| found(&here, namespace, name)),
-        leads: Box::new(move || leadership.is_held()),
         stop: stop.clone(),
     }
 }

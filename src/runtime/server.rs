@@ -3,7 +3,11 @@
 use super::leadership::{LEASE, Leadership};
 use super::watches::Scope;
 use crate::api::{OAuthAccount, OAuthAccountStatus, Phase};
-use crate::telemetry::metrics::{ACCOUNT_CONTROLLER, AccountGauge, AtScrape, EXPIRATION, ISSUED, LAST_SUCCESS, READY, RENEWAL};
+use crate::oauth::preset;
+use crate::telemetry::metrics::{
+    ACCOUNT_CONTROLLER, AccountGauge, AtScrape, CONDITION, EXPIRATION, INFO, ISSUED, LAST_SUCCESS, READY,
+    REFRESH_TOKEN_EXPIRATION, RENEWAL, SUSPENDED,
+};
 use crate::world::health::Condition;
 use crate::world::{World, clock};
 use axum::Router;
@@ -108,9 +112,18 @@ fn gauges(accounts: &[Arc<OAuthAccount>], text: &mut Vec<u8>) {
         let metadata = &account.metadata;
         (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
     };
-    if !accounts.is_empty() {
-        READY.head(text);
+    let head = |gauge: &AccountGauge, text: &mut Vec<u8>| {
+        if !accounts.is_empty() {
+            gauge.head(text);
+        }
+    };
+    head(&INFO, text);
+    for (account, status) in known() {
+        let (namespace, name) = labels(account);
+        let grant = status.grant.as_deref().unwrap_or("Unknown");
+        INFO.sample(text, (&namespace, &name), &format!("provider=\"{}\",grant=\"{grant}\",", provider(status)), 1);
     }
+    head(&READY, text);
     for (account, status) in known() {
         let (namespace, name) = labels(account);
         let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
@@ -119,20 +132,39 @@ fn gauges(accounts: &[Arc<OAuthAccount>], text: &mut Vec<u8>) {
             READY.sample(text, (&namespace, &name), &format!("condition=\"{state}\","), i64::from(state == ready));
         }
     }
+    head(&CONDITION, text);
+    for (account, status) in known() {
+        let (namespace, name) = labels(account);
+        for condition in &status.conditions {
+            let (type_, state, reason) = (&condition.type_, &condition.status, &condition.reason);
+            let more = format!("type=\"{type_}\",status=\"{state}\",reason=\"{reason}\",");
+            CONDITION.sample(text, (&namespace, &name), &more, 1);
+        }
+    }
+    head(&SUSPENDED, text);
+    for account in accounts {
+        let (namespace, name) = labels(account);
+        SUSPENDED.sample(text, (&namespace, &name), "", i64::from(account.spec.suspend));
+    }
     type Moment = fn(&OAuthAccountStatus) -> Option<Timestamp>;
-    let families: [(AccountGauge, Moment); 4] = [
+    let families: [(AccountGauge, Moment); 5] = [
         (ISSUED, |status| status.token.as_ref().map(|token| token.issued_time.0)),
         (EXPIRATION, |status| status.token.as_ref().map(|token| token.expiration_time.0)),
         (RENEWAL, |status| status.next_refresh_time.as_ref().map(|time| time.0)),
+        (REFRESH_TOKEN_EXPIRATION, |status| status.refresh_token_expiration_time.as_ref().map(|time| time.0)),
         (LAST_SUCCESS, |status| status.last_success_time.as_ref().map(|time| time.0)),
     ];
     for (gauge, moment) in families {
-        if !accounts.is_empty() {
-            gauge.head(text);
-        }
+        head(&gauge, text);
         for (account, at) in known().filter_map(|(account, status)| Some((account, moment(status)?))) {
             let (namespace, name) = labels(account);
             gauge.sample(text, (&namespace, &name), "", at.as_second());
         }
     }
+}
+
+/// One of a closed set: the name of a preset that an account asks for may be any.
+fn provider(status: &OAuthAccountStatus) -> &str {
+    let named = status.provider.as_deref().filter(|name| ["Issuer", "Custom"].contains(name) || preset(name).is_some());
+    named.unwrap_or("Unknown")
 }

@@ -200,6 +200,7 @@ pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
                 let (namespace, name) = place(&secret);
                 scope.marks.set((namespace.clone(), name.clone()), Mark::of(&secret.metadata));
                 world.recent.secret_changed(&namespace, &name);
+                world.runs.input_changed(&namespace, &name);
                 scope.wake_referrers(Referent::Secret, &namespace, &name);
             }
             Event::Delete(secret) => {
@@ -236,6 +237,7 @@ pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
                 let (namespace, name) = place(&map);
                 world.bundles.set(&namespace, &name, Some(&version(&map)));
                 world.recent.config_map_changed(&namespace, &name);
+                world.runs.input_changed(&namespace, &name);
                 scope.wake_referrers(Referent::ConfigMap, &namespace, &name);
             }
             Event::Delete(map) => {
@@ -356,7 +358,6 @@ pub(super) fn readable<K>(event: Event<DeserializeGuard<K>>, world: &World) -> E
 where
     K: kube::Resource<DynamicType = ()> + Default,
 {
-    #[expect(clippy::result_large_err, reason = "what is not readable is handed on in the same way")]
     let read = |guard: DeserializeGuard<K>| match guard.0 {
         Ok(mut object) => {
             object.meta_mut().managed_fields = None;

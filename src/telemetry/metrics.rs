@@ -1,7 +1,9 @@
 //! Every metric, named and explained in one place. Names of controllers, queues and API requests are
 //! controller-runtime's and client-go's, which existing dashboards query.
 
-use prometheus::core::Collector;
+use super::catalogue::{Catalogue, Family};
+use crate::api::{Phase, RunReason};
+use crate::oauth::FaultKind;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder, exponential_buckets,
@@ -76,27 +78,85 @@ pub struct AccountGauge {
     pub name: &'static str,
     /// What it tells.
     pub help: &'static str,
+    /// Labels beside those two.
+    pub labels: &'static [&'static str],
 }
 
-/// 1 for the status that the condition Ready has; with the label `condition`.
+/// The provider and the grant of an account, to join with.
+pub const INFO: AccountGauge = AccountGauge {
+    name: "oauth_operator_account_info",
+    help: "1, with the account's provider and grant as labels.",
+    labels: &["provider", "grant"],
+};
+/// 1 for the status that the condition Ready has.
 pub const READY: AccountGauge = AccountGauge {
     name: "oauth_operator_account_ready_status",
-    help: "1 for the status that the account's condition Ready has.",
+    help: "1 for the status that the account's condition Ready has, 0 for the other two.",
+    labels: &["condition"],
+};
+/// Why an account is as it is.
+pub const CONDITION: AccountGauge = AccountGauge {
+    name: "oauth_operator_account_condition",
+    help: "1 for each condition that the account has, with its status and reason.",
+    labels: &["type", "status", "reason"],
+};
+/// Whether somebody has paused it.
+pub const SUSPENDED: AccountGauge = AccountGauge {
+    name: "oauth_operator_account_suspended",
+    help: "1 where spec.suspend pauses the account's token requests, else 0.",
+    labels: &[],
 };
 /// When the published token was issued.
-pub const ISSUED: AccountGauge =
-    AccountGauge { name: "oauth_operator_access_token_issued_timestamp_seconds", help: "When the published token was issued." };
+pub const ISSUED: AccountGauge = AccountGauge {
+    name: "oauth_operator_access_token_issued_timestamp_seconds",
+    help: "When the published token was issued.",
+    labels: &[],
+};
 /// When it expires.
-pub const EXPIRATION: AccountGauge =
-    AccountGauge { name: "oauth_operator_access_token_expiration_timestamp_seconds", help: "When the published token expires." };
+pub const EXPIRATION: AccountGauge = AccountGauge {
+    name: "oauth_operator_access_token_expiration_timestamp_seconds",
+    help: "When the published token expires.",
+    labels: &[],
+};
 /// When it is to be refreshed.
 pub const RENEWAL: AccountGauge = AccountGauge {
     name: "oauth_operator_access_token_renewal_timestamp_seconds",
     help: "When the published token is to be refreshed.",
+    labels: &[],
+};
+/// When the refresh token expires, where the provider says so.
+pub const REFRESH_TOKEN_EXPIRATION: AccountGauge = AccountGauge {
+    name: "oauth_operator_refresh_token_expiration_timestamp_seconds",
+    help: "When the refresh token that is held expires; absent where the provider does not say.",
+    labels: &[],
 };
 /// When a token was last obtained.
 pub const LAST_SUCCESS: AccountGauge =
-    AccountGauge { name: "oauth_operator_last_success_timestamp_seconds", help: "When a token was last obtained." };
+    AccountGauge { name: "oauth_operator_last_success_timestamp_seconds", help: "When a token was last obtained.", labels: &[] };
+
+/// All of them.
+const ACCOUNT_GAUGES: [&AccountGauge; 9] =
+    [&INFO, &READY, &CONDITION, &SUSPENDED, &ISSUED, &EXPIRATION, &RENEWAL, &REFRESH_TOKEN_EXPIRATION, &LAST_SUCCESS];
+
+/// How a run may end.
+const ENDS: [(Phase, &[RunReason]); 3] = [
+    (Phase::Completed, &[RunReason::Completed]),
+    (
+        Phase::Failed,
+        &[
+            RunReason::InvalidDefinition,
+            RunReason::AccountNotReady,
+            RunReason::AuthFailed,
+            RunReason::PermissionDenied,
+            RunReason::RateLimited,
+            RunReason::Timeout,
+            RunReason::StepFailed,
+            RunReason::OutcomeUnknown,
+            RunReason::OutputTooLarge,
+        ],
+    ),
+    (Phase::Cancelled, &[RunReason::CancelledByUser, RunReason::Replaced]),
+];
 
 impl AccountGauge {
     /// Writes the head of the family.
@@ -132,8 +192,16 @@ impl Metrics {
     /// # Errors
     /// Two metrics of one name: a mistake of ours, found by every test.
     pub fn new(concurrent_reconciles: u16) -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        let r = &registry;
+        Ok(Self::catalogued(concurrent_reconciles)?.0)
+    }
+
+    /// The same with a list of what there is.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn catalogued(concurrent_reconciles: u16) -> prometheus::Result<(Self, Vec<Family>)> {
+        let mut catalogue = Catalogue::default();
+        let r = &mut catalogue;
         let seconds = || exponential_buckets(0.001, 2.0, 16);
         let metrics = Self {
             reconcile_total: counters(
@@ -194,16 +262,13 @@ impl Metrics {
                 &["provider", "grant"],
                 seconds()?,
             )?,
-            lateness: registered(
-                r,
-                Histogram::with_opts(
-                    HistogramOpts::new(
-                        "oauth_operator_renewal_lateness_seconds",
-                        "How long after its planned moment a refresh was made.",
-                    )
-                    .buckets(exponential_buckets(0.01, 4.0, 10)?),
-                )?,
-            )?,
+            lateness: r.add(Histogram::with_opts(
+                HistogramOpts::new(
+                    "oauth_operator_renewal_lateness_seconds",
+                    "How long after its planned moment a refresh was made.",
+                )
+                .buckets(exponential_buckets(0.01, 4.0, 10)?),
+            )?)?,
             secret_writes: counters(r, "oauth_operator_secret_writes_total", "Writes of token Secrets by result.", &["result"])?,
             state_writes: counters(
                 r,
@@ -229,29 +294,23 @@ impl Metrics {
                 "Runs of workflows that have ended, by phase and reason.",
                 &["phase", "reason"],
             )?,
-            workflow_run_duration: registered(
-                r,
-                Histogram::with_opts(
-                    HistogramOpts::new(
-                        "oauth_operator_workflow_run_duration_seconds",
-                        "Duration of runs of workflows, from their first request to their end.",
-                    )
-                    .buckets(exponential_buckets(0.05, 3.0, 13)?),
-                )?,
-            )?,
+            workflow_run_duration: r.add(Histogram::with_opts(
+                HistogramOpts::new(
+                    "oauth_operator_workflow_run_duration_seconds",
+                    "Duration of runs of workflows, from their first request to their end.",
+                )
+                .buckets(exponential_buckets(0.05, 3.0, 13)?),
+            )?)?,
             step_attempts: counters(
                 r,
                 "oauth_operator_step_attempts_total",
                 "Requests of steps of workflows, by what came of them.",
                 &["outcome"],
             )?,
-            unreadable: registered(
-                r,
-                IntCounter::new(
-                    "oauth_operator_unreadable_objects_total",
-                    "Objects that this version cannot read, each time they are seen.",
-                )?,
-            )?,
+            unreadable: r.add(IntCounter::new(
+                "oauth_operator_unreadable_objects_total",
+                "Objects that this version cannot read, each time they are seen.",
+            )?)?,
             at_scrape: AtScrape {
                 workflow_runs: gauges(
                     r,
@@ -272,15 +331,12 @@ impl Metrics {
                     "Seconds of the longest work that is not finished.",
                     &["name"],
                 )?,
-                overdue: registered(
-                    r,
-                    Gauge::new(
-                        "oauth_operator_oldest_overdue_refresh_seconds",
-                        "How long the most overdue refresh has been due.",
-                    )?,
-                )?,
+                overdue: r.add(Gauge::new(
+                    "oauth_operator_oldest_overdue_refresh_seconds",
+                    "How long the most overdue refresh has been due.",
+                )?)?,
             },
-            registry: registry.clone(),
+            registry: r.registry.clone(),
         };
         let build = gauges(r, "oauth_operator_build_info", "1, with the version as a label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -292,9 +348,26 @@ impl Metrics {
         )?
         .with_label_values(&[ACCOUNT_CONTROLLER]);
         most.set(i64::from(concurrent_reconciles));
+        // An increase is seen only from one scrape to the next: what is rare, and asked about, begins at 0.
+        for (phase, reasons) in ENDS {
+            for reason in reasons {
+                metrics.workflow_runs_total.with_label_values(&[phase.as_str(), reason.as_str()]);
+            }
+        }
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(metrics)
+        r.add_process()?;
+        ACCOUNT_GAUGES.iter().for_each(|gauge| r.list_account_gauge(gauge));
+        Ok((metrics, catalogue.families))
+    }
+
+    /// A token endpoint was asked.
+    pub fn token_requested(&self, provider: &str, grant: &str, result: &str, took: Duration) {
+        // All of them from the first one on, so that the first failure is an increase.
+        for result in FaultKind::METRICS {
+            self.token_requests.with_label_values(&[provider, grant, result]);
+        }
+        self.token_requests.with_label_values(&[provider, grant, result]).inc();
+        self.token_duration.with_label_values(&[provider, grant]).observe(took.as_secs_f64());
     }
 
     /// A reconcile has ended.
@@ -318,29 +391,24 @@ impl Metrics {
     }
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
+pub(super) fn counters(catalogue: &mut Catalogue, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    catalogue.add(IntCounterVec::new(Opts::new(name, help), labels)?)
 }
 
-pub(super) fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-    registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+pub(super) fn gauges(catalogue: &mut Catalogue, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    catalogue.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
 }
 
-pub(super) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
-}
-
-fn float_gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
-    registered(registry, GaugeVec::new(Opts::new(name, help), labels)?)
+fn float_gauges(catalogue: &mut Catalogue, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    catalogue.add(GaugeVec::new(Opts::new(name, help), labels)?)
 }
 
 pub(super) fn histograms(
-    registry: &Registry,
+    catalogue: &mut Catalogue,
     name: &str,
     help: &str,
     labels: &[&str],
     buckets: Vec<f64>,
 ) -> prometheus::Result<HistogramVec> {
-    registered(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?)
+    catalogue.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?)
 }

@@ -1,5 +1,6 @@
 //! Logs and metrics: every name that an operator of clusters may search for stands here.
 
+pub mod catalogue;
 pub mod logs;
 pub mod metrics;
 #[cfg(feature = "proxy")]

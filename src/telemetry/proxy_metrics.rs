@@ -1,7 +1,8 @@
 //! Every metric of the proxy, named and explained in one place.
 
+use super::catalogue::{Catalogue, Family};
 use super::metrics::{counters, gauges, histograms};
-use prometheus::{Encoder, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{Encoder, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 /// Metrics of one proxy.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub struct ProxyMetrics {
     pub aborts: IntCounterVec,
     /// Connections of apps that were accepted.
     pub connections: IntCounter,
+    /// Those of them that are open.
+    pub open_connections: IntGauge,
 }
 
 impl ProxyMetrics {
@@ -37,12 +40,18 @@ impl ProxyMetrics {
     /// # Errors
     /// Two metrics of one name: a mistake of ours, found by every test.
     pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        let r = &registry;
+        Ok(Self::catalogued()?.0)
+    }
+
+    /// The same with a list of what there is.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn catalogued() -> prometheus::Result<(Self, Vec<Family>)> {
+        let mut catalogue = Catalogue::default();
+        let r = &mut catalogue;
         // From half a millisecond to a quarter of an hour: streams are answers too.
         let seconds = prometheus::exponential_buckets(0.0005, 2.0, 21)?;
-        let connections = IntCounter::new("oauth_proxy_connections_total", "Connections of apps that were accepted.")?;
-        registry.register(Box::new(connections.clone()))?;
         let metrics = Self {
             requests: counters(
                 r,
@@ -95,12 +104,13 @@ impl ProxyMetrics {
                 "Answers that were cut, by who broke off.",
                 &["route", "side"],
             )?,
-            connections,
-            registry,
+            connections: r.add(IntCounter::new("oauth_proxy_connections_total", "Connections of apps that were accepted.")?)?,
+            open_connections: r.add(IntGauge::new("oauth_proxy_open_connections", "Connections of apps that are open.")?)?,
+            registry: r.registry.clone(),
         };
         #[cfg(target_os = "linux")]
-        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(metrics)
+        r.add_process()?;
+        Ok((metrics, catalogue.families))
     }
 
     /// All of them, as Prometheus reads them.

@@ -33,6 +33,8 @@ pub enum Judged {
     Interrupted(Box<RemoteStatus>),
     /// The token is refused.
     Unauthorized(Failure),
+    /// It was not asked: this process leads no more.
+    Withheld,
     /// It was not done.
     Failed(Failure),
 }
@@ -56,18 +58,23 @@ impl Answer {
         self.headers.iter().find(|(there, _)| there == name).map(|(_, value)| value.as_str())
     }
 
-    /// How long the server wants to be left alone: seconds (RFC 9110 §10.2.3; a date is not understood).
+    /// How long the server wants to be left alone (RFC 9110 §10.2.3): seconds, or a date by its own clock; a day at most.
     pub fn retry_after(&self) -> Option<SignedDuration> {
-        let seconds: i64 = self.header("retry-after")?.trim().parse().ok()?;
-        (seconds > 0).then(|| SignedDuration::from_secs(seconds.min(86_400)))
+        let moment = |date: &str| jiff::fmt::rfc2822::parse(date).ok().map(|date| date.timestamp());
+        let asked = self.header("retry-after")?.trim();
+        let wait = match asked.parse() {
+            Ok(seconds) => SignedDuration::from_secs(seconds),
+            Err(_) => moment(asked)?.duration_since(moment(self.header("date")?)?),
+        };
+        (wait > SignedDuration::ZERO).then(|| wait.min(SignedDuration::from_hours(24)))
     }
 
-    /// As expressions see it: JSON where it is JSON, else a text.
+    /// As expressions see it: JSON where it is JSON, else a text. What is no success is often no JSON either, whatever it says.
     fn seen(&self) -> Result<Value, String> {
         let headers: serde_json::Map<_, _> = self.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         let media = self.header("content-type").unwrap_or_default().to_ascii_lowercase();
         let media = media.split(';').next().unwrap_or_default().trim();
-        let claims = media == "application/json" || media.ends_with("+json");
+        let claims = (media == "application/json" || media.ends_with("+json")) && (200..300).contains(&self.status);
         let body = match serde_json::from_slice(&self.body) {
             _ if self.body.is_empty() => Value::Null,
             Ok(body) => body,
@@ -128,6 +135,19 @@ impl RequestPlan {
     }
 }
 
+impl StepPlan {
+    /// A failure, after the step's own word on whether such an answer is worth another attempt.
+    pub fn reconsider(&self, judged: Judged, answer: &Answer, scope: &Scope) -> Judged {
+        let (Judged::Failed(failure), Some(condition), Ok(seen)) = (&judged, &self.retry_when, answer.seen()) else {
+            return judged;
+        };
+        match condition.holds(&scope.clone().with("response", Arc::new(seen))) {
+            Ok(retry) => Judged::Failed(Failure { retry, ..failure.clone() }),
+            Err(error) => Judged::Failed(unusable("retryWhen", &error).answered(answer.status)),
+        }
+    }
+}
+
 fn refusal(answer: &Answer, judged: bool) -> Failure {
     let status = answer.status;
     let (reason, message) = match status {
@@ -166,14 +186,17 @@ impl RequestPlan {
     /// that it was not.
     pub fn verify(&self, step: &StepPlan, answer: &Answer, scope: &Scope) -> Verified {
         let (status, judged) = (answer.status, self.judge(Some(step), answer, scope));
+        // Of an answer that cannot be read nothing can be told.
+        let readable = answer.seen().is_ok();
         match judged {
+            Judged::Failed(failure) if !readable => Verified::Unknown(failure),
             Judged::Completed(done) => Verified::CarriedOut(done),
             Judged::Unauthorized(failure) => Verified::Unauthorized(failure),
             Judged::Failed(failure) if failure.reason == RunReason::InvalidDefinition => Verified::Unknown(failure),
             Judged::Failed(_) if self.success_when.is_some() && (200..300).contains(&status) => Verified::NotCarriedOut,
             Judged::Failed(_) if matches!(status, 404 | 410) => Verified::NotCarriedOut,
             Judged::Failed(failure) => Verified::Unknown(failure),
-            Judged::Accepted(_) | Judged::Running(_) | Judged::Interrupted(_) => Verified::NotCarriedOut,
+            Judged::Accepted(_) | Judged::Running(_) | Judged::Interrupted(_) | Judged::Withheld => Verified::NotCarriedOut,
         }
     }
 }

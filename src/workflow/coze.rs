@@ -110,14 +110,15 @@ impl CozePlan {
         let log_id = answer.header("x-tt-logid").or_else(|| answer.header("x-log-id")).map(str::to_owned);
         let envelope: Value = match serde_json::from_slice(&answer.body) {
             Ok(envelope @ Value::Object(_)) => envelope,
-            _ => return not_coze(answer, idempotent),
+            _ => return not_coze(question, answer, idempotent),
         };
         let remote = remote(&envelope, log_id);
-        // Coze Studio leaves the code of a history out where all is well.
-        let code = if envelope["code"].is_null() && !envelope["data"].is_null() { Some(0) } else { envelope["code"].as_i64() };
+        // Coze Studio leaves the code of a history out where all is well; nobody does so for a run.
+        let is_history = matches!(question, Question::Progress { .. }) && envelope["data"].is_array();
+        let code = if envelope["code"].is_null() && is_history { Some(0) } else { envelope["code"].as_i64() };
         match code {
             Some(0) if answer.status < 300 => match question {
-                Question::Progress { .. } => progress(&envelope, remote, answer.status),
+                Question::Progress { .. } => progress(&envelope, remote, answer.status, self.dialect),
                 _ if envelope["interrupt_data"].is_object() => interrupted(&envelope, None, remote),
                 Question::Begin if self.mode == CozeMode::Async => accepted(remote, answer.status),
                 Question::Begin | Question::Resume { .. } => Judged::Completed(Done {
@@ -128,13 +129,13 @@ impl CozePlan {
                 }),
             },
             Some(code) if code != 0 => refused(code, &envelope["msg"], answer, remote, idempotent),
-            _ => not_coze(answer, idempotent),
+            _ => not_coze(question, answer, idempotent),
         }
     }
 }
 
 /// An answer without Coze's envelope: a gateway's, or somebody else's.
-fn not_coze(answer: &Answer, idempotent: bool) -> Judged {
+fn not_coze(question: &Question, answer: &Answer, idempotent: bool) -> Judged {
     let status = answer.status;
     let failure = |reason, message: String| Failure::new(reason, message).answered(status);
     let patience = answer.retry_after();
@@ -150,8 +151,10 @@ fn not_coze(answer: &Answer, idempotent: bool) -> Judged {
                 "Coze answered HTTP {status} without its envelope of code, msg and data: is baseURL right, and no gateway before it?"
             );
             let failed = failure(RunReason::StepFailed, message);
-            let retry = status == 503 || (idempotent && status >= 500);
-            Judged::Failed(Failure { retry, retry_after: patience, ..failed })
+            // What was begun goes on, whoever stands in the way of its history.
+            let retry = status == 503 || (idempotent && status >= 500) || matches!(question, Question::Progress { .. });
+            // A gateway that has waited long enough does not know what became of the run.
+            Judged::Failed(Failure { retry, doubt: matches!(status, 502 | 504), retry_after: patience, ..failed })
         }
     }
 }
@@ -165,15 +168,14 @@ fn refused(code: i64, words: &Value, answer: &Answer, remote: RemoteStatus, idem
     };
     match code {
         AUTHENTICATION | INVALID_TOKEN => Judged::Unauthorized(failed(RunReason::AuthFailed, "the token is refused")),
-        // api.coze.cn says so of a token that it does not know.
-        PERMISSION if words.to_ascii_lowercase().contains("token you entered") => {
-            Judged::Unauthorized(failed(RunReason::AuthFailed, "the token is refused"))
-        }
+        // Its words are "The token you entered is incorrect", but a fresh token may do no more than this one.
         PERMISSION => {
             let what = "the account may not do this; check its permissions at Coze, and whether it is of the same region";
             Judged::Failed(failed(RunReason::PermissionDenied, what))
         }
+        _ if answer.status == 401 => Judged::Unauthorized(failed(RunReason::AuthFailed, "the token is refused")),
         RATE_LIMIT => Judged::Failed(failed(RunReason::RateLimited, "too many requests").transient()),
+        _ if answer.status == 429 => Judged::Failed(failed(RunReason::RateLimited, "too many requests").transient()),
         4000 => Judged::Failed(failed(RunReason::StepFailed, "the parameters are not what the workflow takes")),
         code if NOT_PUBLISHED.contains(&code) => {
             Judged::Failed(failed(RunReason::StepFailed, "the workflow is not published, or there is none of this id"))
@@ -183,7 +185,6 @@ fn refused(code: i64, words: &Value, answer: &Answer, remote: RemoteStatus, idem
             let failure = failed(RunReason::StepFailed, "it failed at Coze");
             Judged::Failed(Failure { retry: idempotent, ..failure })
         }
-        _ if answer.status == 401 => Judged::Unauthorized(failed(RunReason::AuthFailed, "the token is refused")),
         _ => Judged::Failed(failed(RunReason::StepFailed, "it was not done")),
     }
 }
@@ -198,7 +199,7 @@ fn accepted(remote: RemoteStatus, status: u16) -> Judged {
 }
 
 /// How a run goes that was begun: the first entry of its history.
-fn progress(envelope: &Value, remote: RemoteStatus, status: u16) -> Judged {
+fn progress(envelope: &Value, remote: RemoteStatus, status: u16, dialect: CozeDialect) -> Judged {
     let entry = match &envelope["data"] {
         Value::Array(entries) => entries.first().cloned().unwrap_or_default(),
         entry => entry.clone(),
@@ -209,15 +210,19 @@ fn progress(envelope: &Value, remote: RemoteStatus, status: u16) -> Judged {
     if entry["interrupt_data"].is_object() && state.eq_ignore_ascii_case("interrupted") {
         return interrupted(&entry, None, remote);
     }
+    let short = |text: String, most: usize| text.chars().take(most).collect::<String>();
     let remote = RemoteStatus {
-        log_id: text(&["logid", "log_id"]).or(remote.log_id),
-        debug_url: text(&["debug_url"]).or(remote.debug_url),
+        log_id: text(&["logid", "log_id"]).map(|id| short(id, 256)).or(remote.log_id),
+        debug_url: text(&["debug_url"]).map(|url| short(url, 2048)).or(remote.debug_url),
         state: Some(state.chars().take(64).collect()),
         ..RemoteStatus::default()
     };
     match state.to_ascii_lowercase().as_str() {
         "success" => Judged::Completed(Done {
-            output: unwrapped(content(entry["output"].clone())),
+            output: match dialect {
+                CozeDialect::Coze => unwrapped(content(entry["output"].clone())),
+                CozeDialect::CozeStudio => content(entry["output"].clone()),
+            },
             http_status: Some(status),
             usage: usage(&entry),
             remote: Some(Box::new(remote)),
@@ -246,7 +251,7 @@ fn remote(envelope: &Value, log_id: Option<String>) -> RemoteStatus {
     RemoteStatus {
         execute_id: text(&envelope["execute_id"], 256),
         log_id: log_id.or_else(|| text(&envelope["detail"]["logid"], 256)).map(|id| id.chars().take(256).collect()),
-        debug_url: text(&envelope["debug_url"], 500),
+        debug_url: text(&envelope["debug_url"], 2048),
         ..RemoteStatus::default()
     }
 }
@@ -261,12 +266,10 @@ fn unwrapped(output: Value) -> Value {
     }
 }
 
-/// Coze writes JSON into texts.
+/// Coze writes JSON into texts. An end node gives variables, which are an object, or a text: one of digits stays a text.
 fn content(value: Value) -> Value {
-    match value {
-        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        other => other,
-    }
+    let json = value.as_str().and_then(|text| serde_json::from_str(text).ok());
+    json.filter(|json: &Value| json.is_object() || json.is_array()).unwrap_or(value)
 }
 
 /// Coze has `usage`, Coze Studio the sum alone.
@@ -308,6 +311,8 @@ pub struct Stream {
     /// Node whose content comes last, and whether it is the end of the workflow.
     node: Option<String>,
     ended: bool,
+    /// Whether a node has said something: then the run has begun.
+    begun: bool,
     content: String,
     usage: Option<Usage>,
     remote: RemoteStatus,
@@ -332,7 +337,13 @@ impl Stream {
                 let code = said["error_code"].as_i64().unwrap_or_default();
                 let answer = Answer { status: 200, headers: vec![], body: vec![] };
                 let remote = RemoteStatus { debug_url: remote(&said, None).debug_url, ..self.remote.clone() };
-                Some(refused(code, &said["error_message"], &answer, remote, idempotent))
+                Some(match refused(code, &said["error_message"], &answer, remote, idempotent) {
+                    // Nodes have run by then: to send it again, with whichever token, would run them twice.
+                    Judged::Unauthorized(failure) | Judged::Failed(failure) if self.begun && !idempotent => {
+                        Judged::Failed(Failure { retry: false, ..failure })
+                    }
+                    judged => judged,
+                })
             }
             "Interrupt" => Some(interrupted(&said, Some(&self.content), std::mem::take(&mut self.remote))),
             "Done" => {
@@ -351,6 +362,7 @@ impl Stream {
 
     /// The output is what the last node says, the end of the workflow before any other.
     fn message(&mut self, said: &Value) {
+        self.begun = true;
         let ends = [&said["node_type"], &said["node_title"]].iter().any(|name| **name == json!("End"));
         self.usage = usage(said).or(self.usage);
         if self.ended && !ends {
@@ -364,3 +376,7 @@ impl Stream {
         self.content.push_str(said["content"].as_str().unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+#[path = "coze_tests.rs"]
+mod tests;

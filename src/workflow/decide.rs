@@ -50,7 +50,7 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
         return Next::Done;
     }
     let Some(definition) = seen.definition() else { return Next::Wait(missing_until(seen)) };
-    if let Some(work) = sending(seen).or_else(|| preparing(seen, &seen.status, definition, now)) {
+    if let Some(work) = sending(seen, definition).or_else(|| preparing(seen, &seen.status, definition, now)) {
         return Next::Begin(work);
     }
     Next::Wait(next_moment(seen, definition, now))
@@ -86,12 +86,15 @@ fn hook(seen: &Seen) -> Option<Work> {
 }
 
 /// A step that is stored as Running and has nothing under way: its request is sent, or made ready.
-fn sending(seen: &Seen) -> Option<Work> {
-    let idle = |step: &&StepStatus| !seen.is_busy(&step.name) && !seen.outcomes.contains_key(&step.name);
-    let step = seen.status.steps.iter().filter(idle).find(|step| step.phase == Phase::Running && !awaits_a_person(step))?;
-    Some(match seen.prepared.get(&step.name) {
-        Some(Prepared::Call(_)) => Work::Step(step.name.clone()),
-        _ => Work::Preparing(step.name.clone()),
+fn sending(seen: &Seen, definition: &Definition) -> Option<Work> {
+    let steps = seen.status.steps.iter().zip(&definition.steps);
+    let idle = steps.filter(|(step, _)| !seen.is_busy(&step.name) && !seen.outcomes.contains_key(&step.name));
+    let mut running = idle.filter(|(step, _)| step.phase == Phase::Running && !awaits_a_person(step));
+    running.find_map(|(step, plan)| match seen.prepared.get(&step.name) {
+        Some(Prepared::Call(_)) => Some(Work::Step(step.name.clone())),
+        None if wanting(seen, step, plan).is_none() => Some(Work::Preparing(step.name.clone())),
+        // Status says first what is wrong.
+        _ => None,
     })
 }
 
@@ -157,11 +160,18 @@ fn next_moment(seen: &Seen, definition: &Definition, now: Timestamp) -> Option<T
     attempts.chain(limits).filter(|moment| *moment > now).chain(deadline).min()
 }
 
+/// A status as it will be read: moments have whole seconds there. What differs only by that is the same attempt, whose outcome
+/// would be lost and whose request sent again.
+fn as_stored(status: WorkflowRunStatus) -> WorkflowRunStatus {
+    let stored = serde_json::to_value(&status).and_then(serde_json::from_value);
+    stored.unwrap_or(status)
+}
+
 impl Seen {
     /// What is known when this status is stored: what it tells of needs no telling again.
     #[must_use]
     pub fn recorded(mut self, status: WorkflowRunStatus) -> Self {
-        let before = std::mem::replace(&mut self.status, status);
+        let before = std::mem::replace(&mut self.status, as_stored(status));
         for (was, is) in before.steps.iter().zip(&self.status.steps) {
             if was == is {
                 continue;

@@ -94,6 +94,11 @@ impl CallPlan {
         }
     }
 
+    /// Whether it only reads (RFC 9110 §9.2.1).
+    pub fn is_safe(&self) -> bool {
+        matches!(self, Self::Http(request) if request.method.is_safe())
+    }
+
     /// Whether it may be repeated.
     pub fn is_idempotent(&self) -> bool {
         matches!(self, Self::Http(request) if request.method.is_idempotent())

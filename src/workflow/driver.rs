@@ -1,13 +1,16 @@
 //! Works on one run until it is over: what `decide` says is done here, one thing after another, with requests beside it.
 
+mod drain;
+
 use super::decide::{Next, decide};
 use super::limits::{Limits, Permit};
-use super::progress::progress;
+use super::progress::{goes_on_there, is_under_way, progress};
 use super::seen::{AccountState, Identity, Kept, Outcome, Prepared, Seen, Turn, Work};
 use super::sender::Sender;
 use super::understand::Definitions;
 use super::{Failure, work};
-use crate::api::{OAuthAccount, WorkflowRun, WorkflowRunStatus};
+use crate::account::ReplyInHand;
+use crate::api::{OAuthAccount, RunReason, WorkflowRun, WorkflowRunStatus};
 use crate::world::runs::{Admission, Place, Worker};
 use crate::world::workflows::{Said, Version};
 use crate::world::{ApiError, World, clock, workflows};
@@ -19,16 +22,13 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Decisions in a row without waiting for anything. More is a defect of ours, and is said.
 const MOST_TURNS: usize = 2000;
 /// How long is waited before a status is offered to the API server again, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long requests under way may take when the process is asked to end.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Finds an account in the caches.
 pub type Find = dyn Fn(&str, &str) -> Option<Arc<OAuthAccount>> + Send + Sync;
 
@@ -42,8 +42,6 @@ pub struct Tools {
     pub limits: Limits,
     /// Finds an account.
     pub find: Box<Find>,
-    /// Whether this process leads.
-    pub leads: Box<dyn Fn() -> bool + Send + Sync>,
     /// Set when no new work is to be taken.
     pub stop: CancellationToken,
 }
@@ -67,6 +65,19 @@ pub enum Finished {
     Concluded(Result<(Value, Kept), Failure>),
 }
 
+impl Finished {
+    /// What came of work that broke off, which is a defect of ours: nobody waits for it for ever.
+    fn broken_off(work: &Work) -> Self {
+        let failure = Failure::new(RunReason::StepFailed, "The operator's own work on it broke off; its log says why.");
+        match work {
+            Work::Preparing(_) => Self::Prepared(Prepared::Refused(failure), None),
+            Work::Step(_) => Self::Step(Outcome::Failed(failure.doubtful())),
+            Work::Cancellation(_) | Work::Completion => Self::Told(false),
+            Work::Conclusion => Self::Concluded(Err(failure)),
+        }
+    }
+}
+
 struct Driver {
     tools: Arc<Tools>,
     worker: Worker,
@@ -76,6 +87,8 @@ struct Driver {
     tasks: JoinSet<(Work, Finished)>,
     handles: HashMap<Work, AbortHandle>,
     permits: BTreeMap<String, Permit>,
+    /// By step: requests under way whose answer would be lost with the process, and answers that are not stored.
+    in_hand: BTreeMap<String, ReplyInHand<Arc<World>>>,
     pause: Duration,
 }
 
@@ -114,6 +127,7 @@ impl Driver {
             tasks: JoinSet::new(),
             handles: HashMap::new(),
             permits: BTreeMap::new(),
+            in_hand: BTreeMap::new(),
             pause: Duration::from_millis(50),
         }
     }
@@ -121,10 +135,7 @@ impl Driver {
     async fn run(&mut self) -> Result<(), ApiError> {
         let mut turns = 0;
         loop {
-            if !(self.tools.leads)() {
-                return Ok(());
-            }
-            if self.tools.stop.is_cancelled() {
+            if self.tools.stop.is_cancelled() || !self.leads() {
                 self.drain().await;
                 return Ok(());
             }
@@ -181,6 +192,8 @@ impl Driver {
 
     async fn understand(&mut self) {
         self.run.status = Some(self.seen.status.clone());
+        // Before it is looked for: what comes meanwhile is heard of.
+        self.tools.world().runs.awaits(&self.place(), self.run.spec.input_from.as_ref().map(|source| source.name().to_owned()));
         match self.tools.definitions.understand(self.tools.world(), &self.run).await {
             Ok(task) => {
                 if let Ok(task) = &task {
@@ -193,11 +206,9 @@ impl Driver {
         }
     }
 
-    /// Writes the status by compare-and-swap; whatever keeps it from being stored, what is there is looked at anew.
+    /// Writes the status by compare-and-swap, which is fence enough against whoever leads by now; whatever keeps it from being
+    /// stored, what is there is looked at anew.
     async fn record(&mut self, status: WorkflowRunStatus) {
-        if !(self.tools.leads)() {
-            return;
-        }
         let client = self.tools.world().cluster.objects.clone();
         match workflows::say::<WorkflowRun>(&client, &self.version, &status).await {
             Ok(Said::Stored(version)) => {
@@ -233,7 +244,9 @@ impl Driver {
     fn stored(&mut self, status: WorkflowRunStatus) {
         self.tools.world().runs.written(&self.place(), &self.seen.run.uid, &status);
         self.seen = std::mem::take(&mut self.seen).recorded(status);
-        self.permits.retain(|step, _| self.seen.prepared.contains_key(step));
+        let seen = &self.seen;
+        self.permits.retain(|step, _| seen.prepared.contains_key(step));
+        self.in_hand.retain(|step, _| seen.outcomes.contains_key(step) || is_under_way(seen, step));
     }
 
     /// Whether a person would ask about it: counted, logged, and told by an Event.
@@ -280,6 +293,9 @@ impl Driver {
                 if !self.seen.may_send(step) {
                     return;
                 }
+                if !goes_on(&self.seen, step) {
+                    self.in_hand.insert(step.clone(), ReplyInHand::new(self.tools.world().clone()));
+                }
                 self.tasks.spawn(work::send(shared, step.clone(), call, self.permits.remove(step)))
             }
             Work::Cancellation(step) => self.tasks.spawn(work::cancel(shared, step.clone())),
@@ -297,6 +313,7 @@ impl Driver {
         self.seen.live.remove(work);
         if let Work::Step(step) | Work::Preparing(step) = work {
             self.permits.remove(step);
+            self.in_hand.remove(step);
             self.seen.prepared.remove(step);
         }
     }
@@ -308,13 +325,11 @@ impl Driver {
         let rest = rest.unwrap_or(Duration::from_secs(60)).min(Duration::from_secs(60));
         let changed = self.worker.changed.clone();
         tokio::select! {
-            Some(ended) = self.tasks.join_next() => {
-                if let Ok((work, finished)) = ended {
-                    self.finished(work, finished);
-                }
+            Some(ended) = self.tasks.join_next_with_id() => {
+                self.joined(ended);
                 // What else has ended by now is told in the same write.
-                while let Some(Ok((work, finished))) = self.tasks.try_join_next() {
-                    self.finished(work, finished);
+                while let Some(ended) = self.tasks.try_join_next_with_id() {
+                    self.joined(ended);
                 }
             }
             () = changed.notified() => {
@@ -331,11 +346,24 @@ impl Driver {
         }
     }
 
-    fn finished(&mut self, work: Work, finished: Finished) {
-        if !self.seen.live.remove(&work) {
-            return;
-        }
+    /// A task has ended; one that was aborted, or whose work was begun anew since, is nobody's.
+    fn joined(&mut self, ended: Result<(Id, (Work, Finished)), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let whose = self.handles.iter().find(|(_, handle)| handle.id() == id);
+        let Some(work) = whose.map(|(work, _)| work.clone()) else { return };
         self.handles.remove(&work);
+        self.seen.live.remove(&work);
+        let finished = match ended {
+            Ok((_, (_, finished))) => finished,
+            Err(error) => {
+                tracing::error!(namespace = self.seen.run.namespace, name = self.seen.run.name, %error, ?work, "work on a run broke off");
+                Finished::broken_off(&work)
+            }
+        };
+        self.finished(work, finished);
+    }
+
+    fn finished(&mut self, work: Work, finished: Finished) {
         match (work, finished) {
             (Work::Preparing(step), Finished::Prepared(prepared, permit)) => {
                 self.seen.prepared.insert(step.clone(), prepared);
@@ -351,6 +379,7 @@ impl Driver {
                     Outcome::Accepted(_) => "accepted",
                     Outcome::Interrupted(_) => "interrupted",
                     Outcome::NotCarriedOut => "not_carried_out",
+                    Outcome::Withheld => "withheld",
                     Outcome::Failed(failure) if failure.doubt => "unknown",
                     Outcome::Failed(_) => "failed",
                 };
@@ -367,32 +396,8 @@ impl Driver {
         }
     }
 
-    /// The process ends: requests under way are brought to their end, where that does not take long, and what came of them is
-    /// stored. What is left is the next leader's.
-    async fn drain(&mut self) {
-        let deadline = clock::uptime() + PATIENCE;
-        let passing: Vec<Work> = self.seen.live.iter().filter(|work| !self.is_request(work)).cloned().collect();
-        passing.iter().for_each(|work| self.abort(work));
-        while !self.seen.live.is_empty() && clock::uptime() < deadline {
-            let left = deadline.saturating_sub(clock::uptime());
-            let Ok(Some(ended)) = tokio::time::timeout(left, self.tasks.join_next()).await else { break };
-            if let Ok((work, finished)) = ended {
-                self.finished(work, finished);
-            }
-        }
-        self.look();
-        if !self.seen.outcomes.is_empty()
-            && let Next::Record(status) = decide(&self.seen, clock::now())
-        {
-            self.record(*status).await;
-        }
-    }
-
-    /// Whether somebody's answer is awaited that would be lost.
-    fn is_request(&self, work: &Work) -> bool {
-        let Work::Step(name) = work else { return false };
-        let step = self.seen.status.steps.iter().find(|step| step.name == *name);
-        step.is_some_and(|step| !super::progress::goes_on_there(step))
+    fn leads(&self) -> bool {
+        (self.tools.sender.leads)()
     }
 
     /// The API server does not answer: what is in hand is offered again, with patience.
@@ -405,6 +410,11 @@ impl Driver {
     fn place(&self) -> Place {
         (self.seen.run.namespace.clone(), self.seen.run.name.clone())
     }
+}
+
+/// Whether a step goes on at the remote side by itself.
+fn goes_on(seen: &Seen, step: &str) -> bool {
+    seen.status.steps.iter().find(|there| there.name == step).is_none_or(goes_on_there)
 }
 
 /// Whether an account has a token to send, by what its status says.

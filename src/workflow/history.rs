@@ -2,6 +2,8 @@
 
 use crate::api::{History, Phase};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::HashSet;
+use std::hash::Hash;
 
 /// A run that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,14 @@ pub fn surplus<K: Clone + Ord>(mut runs: Vec<Ended<K>>, history: &History, now: 
     (going, next)
 }
 
+/// How old a revision must be that goes: a run may be about to name it.
+pub const UNNAMED_FOR: SignedDuration = SignedDuration::from_mins(10);
+
+/// Whether a revision that was made then goes: `needed` are those that a run names, or that a workflow is now.
+pub fn is_outdated<K: Eq + Hash>(revision: &K, made: Timestamp, needed: &HashSet<K>, now: Timestamp) -> bool {
+    now.duration_since(made) > UNNAMED_FOR && !needed.contains(revision)
+}
+
 /// When a run that ended then is to go.
 pub fn expiry(ended: Timestamp, ttl: i64) -> Timestamp {
     ended.checked_add(SignedDuration::from_secs(ttl)).unwrap_or(Timestamp::MAX)
@@ -46,6 +56,27 @@ mod tests {
 
     fn ended(run: u32, phase: Phase, second: i64) -> Ended<u32> {
         Ended { run, phase, at: Timestamp::from_second(second).unwrap() }
+    }
+
+    #[test]
+    fn a_revision_goes_when_nobody_needs_it_and_nobody_may_be_about_to() {
+        let made = Timestamp::from_second(1000).unwrap();
+        let needed = HashSet::from(["named", "current"]);
+        for (revision, second, goes) in [
+            ("old", 1601, true),
+            ("old", 1600, false),
+            ("old", 1000, false),
+            // Clocks step.
+            ("old", 0, false),
+            ("named", 9_000_000, false),
+            ("current", 9_000_000, false),
+        ] {
+            assert_eq!(
+                is_outdated(&revision, made, &needed, Timestamp::from_second(second).unwrap()),
+                goes,
+                "{revision} {second}"
+            );
+        }
     }
 
     #[test]

@@ -5,6 +5,10 @@ use sha2::{Digest, Sha256};
 
 /// Bytes of an input in canonical JSON: etcd takes objects of 1.5 MB, and the run's record needs room beside it.
 pub const LARGEST: usize = 1_000_000;
+/// Bytes of an input that stands in the run itself.
+pub const LARGEST_INLINE: usize = 256 * 1024;
+/// Bytes of all that a run's spec holds: its record needs room beside it.
+pub const LARGEST_SPEC: usize = 1_000_000;
 /// Levels of an input: a scalar has none, `{}` and `[]` one.
 pub const DEEPEST: usize = 10;
 

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::seen::{Identity, Kept};
+use super::sender::Sender;
 use crate::api::vocabulary as v;
 use crate::api::{OutputReference, RunReason, WorkflowRun};
 use crate::world::secrets::{self, Written};
@@ -9,6 +10,8 @@ use crate::world::{ApiError, World};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -17,6 +20,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
+use std::time::Duration;
 
 /// Bytes of an output that stands in status.
 pub const INLINE: usize = 16 * 1024;
@@ -24,14 +28,17 @@ pub const INLINE: usize = 16 * 1024;
 pub const INLINE_IN_ALL: i64 = 256 * 1024;
 /// Bytes of an output as JSON.
 const LARGEST: usize = 8 * 1024 * 1024;
+/// How long is waited before the API server is asked again, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes that a Secret may hold.
 const SECRET: usize = 1024 * 1024;
 
-/// Keeps an output: in status, where it may be there, else in a Secret of this name.
+/// Keeps an output: in status, where it may be there, else in a Secret of this name. What was done is not lost because the API
+/// server is away: it is offered again until it is taken.
 ///
 /// # Errors
 /// Where it is too large, or may not be written.
-pub async fn keep(world: &World, run: &Identity, secret: &str, output: &Value, inline: bool) -> Result<Kept, Failure> {
+pub async fn keep(sender: &Sender, run: &Identity, secret: &str, output: &Value, inline: bool) -> Result<Kept, Failure> {
     let json = output.to_string().into_bytes();
     let bytes = i64::try_from(json.len()).unwrap_or(i64::MAX);
     if json.len() <= INLINE && inline {
@@ -50,7 +57,7 @@ pub async fn keep(world: &World, run: &Identity, secret: &str, output: &Value, i
     if packed.len() > SECRET {
         return Err(too_large(format!("The output has {bytes} bytes, compressed {}, and a Secret holds {SECRET}", packed.len())));
     }
-    write(world, manifest(run, secret, packed)).await?;
+    write(sender, manifest(run, secret, packed)).await?;
     Ok(Kept::Secret(OutputReference { secret_name: secret.to_owned(), key: v::OUTPUT_KEY.into(), bytes, sha256 }))
 }
 
@@ -78,16 +85,16 @@ fn manifest(run: &Identity, name: &str, packed: Vec<u8>) -> Secret {
 }
 
 /// An attempt before this one may have written it.
-async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
-    let client = &world.cluster.objects;
+async fn write(sender: &Sender, mut secret: Secret) -> Result<(), Failure> {
+    let client = &sender.world.cluster.objects;
     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
     let trouble = |error: ApiError| Failure::new(RunReason::StepFailed, format!("The output could not be stored: {error}"));
     for _ in 0..3 {
-        let written = match &secret.metadata.resource_version {
-            None => secrets::create(client, &secret).await,
-            Some(_) => secrets::replace(client, &secret).await,
-        };
-        match written.map_err(trouble)? {
+        let written = patiently(|| match &secret.metadata.resource_version {
+            None => secrets::create(client, &secret).boxed(),
+            Some(_) => secrets::replace(client, &secret).boxed(),
+        });
+        match written.await.map_err(trouble)? {
             Written::Stored { .. } => return Ok(()),
             Written::Refused(words) => {
                 let message = format!("The operator may not store the output in Secret {name}: {words}");
@@ -96,7 +103,11 @@ async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
             Written::NamespaceGone => return Err(Failure::new(RunReason::StepFailed, "The namespace is being deleted.")),
             Written::Conflict => {}
         }
-        let there = secrets::secret(client, &namespace, &name).await.map_err(trouble)?;
+        let there = patiently(|| secrets::secret(client, &namespace, &name).boxed()).await.map_err(trouble)?;
+        // Whoever leads now may have written it, and said in status what is in it.
+        while !(sender.leads)() {
+            tokio::time::sleep(LONGEST_PAUSE).await;
+        }
         let ours = |there: &Secret| there.metadata.owner_references == secret.metadata.owner_references;
         match there {
             Some(there) if !ours(&there) => {
@@ -117,8 +128,8 @@ async fn write(world: &World, mut secret: Secret) -> Result<(), Failure> {
 pub async fn load(world: &World, namespace: &str, reference: &OutputReference) -> Result<Value, Failure> {
     let name = &reference.secret_name;
     let lost = |why: &str| Failure::new(RunReason::StepFailed, format!("The output in Secret {name} {why}."));
-    let secret = secrets::secret(&world.cluster.objects, namespace, name).await;
-    let secret = secret.map_err(|error| lost(&format!("could not be read: {error}")).transient())?;
+    let secret = patiently(|| secrets::secret(&world.cluster.objects, namespace, name).boxed()).await;
+    let secret = secret.map_err(|error| lost(&format!("could not be read: {error}")))?;
     let packed = secret.and_then(|secret| secret.data?.remove(&reference.key)).ok_or_else(|| lost("is gone"))?;
     let (most, sha256) = (LARGEST as u64, reference.sha256.clone());
     let unpacked = tokio::task::spawn_blocking(move || {
@@ -127,6 +138,22 @@ pub async fn load(world: &World, namespace: &str, reference: &OutputReference) -
         (hex(&json) == sha256).then(|| serde_json::from_slice(&json).ok()).flatten()
     });
     unpacked.await.ok().flatten().ok_or_else(|| lost("is not what was kept: somebody has changed it"))
+}
+
+/// Asks the API server until it answers: what was done must not be lost because it is away for a moment. How long that may last
+/// is the run's to say.
+async fn patiently<'a, T>(ask: impl Fn() -> BoxFuture<'a, Result<T, ApiError>> + Send + Sync) -> Result<T, ApiError> {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match ask().await {
+            Err(error) if error.may_pass() => {
+                tracing::debug!(%error, "an output could not be written or read; it is tried again");
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(LONGEST_PAUSE);
+            }
+            answered => return answered,
+        }
+    }
 }
 
 fn pack(json: &[u8]) -> std::io::Result<Vec<u8>> {

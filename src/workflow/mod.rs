@@ -3,13 +3,19 @@
 //! of it is said (report). `schedule` says when runs begin by themselves.
 
 mod answer;
+#[cfg(test)]
+mod answer_tests;
 mod coze;
 mod decide;
 #[cfg(test)]
 mod decide_tests;
 mod definition;
+#[cfg(test)]
+mod definition_tests;
 #[cfg(feature = "operator")]
 pub mod driver;
+#[cfg(test)]
+mod executor_tests;
 mod failure;
 mod graph;
 mod history;
@@ -23,6 +29,8 @@ pub mod limits;
 mod progress;
 mod report;
 mod request;
+#[cfg(test)]
+mod request_tests;
 mod schedule;
 mod scope;
 mod seen;
@@ -40,8 +48,8 @@ pub use decide::{Next, decide};
 pub use definition::{CallPlan, Definition, DefinitionError, StepPlan};
 pub use failure::Failure;
 pub use graph::{Graph, GraphError};
-pub use history::{Ended, expiry, surplus};
-pub use input::{DEEPEST, InputError, LARGEST, check, digest};
+pub use history::{Ended, expiry, is_outdated, surplus};
+pub use input::{DEEPEST, InputError, LARGEST, LARGEST_INLINE, LARGEST_SPEC, check, digest};
 pub use input_schema::InputSchema;
 pub use progress::progress;
 pub use request::{Call, CozePlan, RequestPlan};

@@ -9,8 +9,10 @@ use super::definition::{Definition, StepPlan};
 use super::failure::Failure;
 use super::report;
 use super::seen::{AccountState, Kept, Outcome, Prepared, Seen, Task, Turn, Unclear, Work};
-use crate::api::{Delivery, Notice, OnError, Phase, RemoteStatus, RunReason, StepStatus, Usage, WorkflowRunStatus};
-use jiff::{SignedDuration, Timestamp};
+use crate::api::{
+    ConcurrencyPolicy, Delivery, Notice, OnError, Phase, RemoteStatus, RunReason, StepStatus, Usage, WorkflowRunStatus,
+};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
@@ -18,6 +20,9 @@ use sha2::{Digest, Sha256};
 pub(super) const MISSING_FOR: SignedDuration = SignedDuration::from_mins(5);
 /// How often a request `verify` is sent beside the step's own attempts.
 const VERIFICATIONS: i32 = 5;
+
+/// How long is waited at least before an account is asked again that is Ready and has no token.
+const ACCOUNT_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 /// Why a run ends before all of its steps have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +43,9 @@ struct Progress<'a> {
 pub fn progress(seen: &Seen, now: Timestamp) -> WorkflowRunStatus {
     let mut status = seen.status.clone();
     if status.phase.is_final() {
-        if let (Some(Notice::Pending), Some(told)) = (status.completion, seen.completion) {
+        // Where nobody knows what was run, nobody knows whom to tell.
+        let told = seen.completion.or_else(|| matches!(seen.task, Some(Err(_))).then_some(false));
+        if let (Some(Notice::Pending), Some(told)) = (status.completion, told) {
             status.completion = Some(if told { Notice::Delivered } else { Notice::Failed });
         }
         return status;
@@ -59,7 +66,10 @@ pub fn progress(seen: &Seen, now: Timestamp) -> WorkflowRunStatus {
     {
         return progress.waiting(other);
     }
-    progress.inherit();
+    // A run that ends now ends what it finds under way like its own, so that the remote side is told of it.
+    if progress.ending().is_none() {
+        progress.inherit();
+    }
     progress.take_outcomes();
     match progress.ending() {
         Some(ending) => progress.end(&ending),
@@ -130,7 +140,12 @@ impl Progress<'_> {
 
     /// Another run goes first.
     fn waiting(mut self, other: &str) -> WorkflowRunStatus {
-        let message = format!("The run {other} of this workflow is under way, and concurrencyPolicy is Forbid.");
+        let message = match self.definition().concurrency {
+            ConcurrencyPolicy::Replace => {
+                format!("The run {other} of this workflow is being ended: concurrencyPolicy is Replace.")
+            }
+            _ => format!("The run {other} of this workflow is under way, and concurrencyPolicy is Forbid."),
+        };
         report::tell(&mut self.status, RunReason::Pending, &message, self.seen.run.generation, self.now);
         self.status
     }
@@ -180,15 +195,16 @@ impl Progress<'_> {
                 Outcome::Accepted(remote) => adopt(step, remote),
                 Outcome::Interrupted(remote) => {
                     adopt(step, remote);
-                    step.reason = Some(RunReason::Interrupted);
-                    let question = remote.interrupt.as_ref().and_then(|interrupt| interrupt.question.clone()).unwrap_or_default();
-                    step.message = Some(format!(
-                        "The remote workflow waits for an answer: {question} Give it in the annotation oauth-operator.dev/resume-data of this run."
-                    ));
+                    ask(step);
                 }
                 Outcome::NotCarriedOut => {
                     step.doubtful = false;
                     again(step, RunReason::Running, "verify says that the request was not carried out; it is sent again.", None);
+                }
+                Outcome::Withheld => {
+                    step.attempts = (step.attempts - 1).max(0);
+                    let message = "This instance of the operator led no more when the request was to be sent; it was not.";
+                    again(step, RunReason::Running, message, None);
                 }
                 Outcome::Failed(failure) => after_failure(step, plan, failure, &seen.run.uid, now, deadline),
             }
@@ -197,7 +213,11 @@ impl Progress<'_> {
             if step.cancellation == Some(Notice::Pending)
                 && let Some(told) = seen.cancellations.get(&step.name)
             {
-                step.cancellation = Some(if *told { Notice::Delivered } else { Notice::Failed });
+                let (notice, message) = match told {
+                    true => (Notice::Delivered, "It was ended here, and onCancel has told the remote side."),
+                    false => (Notice::Failed, "It was ended here; onCancel did not reach the remote side."),
+                };
+                (step.cancellation, step.message) = (Some(notice), Some(message.to_owned()));
             }
         }
     }
@@ -205,6 +225,9 @@ impl Progress<'_> {
     /// Why the run ends now, if it does.
     fn ending(&self) -> Option<Ending> {
         let seen = self.seen;
+        if let Some(ending) = self.begun_ending() {
+            return Some(ending);
+        }
         if seen.cancel {
             return Some(cancelled());
         }
@@ -224,6 +247,18 @@ impl Progress<'_> {
             return Some(self.too_late());
         }
         None
+    }
+
+    /// The end that has begun, where the remote side of a step is yet to be told: whatever happens meanwhile, it stays the end.
+    fn begun_ending(&self) -> Option<Ending> {
+        let ended = |step: &&StepStatus| step.phase == Phase::Cancelled && step.reason != Some(RunReason::DependencyFailed);
+        let reason = self.status.steps.iter().find(ended)?.reason?;
+        let phase = match reason {
+            RunReason::CancelledByUser | RunReason::Replaced => Phase::Cancelled,
+            _ => Phase::Failed,
+        };
+        let said = self.status.conditions.iter().find(|condition| condition.reason == reason.as_str());
+        Some(Ending { phase, reason, message: said.map(|condition| condition.message.clone()).unwrap_or_default() })
     }
 
     /// The deadline of the run has come.
@@ -266,11 +301,11 @@ impl Progress<'_> {
             if step.phase.is_final() {
                 continue;
             }
-            let begun = step.phase == Phase::Running || step.doubtful;
+            let begun = step.phase == Phase::Running || step.doubtful || step.remote.is_some();
             if begun {
                 let hook = plan.on_cancel.as_ref();
-                // What may be repeated changes nothing that anybody must be told of.
-                let silent = plan.call.is_idempotent();
+                // What only reads changes nothing that anybody must be told of.
+                let silent = plan.call.is_safe();
                 step.cancellation = hook.map(|_| Notice::Pending).or((!silent).then_some(Notice::NotSupported));
             }
             step.phase = Phase::Cancelled;
@@ -300,19 +335,30 @@ impl Progress<'_> {
         report::tell(&mut self.status, reason, message, self.seen.run.generation, self.now);
     }
 
-    /// A person has answered an interrupt.
+    /// A person has answered an interrupt: the first one, of which the condition speaks, and no other with the same words.
     fn resume(&mut self) {
-        let Some(answer) = &self.seen.resume else { return };
+        let Some(answer) = &self.seen.resume else {
+            // Who takes an answer away may give the same one again.
+            for remote in self.status.steps.iter_mut().filter_map(|step| step.remote.as_mut()) {
+                if remote.interrupt.as_ref().is_none_or(|interrupt| !interrupt.answered) {
+                    remote.answer_digest = None;
+                }
+            }
+            return;
+        };
         let digest = digest(answer);
+        let mut remotes = self.status.steps.iter().filter_map(|step| step.remote.as_ref());
+        if remotes.any(|remote| remote.answer_digest.as_ref() == Some(&digest)) {
+            return;
+        }
         for step in self.status.steps.iter_mut().filter(|step| step.phase == Phase::Running) {
             let Some(remote) = &mut step.remote else { continue };
             let Some(interrupt) = remote.interrupt.as_mut().filter(|interrupt| !interrupt.answered) else { continue };
-            if remote.answer_digest.as_ref() != Some(&digest) {
-                interrupt.answered = true;
-                remote.answer_digest = Some(digest.clone());
-                step.reason = Some(RunReason::Running);
-                step.message = None;
-            }
+            interrupt.answered = true;
+            remote.answer_digest = Some(digest);
+            step.reason = Some(RunReason::Running);
+            step.message = None;
+            return;
         }
     }
 
@@ -339,6 +385,9 @@ impl Progress<'_> {
                 fail(step, RunReason::Timeout, "The run at the remote side has not ended within poll.timeoutSeconds.", now);
                 step.cancellation = Some(Notice::NotSupported);
             }
+            if step.phase == Phase::Running {
+                carry_on(seen, step, plan, now);
+            }
         }
         let mut places = definition.parallelism.saturating_sub(self.running());
         for index in 0..definition.steps.len() {
@@ -348,6 +397,7 @@ impl Progress<'_> {
             let (step, plan) = (&mut self.status.steps[index], &definition.steps[index]);
             match seen.prepared.get(&step.name) {
                 Some(Prepared::Skip) => skip(step, now),
+                Some(Prepared::Refused(failure)) if failure.reason == RunReason::Interrupted => ask(step),
                 Some(Prepared::Refused(failure)) => after_failure(step, plan, failure, &seen.run.uid, now, None),
                 Some(Prepared::Call(_)) if places > 0 => {
                     places -= 1;
@@ -446,10 +496,11 @@ pub(super) fn goes_on_there(step: &StepStatus) -> bool {
     }
 }
 
-/// Until when the remote side may go on with a step.
+/// Until when the remote side may go on with a step by itself; for a person is waited as long as the run may take.
 pub(super) fn patience(step: &StepStatus, plan: &StepPlan) -> Option<Timestamp> {
     let super::definition::CallPlan::Coze(coze) = &plan.call else { return None };
-    let begun = step.start_time.as_ref().filter(|_| step.remote.as_ref().is_some_and(|remote| remote.execute_id.is_some()))?;
+    let goes_on = |remote: &RemoteStatus| remote.execute_id.is_some() && remote.interrupt.is_none();
+    let begun = step.start_time.as_ref().filter(|_| step.remote.as_ref().is_some_and(goes_on))?;
     Some(later(begun.0, SignedDuration::try_from(coze.patience).unwrap_or(SignedDuration::MAX)))
 }
 
@@ -460,8 +511,41 @@ fn start(step: &mut StepStatus, uid: &str, now: Timestamp) {
     step.attempts = step.attempts.saturating_add(1).min(1000);
     step.start_time = Some(Time(now));
     step.next_attempt_time = None;
-    step.remote = None;
     step.idempotency_key.get_or_insert_with(|| key(uid, &step.name));
+}
+
+/// A step that is under way and cannot be asked for: its account keeps it waiting, or its request cannot be made.
+fn carry_on(seen: &Seen, step: &mut StepStatus, plan: &StepPlan, now: Timestamp) {
+    if step.reason == Some(RunReason::Interrupted) || seen.outcomes.contains_key(&step.name) {
+        return;
+    }
+    match (seen.prepared.get(&step.name), wanting(seen, step, plan)) {
+        (Some(Prepared::Refused(failure)), _) if failure.reason == RunReason::Interrupted => ask(step),
+        (Some(Prepared::Refused(failure)), _) => after_failure(step, plan, failure, &seen.run.uid, now, None),
+        (_, Some(why)) if !seen.prepared.contains_key(&step.name) => {
+            (step.reason, step.message) = (Some(RunReason::AccountNotReady), Some(why));
+        }
+        (_, None) if step.reason == Some(RunReason::AccountNotReady) => {
+            (step.reason, step.message) = (Some(RunReason::Running), None);
+        }
+        _ => {}
+    }
+}
+
+/// Asks a person what the remote side asks.
+fn ask(step: &mut StepStatus) {
+    let Some(remote) = &mut step.remote else { return };
+    let Some(interrupt) = &mut remote.interrupt else { return };
+    interrupt.answered = false;
+    let question = interrupt.question.as_ref().map(|question| format!(": {question}")).unwrap_or_default();
+    let stale = remote.answer_digest.as_ref().map(
+        |_| " What stands there was the answer to an earlier question: change it, or, to give the same again, remove it first.",
+    );
+    (step.phase, step.reason, step.next_attempt_time) = (Phase::Running, Some(RunReason::Interrupted), None);
+    step.message = Some(format!(
+        "The remote workflow waits for an answer{question}. Give it in the annotation oauth-operator.dev/resume-data of this run.{}",
+        stale.unwrap_or_default()
+    ));
 }
 
 /// One for each step of a run, the same for every attempt.
@@ -521,12 +605,20 @@ fn fail(step: &mut StepStatus, reason: RunReason, message: &str, now: Timestamp)
     step.completion_time = Some(Time(now));
 }
 
+/// Another attempt begins anew; but an answer to an interrupt is sent again.
 fn again(step: &mut StepStatus, reason: RunReason, message: &str, next: Option<Timestamp>) {
     step.phase = Phase::Pending;
     step.reason = Some(reason);
     step.message = Some(message.to_owned());
-    step.next_attempt_time = next.map(Time);
-    step.remote = None;
+    step.next_attempt_time = next.map(|next| Time(whole(next)));
+    let remote = step.remote.take();
+    step.remote = match remote {
+        Some(remote) if remote.interrupt.is_some() => Some(remote),
+        Some(RemoteStatus { answer_digest: Some(digest), .. }) => {
+            Some(RemoteStatus { answer_digest: Some(digest), ..RemoteStatus::default() })
+        }
+        _ => None,
+    };
 }
 
 fn after_failure(
@@ -539,7 +631,11 @@ fn after_failure(
 ) {
     step.http_status = failure.http_status.map(i32::from).or(step.http_status);
     if let Some(remote) = &failure.remote {
-        adopt(step, remote);
+        let asked = step.remote.as_ref().and_then(|remote| remote.interrupt.clone());
+        adopt(step, &RemoteStatus { interrupt: asked, ..(**remote).clone() });
+    }
+    if failure.reason == RunReason::AccountNotReady && !failure.doubt {
+        return wait_for_account(step, plan, failure, uid, now);
     }
     let doubt = failure.doubt || step.doubtful;
     let (repeat, most) = match (doubt, plan.delivery) {
@@ -548,14 +644,16 @@ fn after_failure(
         (true, Delivery::AtLeastOnce) => (true, plan.retries),
         (true, Delivery::Verify) => (true, plan.retries + VERIFICATIONS),
     };
-    let reason = if doubt { RunReason::OutcomeUnknown } else { failure.reason };
+    // What only reads has done nothing, whether it was answered or not.
+    let unknown = doubt && !plan.call.is_safe();
+    let reason = if unknown { RunReason::OutcomeUnknown } else { failure.reason };
     let next = later(now, wait(step, plan, uid).max(failure.retry_after.unwrap_or_default()));
     if repeat && step.attempts <= most && deadline.is_none_or(|deadline| next < deadline) {
         step.doubtful = doubt && plan.delivery == Delivery::Verify;
         let message = format!("Attempt {} failed, and is repeated: {}", step.attempts, failure.message);
         return again(step, failure.reason, &super::failure::shortened(message), Some(next));
     }
-    let message = match (doubt, plan.delivery) {
+    let message = match (unknown, plan.delivery) {
         (true, Delivery::AtMostOnce) => {
             format!("{} It may have been carried out all the same, and delivery is AtMostOnce.", failure.message)
         }
@@ -564,6 +662,17 @@ fn after_failure(
         (false, _) => failure.message.clone(),
     };
     fail(step, reason, &super::failure::shortened(message), now);
+}
+
+/// The account had a token when the step was due, and has none to send: the step waits as it did before, and that was no attempt.
+fn wait_for_account(step: &mut StepStatus, plan: &StepPlan, failure: &Failure, uid: &str, now: Timestamp) {
+    let doubtful = step.doubtful;
+    let next = later(now, wait(step, plan, uid).max(ACCOUNT_PAUSE));
+    if step.phase == Phase::Running {
+        step.attempts = step.attempts.saturating_sub(1);
+    }
+    again(step, failure.reason, &failure.message, Some(next));
+    step.doubtful = doubtful;
 }
 
 /// Between half and all of the doubled time, by the run and the attempt: the next leader computes the same.
@@ -577,6 +686,12 @@ fn wait(step: &StepStatus, plan: &StepPlan, uid: &str) -> SignedDuration {
 
 fn later(moment: Timestamp, wait: SignedDuration) -> Timestamp {
     moment.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// The whole second after a moment: a part of one is not stored, and nobody is asked before it is time.
+fn whole(moment: Timestamp) -> Timestamp {
+    let unit = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
+    moment.round(unit).unwrap_or(moment)
 }
 
 fn total(steps: &[StepStatus]) -> Option<Usage> {

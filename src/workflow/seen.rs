@@ -111,6 +111,8 @@ pub enum Outcome {
     Interrupted(Box<RemoteStatus>),
     /// `verify` says that it was not carried out.
     NotCarriedOut,
+    /// It was not sent: this process leads no more.
+    Withheld,
     /// It was not done.
     Failed(Failure),
 }

@@ -4,21 +4,28 @@
 use super::answer::{Answer, Judged};
 use super::failure::Failure;
 use super::request::Call;
-use crate::account::Plan;
+use crate::account::{Plan, Record};
 use crate::api::{CABundleKind, CABundleReference, OAuthAccount, RunReason};
-use crate::oauth::{Sensitive, TlsSettings};
+use crate::oauth::{Reply, Sensitive, TlsSettings, resource_request};
 use crate::refresh_endpoint::flight::{Ending, Flights};
-use crate::world::World;
 use crate::world::remote_api::{Events, Opened, Unanswered};
+use crate::world::token_endpoint::moment;
+use crate::world::{ApiError, World, clock};
 use futures::future::BoxFuture;
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::AUTHORIZATION;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What stands where a token was.
 const MASK: &str = "***";
 
+/// How long is waited before the API server is asked again for what a request needs.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// What an answer means, found out when it begins.
 pub type Judge = dyn Fn(Begun) -> BoxFuture<'static, Judged> + Send + Sync;
+/// Whether this process leads.
+pub type Leads = dyn Fn() -> bool + Send + Sync;
 
 /// Sends requests of workflows.
 pub struct Sender {
@@ -26,6 +33,8 @@ pub struct Sender {
     pub world: Arc<World>,
     /// Where tokens come from.
     pub flights: Arc<Flights>,
+    /// Whether this process leads.
+    pub leads: Box<Leads>,
 }
 
 /// An answer that begins, and the token that must not be in it.
@@ -41,16 +50,18 @@ impl Sender {
     pub async fn ask(&self, namespace: &str, call: &Call, once: bool, judge: &Judge) -> Judged {
         let mut rejected: Option<String> = None;
         loop {
-            let token = match &call.account {
-                None => None,
-                Some(account) => match self.token(namespace, account, rejected.as_deref()).await {
-                    Ok(token) => Some(token),
-                    Err(failure) => return Judged::Failed(failure),
-                },
+            let needed = self.needed(namespace, call, rejected.as_deref()).await;
+            // Getting it may have taken until the Lease was somebody else's, who resolves the step without us.
+            if !(self.leads)() {
+                return Judged::Withheld;
+            }
+            let (token, tls) = match needed {
+                Ok(needed) => needed,
+                Err(failure) => return Judged::Failed(failure),
             };
-            let fingerprint = token.as_ref().map(Sensitive::fingerprint);
+            let fingerprint = token.as_ref().map(|record| record.access_token.fingerprint());
             let exchange = async {
-                match self.open(namespace, call, once, token).await {
+                match self.open(call, once, token, &tls).await {
                     Ok(begun) => judge(begun).await,
                     Err(failure) => Judged::Failed(failure),
                 }
@@ -75,20 +86,35 @@ impl Sender {
         }
     }
 
+    /// What a request needs beside itself: a token that is not the refused one, and whom to trust.
+    async fn needed(
+        &self,
+        namespace: &str,
+        call: &Call,
+        rejected: Option<&str>,
+    ) -> Result<(Option<Box<Record>>, TlsSettings), Failure> {
+        let token = match &call.account {
+            None => None,
+            Some(account) => Some(self.token(namespace, account, rejected).await?),
+        };
+        Ok((token, self.tls(namespace, call).await?))
+    }
+
     /// A token of the account that is not the refused one.
-    async fn token(&self, namespace: &str, account: &str, rejected: Option<&str>) -> Result<Sensitive, Failure> {
-        let why = match self.flights.search(namespace, account, rejected).await {
-            Ending::Token(record, _) if record.public.token_type.eq_ignore_ascii_case("dpop") => {
-                let message = format!(
-                    "The token of OAuthAccount {account} is bound to a key (DPoP), and workflows send bearer tokens only."
-                );
-                return Err(Failure::new(RunReason::PermissionDenied, message));
-            }
-            Ending::Token(record, _) => return Ok(record.access_token.clone()),
-            Ending::Refused(obstacle, _) => obstacle.sentence,
-            Ending::TookTooLong => "no token came within 20 s.".to_owned(),
-            Ending::Gone => "there is no such account.".to_owned(),
-            Ending::Unreachable => "the API server does not answer.".to_owned(),
+    async fn token(&self, namespace: &str, account: &str, rejected: Option<&str>) -> Result<Box<Record>, Failure> {
+        let mut found = self.flights.search(namespace, account, rejected).await;
+        // Nothing is sent yet, and that the API server is away for a while is no fault of the step's.
+        while matches!(found, Ending::Unreachable) && (self.leads)() {
+            tokio::time::sleep(PAUSE).await;
+            found = self.flights.search(namespace, account, rejected).await;
+        }
+        let now = clock::now();
+        let (why, again) = match found {
+            Ending::Token(record, _) => return Ok(record),
+            Ending::Refused(obstacle, again) => (obstacle.sentence, again),
+            Ending::TookTooLong => ("no token came within 20 s.".to_owned(), Some(now)),
+            Ending::Gone => ("there is no such account.".to_owned(), None),
+            Ending::Unreachable => ("the API server does not answer.".to_owned(), Some(now)),
         };
         let (reason, message) = match rejected {
             None => (RunReason::AccountNotReady, format!("OAuthAccount {account}: {why}")),
@@ -96,25 +122,36 @@ impl Sender {
                 (RunReason::AuthFailed, format!("The token is refused, and OAuthAccount {account} has no other one: {why}"))
             }
         };
-        Err(Failure::new(reason, message))
+        // Nothing was carried out so far: not even with the token that was refused.
+        let retry_after = again.map(|again| again.duration_since(now));
+        Err(Failure { retry: again.is_some(), retry_after, ..Failure::new(reason, message) })
     }
 
-    async fn open(&self, namespace: &str, call: &Call, once: bool, token: Option<Sensitive>) -> Result<Begun, Failure> {
-        let tls = self.tls(namespace, call).await?;
-        let mut request = http::Request::builder().method(call.method.as_str()).uri(call.url.as_str());
-        for (name, value) in &call.headers {
-            request = request.header(name, value);
+    /// Sends it; where the token is bound to a key and the server wants another nonce in the proof, once more: it has done
+    /// nothing yet (RFC 9449 §9).
+    async fn open(&self, call: &Call, once: bool, token: Option<Box<Record>>, tls: &TlsSettings) -> Result<Begun, Failure> {
+        let proves = token.as_ref().is_some_and(|record| record.dpop_key.is_some());
+        let known = self.world.nonces.of(&call.url).filter(|_| proves);
+        let send = async |nonce: Option<String>| {
+            let request = composed(call, token.as_deref(), nonce)?;
+            self.world.outbound.open(request, tls, once).await.map_err(failure)
+        };
+        let mut opened = send(known.clone()).await?;
+        if proves {
+            let told = opened.headers.get("dpop-nonce").and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let reply = Reply { status: opened.status, retry_after: None, dpop_nonce: told, body: vec![] };
+            self.world.nonces.learn(&call.url, &reply);
+            let newest = self.world.nonces.of(&call.url);
+            if opened.status == 401 && reply.dpop_nonce.is_some() && newest != known {
+                opened = send(newest).await?;
+            }
         }
-        if let Some(token) = &token {
-            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
-            let mut value = value.map_err(|_| Failure::new(RunReason::AuthFailed, "The token holds what no header may."))?;
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
-        }
-        let request = request.body(call.body.clone());
-        let request = request.map_err(|_| Failure::new(RunReason::InvalidDefinition, "The request could not be composed."))?;
-        let opened = self.world.outbound.open(request, &tls, once).await.map_err(failure)?;
-        Ok(Begun { opened, token, most: call.most })
+        Ok(Begun { opened, token: token.map(|record| record.access_token), most: call.most })
+    }
+
+    /// Whether the API server is asked again: while we lead, until it answers.
+    fn waits(&self, error: &ApiError) -> bool {
+        !error.is_forbidden() && (self.leads)()
     }
 
     /// Whom the step trusts.
@@ -126,11 +163,21 @@ impl Sender {
             |error| Failure::new(RunReason::StepFailed, format!("The CA bundle could not be read: {error}")).transient();
         let bundle = match kind {
             CABundleKind::ConfigMap => {
-                let map = self.world.recent.config_map(client, namespace, name).await.map_err(transient)?;
+                let map = loop {
+                    match self.world.recent.config_map(client, namespace, name).await {
+                        Err(error) if self.waits(&error) => tokio::time::sleep(PAUSE).await,
+                        read => break read.map_err(transient)?,
+                    }
+                };
                 map.and_then(|map| map.data.as_ref()?.get(key).map(|text| text.clone().into_bytes()))
             }
             CABundleKind::Secret => {
-                let secret = self.world.recent.secret(client, namespace, name).await.map_err(transient)?;
+                let secret = loop {
+                    match self.world.recent.secret(client, namespace, name).await {
+                        Err(error) if self.waits(&error) => tokio::time::sleep(PAUSE).await,
+                        read => break read.map_err(transient)?,
+                    }
+                };
                 secret.and_then(|secret| secret.data.as_ref()?.get(key).map(|bytes| bytes.0.clone()))
             }
         };
@@ -146,6 +193,21 @@ impl Sender {
         }
         Ok(settings)
     }
+}
+
+/// The request, with the token and a proof where that is bound to a key.
+fn composed(call: &Call, token: Option<&Record>, nonce: Option<String>) -> Result<http::Request<Vec<u8>>, Failure> {
+    let (method, url) = (call.method.as_str(), call.url.as_str());
+    let useless = || Failure::new(RunReason::InvalidDefinition, "The request could not be composed.");
+    let mut request = match token {
+        Some(record) => resource_request(method, url, &record.access_token, record.dpop_key.as_ref(), &moment(nonce))
+            .map_err(|fault| Failure::new(RunReason::AuthFailed, fault.message))?,
+        None => http::Request::builder().method(method).uri(url).body(vec![]).map_err(|_| useless())?,
+    };
+    request.headers_mut().extend(call.headers.iter().cloned());
+    request.headers_mut().get_mut(AUTHORIZATION).into_iter().for_each(|value| value.set_sensitive(true));
+    *request.body_mut() = call.body.clone();
+    Ok(request)
 }
 
 fn host(call: &Call) -> String {
@@ -270,5 +332,36 @@ mod tests {
         assert_eq!(text(""), "");
         assert_eq!(masked(b"s3cret".to_vec(), None), b"s3cret");
         assert_eq!(masked_text("Bearer s3cret".into(), Some(&token)), "Bearer ***");
+    }
+
+    #[test]
+    fn a_preset_says_where_coze_is_and_its_token_may_go_there() {
+        for (preset, base) in [("Coze", Some("https://api.coze.com")), ("CozeCN", Some("https://api.coze.cn")), ("GitHub", None)]
+        {
+            let account: OAuthAccount = serde_json::from_value(serde_json::json!({
+                "apiVersion": "oauth-operator.dev/v1alpha1", "kind": "OAuthAccount", "metadata": {"name": "coze", "namespace": "apps"},
+                "spec": {
+                    "provider": {"preset": preset}, "client": {"id": "1", "authMethod": "None"},
+                    "grant": {"refreshToken": {"secretRef": {"name": "seed", "key": "refresh_token"}}},
+                },
+            }))
+            .unwrap();
+            assert_eq!(coze_of(&account), base, "{preset}");
+            let Some(base) = base else { continue };
+            let call = |base: &str| Call {
+                method: crate::api::Method::Post,
+                url: format!("{base}/v1/workflow/run").parse().unwrap(),
+                headers: vec![],
+                body: vec![],
+                account: Some("coze".into()),
+                ca: None,
+                timeout: std::time::Duration::from_secs(1),
+                most: 1,
+            };
+            assert_eq!(permitted(&account, "coze", &call(base)), Ok(()), "{preset}");
+            let elsewhere = permitted(&account, "coze", &call("https://studio.example:8888")).unwrap_err();
+            assert_eq!(elsewhere.reason, RunReason::PermissionDenied);
+            assert!(elsewhere.message.contains("studio.example:8888") && elsewhere.message.contains("spec.allowedHosts"));
+        }
     }
 }

@@ -105,6 +105,13 @@ impl Definitions {
 
     async fn definition(&self, world: &World, run: &WorkflowRun) -> Result<Found> {
         if let Some(spec) = &run.spec.workflow_spec {
+            let bytes = json!(run.spec).to_string().len();
+            if bytes > input::LARGEST_SPEC {
+                let most = input::LARGEST_SPEC;
+                return Err(refused(format!(
+                    "The run's spec has {bytes} bytes of JSON, and at most {most} leave room for its record: make a Workflow of it, and name that in workflowRef."
+                )));
+            }
             let definition = compiled(spec.clone()).await.map_err(refused)?;
             return Ok(Found { definition, workflow: None, generation: None, revision: None });
         }
@@ -196,7 +203,16 @@ async fn compiled(spec: WorkflowSpec) -> std::result::Result<Arc<Definition>, St
 
 /// The input as it stands in the run, or where the run says.
 async fn given(world: &World, run: &WorkflowRun) -> Result<Value> {
-    let Some(source) = &run.spec.input_from else { return Ok(run.spec.input.clone().unwrap_or_else(|| json!({}))) };
+    let Some(source) = &run.spec.input_from else {
+        let input = run.spec.input.clone().unwrap_or_else(|| json!({}));
+        let (bytes, most) = (input::canonical(&input).len(), input::LARGEST_INLINE);
+        if bytes > most {
+            return Err(refused(format!(
+                "spec.input has {bytes} bytes of JSON, and at most {most} are taken there: put it into a Secret or a ConfigMap, and name that in inputFrom."
+            )));
+        }
+        return Ok(input);
+    };
     let namespace = run.namespace().unwrap_or_default();
     let client = &world.cluster.objects;
     let (kind, name, key, bytes) = match source {
@@ -210,7 +226,7 @@ async fn given(world: &World, run: &WorkflowRun) -> Result<Value> {
                     "Secret {name}, which inputFrom names, is no input of runs: whoever owns it can permit that by its annotation {}: \"true\".",
                     v::RUN_INPUT_ANNOTATION
                 );
-                return Err(refused(why));
+                return Err(missing(why));
             }
             let bytes = secret.and_then(|secret| secret.data?.remove(&reference.key)).map(|bytes| bytes.0);
             ("Secret", &reference.name, &reference.key, bytes)

@@ -7,12 +7,12 @@ use super::driver::{Finished, Tools};
 use super::failure::Failure;
 use super::keep;
 use super::limits::Permit;
-use super::progress::key;
+use super::progress::{digest, key};
 use super::request::{Call, CozePlan, RequestPlan};
 use super::scope::{Outputs, named, scope, with_remote};
 use super::seen::{Identity, Kept, Outcome, Prepared, Task, Work};
 use super::sender::{Begun, broken, coze_of, masked_text, permitted};
-use crate::api::{Delivery, OAuthAccount, RunReason, StepStatus, WorkflowRunStatus};
+use crate::api::{Delivery, OAuthAccount, Phase, RunReason, StepStatus, WorkflowRunStatus};
 use crate::expression::{References, Scope};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -23,6 +23,9 @@ use std::time::Duration;
 
 /// How long an expression may take, on a thread of its own. What it may cost is bounded before.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long is waited before a question is tried again that cannot be made now.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What work is done with: the run as it was when the work began.
 pub struct Shared {
@@ -95,12 +98,21 @@ impl Shared {
 /// Makes a step ready: waits for its turn, and makes its request.
 pub async fn prepare(shared: Shared, name: String, resume: Option<String>) -> (Work, Finished) {
     let work = Work::Preparing(name.clone());
-    let Some((_, plan)) = shared.step(&name) else { return (work, Finished::Prepared(Prepared::Skip, None)) };
-    let permit = shared.turn(plan.call.account()).await;
-    match request(&shared, &name, resume).await {
-        Ok(Some(call)) => (work, Finished::Prepared(Prepared::Call(Arc::new(call)), Some(permit))),
-        Ok(None) => (work, Finished::Prepared(Prepared::Skip, None)),
-        Err(failure) => (work, Finished::Prepared(Prepared::Refused(failure), None)),
+    let Some((step, plan)) = shared.step(&name) else { return (work, Finished::Prepared(Prepared::Skip, None)) };
+    loop {
+        let permit = shared.turn(plan.call.account()).await;
+        let failure = match request(&shared, &name, resume.clone()).await {
+            Ok(Some(call)) => return (work, Finished::Prepared(Prepared::Call(Arc::new(call)), Some(permit))),
+            Ok(None) => return (work, Finished::Prepared(Prepared::Skip, None)),
+            Err(failure) => failure,
+        };
+        let passes = failure.retry || failure.reason == RunReason::AccountNotReady;
+        if step.phase != Phase::Running || !passes {
+            return (work, Finished::Prepared(Prepared::Refused(failure), None));
+        }
+        // It goes on at the remote side, and is asked again in a moment.
+        drop(permit);
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
@@ -119,12 +131,20 @@ fn question(step: &StepStatus, resume: Option<&str>) -> Question {
 /// The request of a step; none where its `when` is false.
 async fn request(shared: &Shared, name: &str, resume: Option<String>) -> Result<Option<Call>, Failure> {
     let Some((step, plan)) = shared.step(name) else { return Ok(None) };
+    let question = question(step, resume.as_deref());
+    if let (Question::Resume { data, .. }, Some(remote)) = (&question, &step.remote)
+        && remote.answer_digest.as_ref() != Some(&digest(data))
+    {
+        return Err(Failure::new(RunReason::Interrupted, "The answer was changed or removed before it was sent."));
+    }
     let mut references: Vec<&References> = plan.when.iter().map(|when| when.references()).collect();
     match &plan.call {
         CallPlan::Http(request) => references.extend(request.references()),
-        CallPlan::Coze(coze) => references.extend(coze.references()),
+        CallPlan::Coze(coze) if question == Question::Begin => references.extend(coze.references()),
+        // What was begun needs nothing that it was begun with.
+        CallPlan::Coze(_) => references.clear(),
     }
-    references.extend(plan.verify.iter().flat_map(RequestPlan::references));
+    references.extend(plan.verify.iter().filter(|_| step.doubtful).flat_map(RequestPlan::references));
     let scope = shared.scope(&references).await?;
     let base = match &plan.call {
         CallPlan::Coze(coze) => Some(base(shared, coze)?),
@@ -142,9 +162,7 @@ async fn request(shared: &Shared, name: &str, resume: Option<String>) -> Result<
         match (&plan.call, plan.verify.as_ref().filter(|_| step.doubtful)) {
             (_, Some(verify)) => verify.compose(&scope, &key),
             (CallPlan::Http(request), None) => request.compose(&scope, &key),
-            (CallPlan::Coze(coze), None) => {
-                coze.compose(&question(&step, resume.as_deref()), &base.unwrap_or_default(), &scope, &key)
-            }
+            (CallPlan::Coze(coze), None) => coze.compose(&question, &base.unwrap_or_default(), &scope, &key),
         }
         .map(Some)
     });
@@ -279,26 +297,41 @@ fn of_coze(
     plan: &StepPlan,
     question: &Question,
     idempotent: bool,
+    scope: Option<Scope>,
 ) -> impl Fn(Begun) -> BoxFuture<'static, Judged> + Send + Sync + use<> {
     let (definition, name, question) = (shared.task.definition.clone(), plan.name.clone(), question.clone());
     move |begun: Begun| {
-        let (definition, name, question) = (definition.clone(), name.clone(), question.clone());
+        let (definition, name, question, scope) = (definition.clone(), name.clone(), question.clone(), scope.clone());
         async move {
             if begun.is_stream() {
                 return streamed(begun, idempotent).await;
             }
-            match (begun.whole().await, definition.step(&name).map(|plan| &plan.call)) {
-                (Ok(answer), Some(CallPlan::Coze(coze))) => coze.judge(&question, &answer, idempotent),
-                (Ok(_), _) => found(Ok(None)),
-                (Err(failure), _) => Judged::Failed(failure),
-            }
+            let answer = match begun.whole().await {
+                Ok(answer) => answer,
+                Err(failure) => return Judged::Failed(failure),
+            };
+            let judged = evaluated(move || {
+                let plan = definition.step(&name)?;
+                let CallPlan::Coze(coze) = &plan.call else { return None };
+                let judged = coze.judge(&question, &answer, idempotent);
+                Some(match &scope {
+                    Some(scope) => plan.reconsider(judged, &answer, scope),
+                    None => judged,
+                })
+            });
+            found(judged.await)
         }
         .boxed()
     }
 }
 
 async fn run_at_coze(shared: &Shared, plan: &StepPlan, call: &Call, question: &Question) -> Outcome {
-    let judge = of_coze(shared, plan, question, plan.delivery == Delivery::AtLeastOnce);
+    let references: Vec<&References> = plan.retry_when.iter().map(|condition| condition.references()).collect();
+    let scope = match shared.scope(&references).await {
+        Ok(scope) => scope,
+        Err(failure) => return Outcome::Failed(failure),
+    };
+    let judge = of_coze(shared, plan, question, plan.delivery == Delivery::AtLeastOnce, Some(scope));
     let judged = shared.tools.sender.ask(&shared.run.namespace, call, once(plan), &judge).await;
     outcome(shared, plan, judged).await
 }
@@ -311,8 +344,19 @@ async fn streamed(begun: Begun, idempotent: bool) -> Judged {
         match event {
             Err(unanswered) => return Judged::Failed(broken(unanswered)),
             Ok((event, data)) => {
-                if let Some(judged) = stream.feed(&event, &masked_text(data, token.as_ref()), idempotent) {
-                    return judged;
+                match stream.feed(&event, &masked_text(data, token.as_ref()), idempotent) {
+                    // Each event is without the token; two may hold a half of it each.
+                    Some(Judged::Completed(done)) => {
+                        let text = done.output.to_string();
+                        if !token.as_ref().is_some_and(|token| text.contains(token.expose())) {
+                            return Judged::Completed(done);
+                        }
+                        let output = masked_text(text, token.as_ref());
+                        let output = serde_json::from_str(&output).unwrap_or(Value::String(output));
+                        return Judged::Completed(Done { output, ..done });
+                    }
+                    Some(judged) => return judged,
+                    None => {}
                 }
             }
         }
@@ -322,13 +366,17 @@ async fn streamed(begun: Begun, idempotent: bool) -> Judged {
 
 /// Asks how a run goes until it has ended. How long that may take is decided where it is seen that it goes on.
 async fn poll(shared: &Shared, coze: &CozePlan, plan: &StepPlan, call: &Call, question: &Question) -> Outcome {
-    let judge = of_coze(shared, plan, question, true);
+    let judge = of_coze(shared, plan, question, true, None);
     loop {
         let turn = shared.turn(None).await;
-        let judged = shared.tools.sender.ask(&shared.run.namespace, call, false, &judge).await;
+        // Whom the account permits may change while it lasts.
+        let judged = match shared.completed(call.clone()) {
+            Ok(call) => shared.tools.sender.ask(&shared.run.namespace, &call, false, &judge).await,
+            Err(failure) => Judged::Failed(failure),
+        };
         drop(turn);
         let wait = match judged {
-            Judged::Running(_) => coze.interval,
+            Judged::Running(_) | Judged::Withheld => coze.interval,
             // The run goes on there, whether its history can be read just now or not.
             Judged::Failed(failure) if failure.retry || failure.doubt || failure.reason == RunReason::AccountNotReady => {
                 let asked = failure.retry_after.and_then(|after| Duration::try_from(after).ok()).unwrap_or_default();
@@ -353,6 +401,7 @@ async fn outcome(shared: &Shared, plan: &StepPlan, judged: Judged) -> Outcome {
         Judged::Completed(done) => done,
         Judged::Accepted(remote) | Judged::Running(remote) => return Outcome::Accepted(remote),
         Judged::Interrupted(remote) => return Outcome::Interrupted(remote),
+        Judged::Withheld => return Outcome::Withheld,
         Judged::Unauthorized(failure) | Judged::Failed(failure) => return Outcome::Failed(failure),
     };
     let done = match at_coze(shared, plan, done).await {
@@ -360,7 +409,7 @@ async fn outcome(shared: &Shared, plan: &StepPlan, judged: Judged) -> Outcome {
         Err(failure) => return Outcome::Failed(failure),
     };
     let secret = format!("{}.{}", shared.run.name, plan.name);
-    match keep::keep(shared.tools.world(), &shared.run, &secret, &done.output, shared.may_be_inline()).await {
+    match keep::keep(&shared.tools.sender, &shared.run, &secret, &done.output, shared.may_be_inline()).await {
         Ok(kept) => Outcome::Completed(done, kept),
         Err(failure) => Outcome::Failed(failure),
     }
@@ -369,7 +418,8 @@ async fn outcome(shared: &Shared, plan: &StepPlan, judged: Judged) -> Outcome {
 /// What `output` keeps of a run at Coze: there `response.body` is the run's output.
 async fn at_coze(shared: &Shared, plan: &StepPlan, mut done: Done) -> Result<Done, Failure> {
     let (CallPlan::Coze(_), Some(tree)) = (&plan.call, &plan.output) else { return Ok(done) };
-    let scope = shared.scope(&[tree.references()]).await?;
+    // It was done: that an output before it cannot be read does not undo it.
+    let scope = shared.scope(&[tree.references()]).await.map_err(|failure| Failure { retry: false, ..failure })?;
     let response = serde_json::json!({"status": done.http_status, "headers": {}, "body": std::mem::take(&mut done.output)});
     let (definition, name) = (shared.task.definition.clone(), plan.name.clone());
     done.output = evaluated(move || {
@@ -464,9 +514,13 @@ async fn tell(shared: &Shared, hook: Hook, with: impl FnOnce(Scope) -> Scope + S
         }
         .boxed()
     };
-    match shared.tools.sender.ask(&shared.run.namespace, &call, false, &judge).await {
-        Judged::Unauthorized(failure) | Judged::Failed(failure) => Err(failure),
-        Judged::Completed(_) | Judged::Accepted(_) | Judged::Running(_) | Judged::Interrupted(_) => Ok(()),
+    loop {
+        match shared.tools.sender.ask(&shared.run.namespace, &call, false, &judge).await {
+            Judged::Unauthorized(failure) | Judged::Failed(failure) => return Err(failure),
+            // Until this work is ended, or we lead again: that nobody was told is not to be said.
+            Judged::Withheld => tokio::time::sleep(Duration::from_secs(1)).await,
+            Judged::Completed(_) | Judged::Accepted(_) | Judged::Running(_) | Judged::Interrupted(_) => return Ok(()),
+        }
     }
 }
 
@@ -482,6 +536,6 @@ async fn concluded(shared: &Shared) -> Result<(Value, Kept), Failure> {
     let outputs = evaluated(move || definition.outputs.as_ref().map_or(Ok(Value::Null), |tree| tree.evaluate(&scope)));
     let outputs = outputs.await?.map_err(|error| Failure::new(RunReason::InvalidDefinition, error.to_string()))?;
     let secret = format!("{}-outputs", shared.run.name);
-    let kept = keep::keep(shared.tools.world(), &shared.run, &secret, &outputs, true).await?;
+    let kept = keep::keep(&shared.tools.sender, &shared.run, &secret, &outputs, true).await?;
     Ok((outputs, kept))
 }

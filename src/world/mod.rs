@@ -138,6 +138,16 @@ impl ApiError {
         self.words(&[400, 413])
     }
 
+    /// Whether the API server may answer otherwise in a moment.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Answered(kube::Error::SerdeError(_)) => false,
+            Self::Answered(_) => self.refusal().is_none(),
+            _ => false,
+        }
+    }
+
     /// The same of a write, which an admission webhook that is broken refuses with a 500.
     pub fn refusal_of_write(&self) -> Option<String> {
         self.words(&[400, 413, 500])

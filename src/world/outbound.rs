@@ -295,7 +295,7 @@ pub(super) fn fault_with(error: &(dyn Error + 'static), place: &str, advice: &Ad
     }
     let what = if connecting || error.is::<std::io::Error>() { "No connection to" } else { "The exchange broke off with" };
     let cause = innermost(error);
-    let cause = cause.split(" (os error").next().unwrap_or_default();
+    let cause = cause.split(" (os error").next().unwrap_or_default().split(": https://").next().unwrap_or_default();
     Fault::new(FaultKind::NotConnected, format!("{what} {place}: {cause}; check {url}, and whether the server is up."))
 }
 

@@ -77,6 +77,8 @@ pub struct Worker {
     /// Hears when something has changed.
     pub changed: Arc<Notify>,
     accounts: BTreeSet<String>,
+    /// Secret or ConfigMap that it waits for.
+    awaits: Option<String>,
     /// By which policy it has asked whether it may begin.
     policy: Option<ConcurrencyPolicy>,
 }
@@ -118,7 +120,7 @@ impl Runs {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A run as it is now. Whoever works on it hears of it, or those who waited for its end.
+    /// A run as it is now. Whoever works on it hears of it, and those of its workflow where it is new or has ended.
     pub fn set(&self, mut entry: RunEntry) {
         let mut known = self.known();
         let place = entry.place();
@@ -127,13 +129,14 @@ impl Runs {
             (entry.phase, entry.is_over, entry.completed) = (before.phase, true, entry.completed.or(before.completed));
         }
         let ended = entry.phase.is_final();
-        let workflow = entry.workflow.clone();
+        let (uid, workflow) = (entry.version.uid.clone(), entry.workflow.clone());
         if ended {
-            known.begun.remove(&entry.version.uid);
+            known.begun.remove(&uid);
         }
-        known.runs.insert(place.clone(), entry);
+        let before = known.runs.insert(place.clone(), entry);
         known.tell(&place);
-        if ended {
+        // A new one may take the place of others, and one that has ended leaves its own.
+        if ended || before.is_none_or(|before| before.version.uid != uid) {
             known.tell_siblings(&place.0, workflow.as_deref());
         }
         drop(known);
@@ -233,6 +236,21 @@ impl Runs {
         if let Some(worker) = self.known().workers.get_mut(place) {
             worker.accounts = accounts;
         }
+    }
+
+    /// A run waits for this Secret or ConfigMap.
+    pub fn awaits(&self, place: &Place, name: Option<String>) {
+        if let Some(worker) = self.known().workers.get_mut(place) {
+            worker.awaits = name;
+        }
+    }
+
+    /// A Secret or a ConfigMap has changed: whoever waits for it hears of it.
+    pub fn input_changed(&self, namespace: &str, name: &str) {
+        let known = self.known();
+        let workers =
+            known.workers.iter().filter(|(place, worker)| place.0 == namespace && worker.awaits.as_deref() == Some(name));
+        workers.for_each(|(_, worker)| worker.changed.notify_one());
     }
 
     /// An account has changed: whoever needs it hears of it.

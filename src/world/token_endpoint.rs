@@ -201,6 +201,6 @@ fn another_nonce(request: &TokenRequest, reply: &Reply) -> Option<String> {
 }
 
 /// Now, what no other request has, and the nonce that the server wants.
-pub(super) fn moment(dpop_nonce: Option<String>) -> Moment {
+pub fn moment(dpop_nonce: Option<String>) -> Moment {
     Moment { now: clock::now(), id: hex(&entropy::bytes::<16>()), dpop_nonce }
 }

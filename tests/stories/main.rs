@@ -19,6 +19,7 @@ mod leadership;
 mod lifecycle;
 mod login;
 mod main_job;
+mod monitoring;
 mod proxy;
 mod refresh_endpoint;
 mod sidecar;

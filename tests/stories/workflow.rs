@@ -1,11 +1,25 @@
 //! Workflows, and the platforms that they run on.
 
+mod bad_input;
+mod cancel;
+mod concurrency;
 mod coze_platform;
+mod coze_steps;
 mod coze_studio;
+mod crash;
+mod failures;
+mod history;
+mod hooks;
+mod http_steps;
+mod limits;
+mod outputs;
+mod refused_objects;
 mod runs;
 mod samples;
 mod schedule;
+mod snapshots;
 mod thousand_ticks;
+mod timeouts;
 
 use crate::testbed::Result;
 use crate::testbed::coze_platform::CozePlatform;

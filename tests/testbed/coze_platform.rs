@@ -114,6 +114,11 @@ impl CozePlatform {
         self.shared.workspace().failing_polls.extend(std::iter::repeat_n(failure.clone(), times));
     }
 
+    /// The next so many answers to an interrupt fail, whichever it is.
+    pub fn fail_answers(&self, times: usize, failure: &Failure) {
+        self.shared.workspace().failing_answers.extend(std::iter::repeat_n(failure.clone(), times));
+    }
+
     /// A running execution ends now.
     pub fn finish(&self, execute_id: &str, ending: Ending) {
         let mut workspace = self.shared.workspace();
@@ -161,6 +166,10 @@ impl Shared {
                 let response =
                     after.into_iter().fold(response.status(http), |response, (name, value)| response.header(name, value));
                 (response, whole(json!({"code": code, "msg": msg}), dialect, &logid))
+            }
+            Reply::Foreign { http, media, body } => {
+                let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync();
+                return Ok(Response::builder().status(http).header("content-type", media).body(body).expect("a response"));
             }
             Reply::Stream { frames, debug_url, then } => {
                 let response = response.header("content-type", "text/event-stream; charset=utf-8");

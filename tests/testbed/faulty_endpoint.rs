@@ -52,6 +52,16 @@ fn token(lifetime: &str) -> Response<Full<Bytes>> {
     reply(200, "application/json", format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":{lifetime}}}"#))
 }
 
+fn login(lifetime: &str, refresh_token_lifetime: &str) -> Response<Full<Bytes>> {
+    let random = super::authorization_server::random;
+    let reply_of_a_login = format!(
+        r#"{{"access_token":"{}","token_type":"Bearer","expires_in":{lifetime},"refresh_token":"{}","refresh_token_expires_in":{refresh_token_lifetime}}}"#,
+        random(),
+        random()
+    );
+    reply(200, "application/json", reply_of_a_login)
+}
+
 fn document(host: &str, issuer: &str, token_endpoint: &str) -> Response<Full<Bytes>> {
     let document = serde_json::json!({"issuer": format!("https://{host}/{issuer}"), "token_endpoint": token_endpoint});
     reply(200, "application/json", document.to_string())
@@ -81,6 +91,8 @@ async fn answer(request: Request<Incoming>, requests: Arc<Mutex<HashMap<String, 
         }
         ["lifetime-in-words"] => token("\"soon\""),
         ["lifetime", seconds] => token(seconds),
+        // A login that says itself when its refresh token expires.
+        ["login", seconds, refresh_token_seconds] => login(seconds, refresh_token_seconds),
         // The secret, the header and the body come back in an error's words.
         ["echo"] => {
             use base64::Engine;

@@ -24,6 +24,11 @@ impl Gate {
         self.held.send_modify(Vec::clear);
     }
 
+    /// All that wait for this prefix are answered.
+    pub fn release_only(&self, prefix: &str) {
+        self.held.send_modify(|held| held.retain(|there| there != prefix));
+    }
+
     /// Requests to such paths so far, answered or not.
     pub fn arrived(&self, prefix: &str) -> usize {
         count(&self.arrived.borrow(), prefix)

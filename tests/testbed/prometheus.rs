@@ -2,25 +2,48 @@
 
 use super::Result;
 use super::process::{Process, folder, free_port};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A Prometheus that scrapes one target every second.
+/// A Prometheus that scrapes every second.
 pub struct Prometheus {
     address: String,
     process: Process,
 }
 
+/// What it scrapes: with the labels that a ServiceMonitor or PodMonitor adds, where those of the metrics themselves go before.
+pub struct Target<'a> {
+    pub job: &'a str,
+    pub address: String,
+    pub namespace: &'a str,
+    pub pod: &'a str,
+}
+
 impl Prometheus {
+    /// One that scrapes an operator.
     pub async fn start(name: &str, target: &str) -> Result<Self> {
+        let target = Target { job: "oauth-operator", address: target.to_owned(), namespace: "", pod: "" };
+        Self::with_rules(name, &[target], &[]).await
+    }
+
+    /// One that scrapes several, and evaluates rules.
+    pub async fn with_rules(name: &str, targets: &[Target<'_>], rules: &[&Path]) -> Result<Self> {
         let folder = folder(name)?;
-        let configuration = format!(
-            "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: oauth-operator\n  static_configs:\n  - targets: ['{target}']\n"
-        );
-        std::fs::write(folder.join("prometheus.yml"), configuration)?;
+        let jobs = targets.iter().map(|target| {
+            let labels = json!({"namespace": target.namespace, "pod": target.pod});
+            let endpoints = json!([{"targets": [target.address], "labels": labels}]);
+            json!({"job_name": target.job, "honor_labels": true, "static_configs": endpoints})
+        });
+        // JSON is YAML.
+        let configuration = json!({
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": rules,
+            "scrape_configs": jobs.collect::<Vec<_>>(),
+        });
+        std::fs::write(folder.join("prometheus.yml"), configuration.to_string())?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let arguments = [
             format!("--config.file={}", folder.join("prometheus.yml").display()),
@@ -29,17 +52,21 @@ impl Prometheus {
         ];
         let process = Process::start("prometheus", &folder, Path::new("prometheus"), &arguments, &[])?;
         let prometheus = Self { address, process };
-        let up = async || prometheus.query("up == 1").await.is_ok_and(|samples| !samples.is_empty());
+        let up = async || prometheus.query("up == 1").await.is_ok_and(|samples| samples.len() == targets.len());
         prometheus.process.until("scraping", Duration::from_secs(30), up).await?;
         Ok(prometheus)
+    }
+
+    /// What one of its own pages says, such as `/api/v1/rules`.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let url = format!("http://{}{path}", self.address);
+        Ok(serde_json::from_str(&reqwest::Client::builder().no_proxy().build()?.get(url).send().await?.text().await?)?)
     }
 
     /// Samples of an instant query.
     pub async fn query(&self, query: &str) -> Result<Vec<Value>> {
         let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
-        let url = format!("http://{}/api/v1/query?query={encoded}", self.address);
-        let answer: Value =
-            serde_json::from_str(&reqwest::Client::builder().no_proxy().build()?.get(url).send().await?.text().await?)?;
+        let answer = self.get(&format!("/api/v1/query?query={encoded}")).await?;
         Ok(answer["data"]["result"].as_array().cloned().ok_or_else(|| format!("{answer}"))?)
     }
 }

@@ -30,7 +30,9 @@ use std::time::Duration;
 /// | `/once/{key}` | a side effect of each POST: `{"count"}` of the key |
 /// | `/verify/{key}` | `{"done"}`, whether there was one |
 /// | `/text` | no JSON |
+/// | `/lying/{code}` | that status, and no JSON that says it is |
 /// | `/large?bytes=N` | a JSON string of so many bytes, quotation marks included |
+/// | `/noise?bytes=N` | a JSON string of so many bytes that hardly become fewer when they are compressed |
 /// | `/endless` | a body that does not end |
 /// | `/cut` | a body that ends before its length |
 /// | `/slow?ms=N` | `{"slept"}`, late |
@@ -54,6 +56,8 @@ struct State {
     requests: Vec<Received>,
     /// Requests by path, as far as they change something.
     counts: HashMap<String, u64>,
+    /// Paths of requests whose sender did not wait for the answer.
+    abandoned: Vec<String>,
 }
 
 impl StepServer {
@@ -86,9 +90,19 @@ impl StepServer {
         self.shared.gate.release();
     }
 
+    /// Those are answered that wait for this prefix.
+    pub fn release_only(&self, prefix: &str) {
+        self.shared.gate.release_only(prefix);
+    }
+
     /// Requests to paths that begin so, answered or held.
     pub fn arrived(&self, prefix: &str) -> usize {
         self.shared.gate.arrived(prefix)
+    }
+
+    /// Requests to paths that begin so whose connection was dropped before they were answered.
+    pub fn abandoned(&self, prefix: &str) -> usize {
+        self.shared.state().abandoned.iter().filter(|path| path.starts_with(prefix)).count()
     }
 
     /// Waits for so many.
@@ -108,11 +122,27 @@ impl Shared {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> std::result::Result<Response<Body>, Error> {
         let request = Received::of(request, Some(&self.tokens)).await.map_err(Error::other)?;
         let response = self.state().respond(&request);
+        let mut waiting = Waiting { shared: &self, path: Some(&request.path) };
         self.gate.pass(&request.path).await;
         if request.path == "/slow" {
             tokio::time::sleep(Duration::from_millis(request.number("ms"))).await;
         }
+        waiting.path = None;
         Ok(response)
+    }
+}
+
+/// A request that somebody waits for the answer to: the server drops it when they do no more.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    path: Option<&'a String>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.path {
+            self.shared.state().abandoned.push(path.clone());
+        }
     }
 }
 
@@ -150,8 +180,15 @@ impl State {
             },
             ["once", _] if request.method == "POST" => reply(200, &json!({"count": self.count(&request.path)})),
             ["verify", key] => reply(200, &json!({"done": self.counts.contains_key(&format!("/once/{key}"))})),
+            ["lying", code] => {
+                let mut response =
+                    typed("application/json", Full::new("<html>".into()).map_err(|never| match never {}).boxed_unsync());
+                *response.status_mut() = code.parse().expect("a status");
+                response
+            }
             ["text"] => typed("text/plain", Full::new("three words here".into()).map_err(|never| match never {}).boxed_unsync()),
             ["large"] => large(request.number("bytes")),
+            ["noise"] => reply(200, &json!(noise(request.number("bytes")))),
             ["endless"] => chunks(stream::repeat(Bytes::from_static(b"[ ")).then(|chunk| async {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 Ok(chunk)
@@ -213,6 +250,15 @@ fn large(bytes: u64) -> Response<Body> {
     let middle = stream::iter(std::iter::repeat_n(piece, whole)).chain(stream::iter([rest]));
     let all = stream::iter([quotation_mark.clone()]).chain(middle).chain(stream::iter([quotation_mark]));
     chunks(all.map(Ok))
+}
+
+fn noise(bytes: u64) -> String {
+    use base64::Engine;
+    use std::io::Read;
+    let mut random = vec![];
+    let source = std::fs::File::open("/dev/urandom").expect("Linux");
+    source.take(bytes.saturating_sub(2) * 3 / 4).read_to_end(&mut random).expect("it never ends");
+    base64::engine::general_purpose::STANDARD.encode(random)
 }
 
 fn cut() -> Response<Body> {

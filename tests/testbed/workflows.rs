@@ -4,7 +4,7 @@ use super::Result;
 use super::authorization_server::{AuthorizationServer, Client};
 use super::step_server::StepServer;
 use super::story::{Story, eventually};
-use oauth_operator::api::{Phase, StepStatus, Workflow, WorkflowRun, WorkflowRunStatus};
+use oauth_operator::api::{Phase, RunReason, StepStatus, Workflow, WorkflowRun, WorkflowRunStatus};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -64,6 +64,13 @@ impl<'a> Workflows<'a> {
         Ok(self.story.kubectl().feed(&["create", "-f", "-"], &run.to_string()).map(drop)?)
     }
 
+    /// A Secret that runs may take as their input.
+    pub fn input(&self, name: &str, data: &[(&str, &str)]) -> Result<()> {
+        self.story.secret(name, data)?;
+        let permit = "oauth-operator.dev/run-input=true";
+        self.story.kubectl().run(&["annotate", "--overwrite", "secret", name, permit]).map(drop)
+    }
+
     /// The run as the API server shows it; none where there is none.
     pub fn find(&self, name: &str) -> Result<Option<WorkflowRun>> {
         let text = self.story.kubectl().run(&["get", "workflowrun", name, "-o", "json", "--ignore-not-found"])?;
@@ -78,6 +85,18 @@ impl<'a> Workflows<'a> {
     /// The workflow as the API server shows it.
     pub fn get(&self, name: &str) -> Result<Workflow> {
         Ok(serde_json::from_str(&self.story.kubectl().run(&["get", "workflow", name, "-o", "json"])?)?)
+    }
+
+    /// Asks for a run's end.
+    pub fn cancel(&self, name: &str) -> Result<()> {
+        let patch = ["patch", "workflowrun", name, "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#];
+        self.story.kubectl().run(&patch).map(drop)
+    }
+
+    /// Waits until so many requests to paths that begin so were given up by whoever sent them.
+    pub async fn until_abandoned(&self, prefix: &str, times: usize) -> Result<()> {
+        let enough = eventually(SOON, || Ok((self.api.abandoned(prefix) >= times).then_some(()))).await?;
+        enough.ok_or_else(|| format!("{} requests to {prefix} were given up", self.api.abandoned(prefix)).into())
     }
 
     /// Waits until something holds of a run.
@@ -102,6 +121,12 @@ impl<'a> Workflows<'a> {
 /// A step of a status.
 pub fn step<'a>(status: &'a WorkflowRunStatus, name: &str) -> &'a StepStatus {
     status.steps.iter().find(|step| step.name == name).unwrap_or_else(|| panic!("no step {name}"))
+}
+
+/// Reason and message of a step.
+pub fn why(status: &WorkflowRunStatus, name: &str) -> (Option<RunReason>, String) {
+    let step = step(status, name);
+    (step.reason, step.message.clone().unwrap_or_default())
 }
 
 /// Reason and message of the condition Succeeded.

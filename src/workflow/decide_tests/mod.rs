@@ -2,5 +2,5 @@
 
 mod course;
 mod histories;
-mod play;
+pub mod play;
 mod restart;

@@ -158,9 +158,8 @@ impl Play {
     /// Turns until there is nothing to do but wait; for what.
     pub fn rest(&mut self) -> Next {
         for _ in 0..500 {
-            match self.turn() {
-                next @ (Next::Wait(_) | Next::Done) => return next,
-                _ => {}
+            if let next @ (Next::Wait(_) | Next::Done) = self.turn() {
+                return next;
             }
         }
         panic!("it does not come to rest: {:#?}", self.stored);

@@ -6,7 +6,7 @@ use crate::{issuer, story};
 use oauth_operator::api::{Phase, RunReason};
 use serde_json::{Value, json};
 
-pub async fn scene(name: &str) -> Result<(Workflows<'static>, crate::testbed::operator::Operator)> {
+pub(super) async fn scene(name: &str) -> Result<(Workflows<'static>, crate::testbed::operator::Operator)> {
     let (story, provider) = story(name).await?;
     let operator = story.operator("operator-1").await?;
     let workflows = Workflows::begin(story, provider).await?;
@@ -85,5 +85,22 @@ async fn what_cannot_be_run_is_refused_with_a_sentence_before_a_request_is_sent(
         assert!(message.contains(words), "{name}: {message}");
     }
     assert!(workflows.api.requests().is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_bound_to_a_key_is_sent_with_a_proof() -> Result<()> {
+    let (story, provider) = story("wf-dpop").await?;
+    let _operator = story.operator("operator-1").await?;
+    let client = provider.register_with(&json!({"dpop_bound_access_tokens": true})).await?;
+    let host = provider.issuer.trim_start_matches("https://").to_owned();
+    story.account("bound", &issuer(provider), &client, &json!({"dpop": {}, "allowedHosts": [host]}))?;
+    story.until_ready("bound").await?;
+    let workflows = Workflows::begin(story, provider).await?;
+    let url = format!("{}/testbed/resource", provider.issuer);
+    let step = json!({"name": "ask", "http": {"url": url, "accountRef": {"name": "bound"}}});
+    workflows.run("proved", &json!({"workflowSpec": {"steps": [step], "outputs": {"who": "${steps.ask.output.client_id}"}}}))?;
+    let status = workflows.until_ended("proved", Phase::Completed).await?;
+    assert_eq!(status.outputs, Some(json!({"who": client.id})));
     Ok(())
 }

@@ -15,6 +15,8 @@ pub enum Behaviour {
     Output(Value),
     /// It is not run.
     Fail(Failure),
+    /// It is not run: somebody in front of the platform answers, with this status, media type and body.
+    Gateway { http: u16, media: &'static str, body: String },
     /// It is not run so many times; from then on it echoes.
     FailTimes(usize, Failure),
     /// A stream of these frames; otherwise its output is what the last message says.

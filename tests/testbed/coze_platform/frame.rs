@@ -91,9 +91,10 @@ impl Frame {
         };
         match self {
             // Here the dialects part: Studio counts tokens and names nodes by id, Coze has usage.
-            Self::Message { .. } if studio => {
-                data["node_id"] = "900001".into();
-                data["node_type"] = "End".into();
+            Self::Message { node_title, .. } if studio => {
+                let (id, kind) = if node_title == "End" { ("900001", "End") } else { ("100002", "Message") };
+                data["node_id"] = id.into();
+                data["node_type"] = kind.into();
                 data["token"] = usage()["token_count"].clone();
             }
             Self::Message { last: true, .. } => data["usage"] = usage(),

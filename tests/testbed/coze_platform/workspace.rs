@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub enum Reply {
     Json(Value),
     Refused(Failure),
+    Foreign { http: u16, media: &'static str, body: String },
     Stream { frames: Vec<Frame>, debug_url: String, then: Then },
     After(Duration, Box<Reply>),
     Lost,
@@ -33,6 +34,8 @@ pub struct Workspace {
     pub refusal: Option<Failure>,
     /// What the next questions for an execution are answered with.
     pub failing_polls: VecDeque<Failure>,
+    /// What the next answers to an interrupt are answered with.
+    pub failing_answers: VecDeque<Failure>,
     pub executions: Vec<Execution>,
     pub requests: Vec<CozeRequest>,
 }
@@ -52,6 +55,10 @@ impl Workspace {
                 Dialect::CozeStudio => Failure::wrong_session(),
             };
             return Err(self.refusal.clone().unwrap_or(own));
+        }
+        let behaviour = request.body["workflow_id"].as_str().and_then(|workflow| self.behaviours.get(workflow));
+        if let Some(Behaviour::Gateway { http, media, body }) = behaviour {
+            return Ok(Reply::Foreign { http: *http, media, body: body.clone() });
         }
         let path: Vec<&str> = request.path.trim_matches('/').split('/').collect();
         match (request.method.as_str(), path.as_slice(), self.dialect) {
@@ -109,6 +116,9 @@ impl Workspace {
 
     /// Goes on with a workflow that has asked: only where it is told what asked, and by which event.
     fn resume(&mut self, request: &CozeRequest, streams: bool) -> Result<Reply, Failure> {
+        if let Some(failure) = self.failing_answers.pop_front() {
+            return Err(failure);
+        }
         let text = |name: &str| request.body[name].as_str().ok_or_else(Failure::bad_input);
         let (workflow, event, _) = (text("workflow_id")?, text("event_id")?, text("resume_data")?);
         let Some(Behaviour::Interrupt { event_id, kind, then }) = self.behaviours.get(workflow) else {
