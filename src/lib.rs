@@ -6,7 +6,7 @@
 //! [`authority`] says when the operator's own CA changes. Beside all of it stands [`proxy`], the sidecar: a program of its own.
 //!
 //! Each module may use only what stands before it here: `api`, `oauth`, `authority`, `world`, `account`, `consent`,
-//! `refresh_endpoint`, `workflow`, `runtime`; `proxy` may use `api` and `oauth`; `telemetry` may use `api`, and all may use it. What decides is
+//! `refresh_endpoint`, `workflow`, `runtime`; `proxy` may use `api` and `oauth`; `telemetry` may use both, and all may use it. What decides is
 //! pure and builds without features, so that the compiler refuses a socket, a client or a runtime in it.
 
 pub mod account;
@@ -38,7 +38,7 @@ mod tests {
         ("expression", &[]),
         ("oauth", &["api"]),
         ("authority", &["oauth"]),
-        ("telemetry", &["api"]),
+        ("telemetry", &["api", "oauth"]),
         ("world", &["api", "authority", "oauth", "telemetry"]),
         ("account", &["api", "expression", "oauth", "telemetry", "world"]),
         ("consent", &["api", "oauth", "telemetry", "world", "account"]),
