@@ -14,7 +14,7 @@ mod testbed;
 use cost::{memory, processor};
 use figures::Figure;
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{Api, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use kube_runtime::watcher;
 use oauth_operator::api::{Phase, WorkflowRun};
@@ -36,7 +36,7 @@ use tokio::sync::oneshot;
 const STEPS: usize = 5;
 /// Requests that the bare client has under way at once.
 const CONCURRENT: usize = 64;
-/// Runs at once whose overhead is measured, and how many each of them is followed by.
+/// Runs at once whose overhead is measured, and how many of them there are in turn.
 const STEADY: usize = 10;
 const IN_TURN: usize = 40;
 
@@ -70,8 +70,12 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
     let runs: Api<WorkflowRun> = Api::namespaced(client.clone(), &story.apps);
     let first = story.operator("operator-1").await?;
     story.until_ready("api").await?;
+    eprintln!("one run after another, and {STEADY} at once ...");
+    let alone = overheads(&client, &runs, &api, 1).await?;
+    let beside = overheads(&client, &runs, &api, STEADY).await?;
     first.process.signal(Signal::TERM);
     first.process.end_within(Duration::from_secs(30)).await.ok_or("it does not end")?;
+    let (asked_before, _) = api.counts();
 
     eprintln!("making {count} runs ...");
     stream::iter(0..count)
@@ -93,27 +97,53 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
     let after = requests(&story)?;
     let (peak, spent) = (memory(&operator.process, "VmHWM")?, processor(&operator.process)?);
     let (asked, refused) = api.counts();
-    if (asked, refused) != (STEPS * count, 0) {
+    if (asked - asked_before, refused) != (STEPS * count, 0) {
         return Err(format!("the API was asked {asked} times, {refused} of them without a token").into());
     }
-
-    eprintln!("{STEADY} at once, one after another ...");
-    let mut overheads = overheads(&client, &runs, &api).await?;
-    overheads.sort_by(f64::total_cmp);
-    let percentile = |share: f64| overheads[((overheads.len() - 1) as f64 * share) as usize];
+    eprintln!("the API server's write ceiling ...");
+    let ceiling = ceiling(&runs).await?;
     #[expect(clippy::cast_precision_loss, reason = "counts are small")]
     let (n, steps) = (count as f64, (STEPS * count) as f64);
-    let name = |what: &str| format!("{count} runs of {STEPS} steps at once: {what}");
+    let (writes, reads) = (after.writes - before.writes, after.reads - before.reads);
+    let name = |what: &str| format!("{count} runs at once: {what}");
+    let run = |what: &str| format!("a run beyond its requests, {what}");
     Ok(vec![
-        Figure::at_most(name("writes per step"), "writes", (after.writes - before.writes) / steps, 2.0),
+        Figure::at_most(name("writes per step"), "writes", writes / steps, 2.0),
+        Figure::alone(name("reads per step"), "reads", reads / steps),
         Figure::at_most(name("peak memory"), "MiB", peak, 128.0),
         Figure::alone(name("from start to the last end"), "s", took),
-        Figure::alone(name("runs a second"), "runs/s", n / took),
-        Figure::alone(name("reads per step"), "reads", (after.reads - before.reads) / steps),
+        Figure::beside(name("speed"), "runs/s", n / took, (n * ceiling / writes, "write ceiling ÷ writes per run")),
         Figure::alone(name("processor per run"), "ms", 1000.0 * spent / n),
-        Figure::alone(format!("{STEADY} runs at once: beyond their requests, p50"), "ms", percentile(0.5)),
-        Figure::at_most(format!("{STEADY} runs at once: beyond their requests, p99"), "ms", percentile(0.99), 500.0),
+        Figure::alone(run("alone, p50"), "ms", percentile(&alone, 0.5)),
+        Figure::alone(run("alone, p99"), "ms", percentile(&alone, 0.99)),
+        Figure::alone(run(&format!("{STEADY} at once, p50")), "ms", percentile(&beside, 0.5)),
+        Figure::at_most(run(&format!("{STEADY} at once, p99")), "ms", percentile(&beside, 0.99), 500.0),
     ])
+}
+
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share) as usize]
+}
+
+/// Status writes per second that the API server takes from a bare client, of statuses as large as those of the runs.
+async fn ceiling(runs: &Api<WorkflowRun>) -> Result<f64> {
+    let all = runs.list(&ListParams::default()).await?.items;
+    let writes = (0..2).flat_map(|turn| all.iter().map(move |run| (turn, run)));
+    let began = Instant::now();
+    let written = stream::iter(writes)
+        .map(|(turn, run)| {
+            let mut status = json!(run.status);
+            status["progress"] = json!(format!("{turn}/{STEPS}"));
+            let patch: json_patch::Patch =
+                serde_json::from_value(json!([{"op": "add", "path": "/status", "value": status}])).expect("a patch");
+            async move { runs.patch_status(&run.name_any(), &PatchParams::default(), &Patch::Json::<()>(patch)).await }
+        })
+        .buffer_unordered(CONCURRENT)
+        .try_collect::<Vec<_>>()
+        .await?;
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    let written = written.len() as f64;
+    Ok(written / began.elapsed().as_secs_f64())
 }
 
 fn workflow(name: &str, api: &Steps, history: &Value) -> Value {
@@ -171,9 +201,9 @@ async fn completed(runs: &Api<WorkflowRun>, count: usize) -> Result<()> {
     tokio::time::timeout(Duration::from_secs(600), all).await.map_err(|_| "not every run was Completed within ten minutes")?
 }
 
-/// Milliseconds that runs took beyond the requests on their longest way: from the create, as it is sent, to the watch event of
-/// the end.
-async fn overheads(client: &Client, runs: &Api<WorkflowRun>, api: &Steps) -> Result<Vec<f64>> {
+/// Milliseconds that runs took beyond the requests on their longest way, in order: from the create, as it is sent, to the watch
+/// event of the end.
+async fn overheads(client: &Client, runs: &Api<WorkflowRun>, api: &Steps, at_once: usize) -> Result<Vec<f64>> {
     type Told = oneshot::Sender<(Instant, Result<()>)>;
     let waiting: Mutex<HashMap<String, Told>> = Mutex::default();
     let watched: Api<WorkflowRun> = Api::namespaced(client.clone(), runs.namespace().unwrap_or_default());
@@ -201,17 +231,21 @@ async fn overheads(client: &Client, runs: &Api<WorkflowRun>, api: &Steps) -> Res
         let requests = taken("fetch")? + between + taken("store")?;
         Ok((ended.duration_since(began).saturating_sub(requests)).as_secs_f64() * 1000.0)
     };
-    let workers = (0..STEADY).map(|worker| {
+    let workers = (0..at_once).map(|worker| {
         let one = &one;
         async move {
             let mut overheads = vec![];
             for turn in 0..IN_TURN {
-                overheads.push(one(format!("steady-{worker}-{turn}")).await?);
+                overheads.push(one(format!("steady-{at_once}-{worker}-{turn}")).await?);
             }
             testbed::Result::Ok(overheads)
         }
     });
-    let measuring = async { Ok(futures::future::try_join_all(workers).await?.into_iter().flatten().collect()) };
+    let measuring = async {
+        let mut all: Vec<f64> = futures::future::try_join_all(workers).await?.into_iter().flatten().collect();
+        all.sort_by(f64::total_cmp);
+        Ok(all)
+    };
     tokio::select! {
         measured = measuring => measured,
         failed = watching => failed,

@@ -23,8 +23,8 @@ pub enum Next {
     Done,
 }
 
-/// How long what came of a request is held back so that what follows from it is told in the same write. A process that dies
-/// in that time would have died a moment later for the write itself.
+/// How long what came of a request is held back so that what follows from it, and what comes of the requests beside it, is told in
+/// the same write. A process that dies in that time would have died a moment later for the write itself.
 const TOGETHER: SignedDuration = SignedDuration::from_millis(20);
 
 /// What to do next, by what is known now.
@@ -62,7 +62,7 @@ fn ahead(seen: &Seen, wanted: &WorkflowRunStatus, now: Timestamp) -> Option<Next
     if let Some(work) = preparing(seen, wanted, definition, now) {
         return Some(Next::Begin(work));
     }
-    let making = seen.live.iter().any(|work| matches!(work, Work::Preparing(_) | Work::Conclusion));
+    let making = seen.live.iter().any(|work| matches!(work, Work::Preparing(_) | Work::Step(_) | Work::Conclusion));
     let until = seen.news.and_then(|news| news.checked_add(TOGETHER).ok())?;
     (making && now < until).then_some(Next::Wait(Some(until)))
 }
