@@ -175,7 +175,7 @@ async fn killed_in_mid_refresh(story: &Story<'_>, provider: &AuthorizationServer
     for file in std::fs::read_dir(story.folder.join("oauth-operator.journal"))?.flatten() {
         println!("  {} ({} bytes)", file.file_name().display(), file.metadata()?.len());
     }
-    stored.release();
+    stored.abandon();
     operator = story.operator_behind("oauth-operator", &relay).await?;
     story.until_generation("alice", 2).await?;
     table(story)?;

@@ -49,19 +49,29 @@ pub(super) fn refused_source(source: &str) -> Option<String> {
     if source.len() > LONGEST {
         return Some(format!("is longer than {LONGEST} bytes: split it into steps"));
     }
-    let mut depth = 0_usize;
+    if brackets(source) > DEEPEST {
+        return Some(format!("has brackets more than {DEEPEST} deep: split it into steps"));
+    }
+    (operator_characters(source) > MOST_CHARACTERS).then(too_many_operators)
+}
+
+/// How deep brackets stand within brackets, those in texts included.
+pub(super) fn brackets(source: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
     for character in source.chars() {
         match character {
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > DEEPEST {
-            return Some(format!("has brackets more than {DEEPEST} deep: split it into steps"));
-        }
+        deepest = deepest.max(depth);
     }
-    let characters = source.chars().filter(|character| "+-*/%!<>=&|?.[(".contains(*character)).count();
-    (characters > MOST_CHARACTERS).then(too_many_operators)
+    deepest
+}
+
+/// Characters of which operators are made, those in texts included.
+pub(super) fn operator_characters(source: &str) -> usize {
+    source.chars().filter(|character| "+-*/%!<>=&|?.[(".contains(*character)).count()
 }
 
 /// Why a parsed expression may not be evaluated.

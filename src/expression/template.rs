@@ -1,6 +1,7 @@
 //! Text with `${…}` in it, each a CEL expression without loops.
 
 use super::error::ExpressionError;
+use super::grammar::{brackets, operator_characters};
 use super::interpolation::{Piece, pieces};
 use cel::common::ast::{EntryExpr, Expr};
 use cel::parser::PrattParser;
@@ -147,19 +148,10 @@ fn compile(source: &str) -> Result<Part, ExpressionError> {
     if source.len() > LONGEST {
         return Err(refused(&format!("is longer than {LONGEST} bytes")));
     }
-    let mut depth = 0_usize;
-    for character in source.chars() {
-        match character {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEEPEST {
-            return Err(refused(&format!("has brackets more than {DEEPEST} deep")));
-        }
+    if brackets(source) > DEEPEST {
+        return Err(refused(&format!("has brackets more than {DEEPEST} deep")));
     }
-    let operators = source.chars().filter(|character| "+-*/%!<>=&|?.[(".contains(*character)).count();
-    if operators > MOST_OPERATORS {
+    if operator_characters(source) > MOST_OPERATORS {
         return Err(refused(&format!("has more than {MOST_OPERATORS} operators")));
     }
     // The library's other parser takes megabytes of stack for what is let through here.

@@ -1,10 +1,11 @@
 //! ONE KIND, FOUR VERBS, for runs of workflows: what is to be run is understood (definition, graph, request, input), what is seen
-//! is judged (`decide`, `progress`: pure), requests are made and answers read (scope, request, coze, answer: pure), and what came
+//! is judged (`decide`, `progress` with `attempt` and `ending`: pure), requests are made and answers read (scope, request, coze, answer: pure), and what came
 //! of it is said (report). `schedule` says when runs begin by themselves.
 
 mod answer;
 #[cfg(test)]
 mod answer_tests;
+mod attempt;
 mod coze;
 mod decide;
 #[cfg(test)]
@@ -14,8 +15,7 @@ mod definition;
 mod definition_tests;
 #[cfg(feature = "operator")]
 pub mod driver;
-#[cfg(test)]
-mod executor_tests;
+mod ending;
 mod failure;
 mod graph;
 mod history;

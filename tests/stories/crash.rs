@@ -114,7 +114,7 @@ async fn nothing_is_lost(step: Step, point: Point) -> Result<()> {
     scene.refresh()?;
     held.hit(SOON).await.map_err(|error| format!("{place}: {error}"))?;
     scene.kill().await?;
-    held.release();
+    held.abandon();
     let began = Instant::now();
     scene.restart().await?;
     scene.story.until_generation("login", 2).await.map_err(|error| format!("{place}: {error}"))?;
@@ -163,7 +163,7 @@ async fn nobody_knows(step: Step, point: Point, redeemed: usize) -> Result<()> {
     scene.refresh()?;
     held.hit(SOON).await.map_err(|error| format!("{place}: {error}"))?;
     scene.kill().await?;
-    held.release();
+    held.abandon();
     scene.restart().await?;
     scene
         .story
@@ -191,7 +191,7 @@ async fn gamble(name: &str, point: Point) -> Result<Scene> {
     scene.refresh()?;
     held.hit(SOON).await?;
     scene.kill().await?;
-    held.release();
+    held.abandon();
     scene.restart().await?;
     scene.story.until("login", "RefreshOutcomeUnknown", "True", "OutcomeUnknown").await?;
     let before = scene.redemptions().await?.0.len();

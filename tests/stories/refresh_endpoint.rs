@@ -1,6 +1,8 @@
 //! A program whose token was refused asks the operator for another one.
 
 use super::{cluster, issuer, story};
+use crate::testbed::app_pod::{CA, bundle, mounting, pod, projected};
+use crate::testbed::asking_program::{Answer, Program, fingerprint};
 use crate::testbed::authorization_server::{AuthorizationServer, Client};
 use crate::testbed::operator::Operator;
 use crate::testbed::story::{Reach, Story, eventually, manifest};
@@ -8,109 +10,10 @@ use crate::testbed::{Result, root};
 use oauth_operator::api::Trigger;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
-const CA: &str = "oauth-operator-ca";
-
-/// What the endpoint answers.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    again: Option<u64>,
-    body: Value,
-}
-
-impl Answer {
-    fn token(&self) -> Result<&str> {
-        let token = self.body["accessToken"].as_str().filter(|_| self.status == 200);
-        Ok(token.ok_or_else(|| format!("no token: {self:?}"))?)
-    }
-
-    fn code(&self) -> (u16, &str) {
-        (self.status, self.body["error"]["code"].as_str().unwrap_or_default())
-    }
-
-    fn message(&self) -> &str {
-        self.body["error"]["message"].as_str().unwrap_or_default()
-    }
-}
-
-fn fingerprint(token: &str) -> String {
-    Sha256::digest(token)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bundle in the tenant's namespace, once it is there.
-async fn bundle(story: &Story<'_>) -> Result<String> {
-    let read = || {
-        let text = story.kubectl().run(&["get", "configmap", CA, "-o", r"jsonpath={.data.ca\.crt}", "--ignore-not-found"])?;
-        Ok(Some(text).filter(|text| !text.is_empty()))
-    };
-    Ok(eventually(SOON, read).await?.ok_or("no ConfigMap with the CA in the account's namespace")?)
-}
-
-/// A program beside one replica, which knows the operator by its Service and trusts what the account's namespace says, and
-/// nothing else.
-struct Program {
-    http: reqwest::Client,
-    url: String,
-    namespace: String,
-}
-
-impl Program {
-    async fn beside(story: &Story<'_>, operator: &Operator) -> Result<Self> {
-        let host = format!("oauth-operator.{}.svc", story.system);
-        let ca = reqwest::Certificate::from_pem_bundle(bundle(story).await?.as_bytes())?;
-        let http = reqwest::Client::builder().tls_certs_only(ca).no_proxy().resolve(&host, operator.tls_address);
-        let url = format!("https://{host}:{}", operator.tls_address.port());
-        Ok(Self { http: http.build()?, url, namespace: story.apps.clone() })
-    }
-
-    async fn post(&self, path: &str, token: Option<&str>, body: String) -> Result<Answer> {
-        let mut request = self.http.post(format!("{}{path}", self.url)).header("content-type", "application/json");
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
-        let answer = request.body(body).send().await?;
-        let status = answer.status().as_u16();
-        let headers = answer.headers().clone();
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok().map(str::to_owned));
-        assert_eq!(text("cache-control").as_deref(), Some("no-store"), "{status}");
-        assert_eq!(text("www-authenticate").is_some(), status == 401, "{status}");
-        let again = text("retry-after").map(|seconds| seconds.parse()).transpose()?;
-        Ok(Answer { status, again, body: serde_json::from_str(&answer.text().await?)? })
-    }
-
-    /// Asks for a token of an account in place of the one that was refused.
-    async fn ask(&self, name: &str, token: &str, refused: Option<&str>) -> Result<Answer> {
-        let body = refused.map_or_else(|| json!({}), |refused| json!({"rejectedFingerprint": fingerprint(refused)}));
-        let path = format!("/v1/namespaces/{}/accounts/{name}/refresh", self.namespace);
-        self.post(&path, Some(token), body.to_string()).await
-    }
-}
-
-/// A Pod of the tenant's that runs as a ServiceAccount of its own, with these volumes. Nobody schedules it.
-fn pod(story: &Story<'_>, name: &str, volumes: Value) -> Result<()> {
-    let items = json!([
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
-            "serviceAccountName": name, "containers": [{"name": "app", "image": "app"}], "volumes": volumes,
-        }},
-    ]);
-    story.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).map(drop)
-}
-
-fn mounting(account: &str) -> Value {
-    json!([{"name": "token", "secret": {"secretName": format!("{account}-token")}}])
-}
-
-/// A token as the kubelet projects it into this Pod.
-fn projected(story: &Story<'_>, pod: &str) -> Result<String> {
-    let bound = ["--bound-object-kind", "Pod", "--bound-object-name", pod, "--audience", "oauth-operator"];
-    Ok(story.kubectl().run(&[&["create", "token", pod][..], &bound].concat())?.trim().to_owned())
-}
 
 /// Lets the operator ask the API server whose a token is, as deploy/operator.yaml does.
 pub(super) fn may_review(story: &Story<'_>) -> Result<()> {
@@ -151,17 +54,6 @@ async fn account(story: &Story<'_>, provider: &AuthorizationServer) -> Result<(C
     Ok((client, story.key("one-token", "access_token")?))
 }
 
-async fn revoke(provider: &AuthorizationServer, client: &Client, token: &str) -> Result<()> {
-    let mut body = url::form_urlencoded::Serializer::new(String::new());
-    body.append_pair("token", token);
-    let request = provider.http()?.post(format!("{}/token/revocation", provider.issuer));
-    let request = request.basic_auth(&client.id, Some(&client.secret));
-    let answer = request.header("content-type", "application/x-www-form-urlencoded").body(body.finish()).send().await?;
-    assert!(answer.status().is_success(), "{}", answer.status());
-    assert_eq!(provider.introspect(client, token).await?["active"], json!(false));
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_is_replaced_for_twenty_who_ask_by_one_token_request() -> Result<()> {
     let (story, provider) = story("asked").await?;
@@ -183,7 +75,7 @@ async fn a_revoked_token_is_replaced_for_twenty_who_ask_by_one_token_request() -
     assert_eq!(provider.token_requests(&client).await?, (1, 0), "nobody was asked");
     assert_eq!(story.state("one")?, None, "and nothing written down");
 
-    revoke(provider, &client, &first).await?;
+    provider.revoke(&client, &first).await?;
     let twenty = (0..20).map(|_| program.ask("one", &token, Some(&first)));
     let answers = futures::future::try_join_all(twenty).await?;
     let tokens = answers.iter().map(Answer::token).collect::<Result<HashSet<_>>>()?;
@@ -264,7 +156,7 @@ async fn who_may(story: &Story<'_>, provider: &AuthorizationServer, operator: &O
         assert!(here.message().contains("must mount the account's token Secret"), "{here:?}");
     }
     assert_eq!(program.ask("none", &entitled[2], None).await?.code(), (403, "not_entitled"));
-    let elsewhere = Program { http: program.http.clone(), url: program.url.clone(), namespace: "default".into() };
+    let elsewhere = program.of("default");
     assert_eq!(elsewhere.ask("one", &entitled[0], None).await?.code(), (403, "not_entitled"));
 
     let whole = story.kubectl().run(&["create", "token", "admin"])?;

@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, reason = "a testbed that cannot go on stops and says where")]
 
 pub mod app_pod;
+pub mod asking_program;
 pub mod authorization_server;
 pub mod aws;
 pub mod browser;

@@ -39,6 +39,14 @@ pub enum Point {
     Reply,
 }
 
+/// What becomes of what is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Waits,
+    GoesOn,
+    BreaksOff,
+}
+
 type Matches = Arc<dyn Fn(&Passing) -> bool + Send + Sync>;
 
 #[derive(Clone)]
@@ -49,8 +57,8 @@ struct Rule {
     lost: bool,
     /// How many exchanges came here.
     hits: watch::Sender<u64>,
-    /// Whether they may go on.
-    open: watch::Sender<bool>,
+    /// What becomes of them.
+    fate: watch::Sender<Fate>,
 }
 
 /// A rule that holds or loses exchanges, until it is released or dropped.
@@ -75,12 +83,24 @@ impl Held {
 
     /// Lets go what is held, and everything after it.
     pub fn release(self) {}
+
+    /// Breaks off what is held, and lets everything after it go: whoever asked was killed. What it had sent would go on
+    /// otherwise when the relay is slow to learn of its end.
+    pub fn abandon(self) {
+        self.rule.fate.send_replace(Fate::BreaksOff);
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         self.rules.lock().expect("nobody panics while holding it").retain(|rule| !rule.hits.same_channel(&self.rule.hits));
-        self.rule.open.send_replace(true);
+        self.rule.fate.send_if_modified(|fate| {
+            let waits = *fate == Fate::Waits;
+            if waits {
+                *fate = Fate::GoesOn;
+            }
+            waits
+        });
     }
 }
 
@@ -116,7 +136,7 @@ impl Relay {
     }
 
     fn rule(&self, point: Point, lost: bool, matches: Matches) -> Held {
-        let rule = Rule { point, matches, lost, hits: watch::Sender::new(0), open: watch::Sender::new(false) };
+        let rule = Rule { point, matches, lost, hits: watch::Sender::new(0), fate: watch::Sender::new(Fate::Waits) };
         self.rules.lock().expect("nobody panics while holding it").push(rule.clone());
         Held { rule, rules: self.rules.clone() }
     }
@@ -185,7 +205,7 @@ async fn pause(rules: &Mutex<Vec<Rule>>, point: Point, passing: &Passing) -> std
     if rule.lost {
         return Err(BrokenOff);
     }
-    let mut open = rule.open.subscribe();
-    let _ = open.wait_for(|open| *open).await;
-    Ok(())
+    let mut fate = rule.fate.subscribe();
+    let goes_on = fate.wait_for(|fate| *fate != Fate::Waits).await.is_ok_and(|fate| *fate == Fate::GoesOn);
+    if goes_on { Ok(()) } else { Err(BrokenOff) }
 }

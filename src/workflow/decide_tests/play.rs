@@ -188,7 +188,8 @@ impl Play {
     }
 }
 
-fn call() -> Call {
+/// A request that lacks nothing.
+pub fn call() -> Call {
     Call {
         method: crate::api::Method::Post,
         url: "https://api.example.com/x".parse().unwrap(),

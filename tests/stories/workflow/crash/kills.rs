@@ -22,7 +22,7 @@ async fn killed_at(name: &str, request: Step, point: Point, counted: Counted) ->
     scene.deliver()?;
     until_held(&scene, request, &held).await?;
     scene.kill().await?;
-    held.release();
+    held.abandon();
     scene.restart().await?;
     scene.until_delivered(counted).await
 }
@@ -100,7 +100,7 @@ async fn a_standby_treats_as_sent_what_a_killed_leader_has_announced() -> Result
     scene.deliver()?;
     until_held(&scene, Step::Token, &held).await?;
     scene.kill().await?;
-    held.release();
+    held.abandon();
     scene.until_delivered(UNKNOWN_UNSENT).await
 }
 
@@ -156,7 +156,7 @@ async fn killed_ten_times_at_any_write_a_graph_comes_to_its_end() -> Result<()> 
         });
         let _ = held.hit(Duration::from_secs(5)).await;
         scene.kill().await?;
-        held.release();
+        held.abandon();
         scene.restart().await?;
     }
     for run in &runs {

@@ -75,7 +75,7 @@ async fn killed_before_the_id_of_a_run_at_coze_is_stored_it_begins_no_other() ->
     scene.workflows.run("another", &json!({"workflowSpec": spec}))?;
     held.hit(SOON).await?;
     scene.kill().await?;
-    held.release();
+    held.abandon();
     scene.restart().await?;
     let status = scene.workflows.until_ended("another", Phase::Failed).await?;
     assert_eq!(step(&status, "a").reason, Some(RunReason::OutcomeUnknown));

@@ -1,16 +1,15 @@
 //! A step is sent once for each time that it is announced, whatever comes between: a conflict, a lapse, a cancellation, a crash.
 
-use super::decide::{Next, decide};
-use super::definition::Definition;
-use super::failure::Failure;
-use super::progress::progress;
-use super::seen::{AccountState, Identity, Outcome, Prepared, Seen, Task, Work};
-use crate::api::{Interrupt, Method, Notice, Phase, RemoteStatus, RunReason, StepStatus, WorkflowRunStatus};
-use crate::workflow::request::Call;
+use super::play;
+use crate::api::{Interrupt, Notice, Phase, RemoteStatus, RunReason, StepStatus, WorkflowRunStatus};
+use crate::workflow::decide::{Next, decide};
+use crate::workflow::definition::Definition;
+use crate::workflow::failure::Failure;
+use crate::workflow::progress::progress;
+use crate::workflow::seen::{AccountState, Identity, Outcome, Prepared, Seen, Task, Work};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 
 const ME: &str = "operator-1/a-1";
 
@@ -41,16 +40,7 @@ fn settled(mut seen: Seen) -> (Seen, Next) {
 }
 
 fn call() -> Prepared {
-    Prepared::Call(Arc::new(Call {
-        method: Method::Post,
-        url: "https://api.example.com/a".parse().unwrap(),
-        headers: vec![],
-        body: vec![],
-        account: None,
-        ca: None,
-        timeout: Duration::from_secs(30),
-        most: 1024,
-    }))
+    Prepared::Call(Arc::new(play::call()))
 }
 
 /// Announced by this process.
