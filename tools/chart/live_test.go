@@ -270,6 +270,9 @@ func (cluster Cluster) lives(t *testing.T, program string) {
 	if got := replicas(); got != "2" {
 		t.Errorf("%s replicas after the rollback", got)
 	}
+	if got := shortName(); got != "oldacc" {
+		t.Errorf("the rollback leaves the CRD with the short name %s", got)
+	}
 
 	cluster.helm(t, program, "uninstall", "oauth-operator")
 	cluster.kubectl(t, "-n", "apps", "get", "oauthaccount", "reports")

@@ -45,6 +45,16 @@ metadata:
 		set: []string{"consent.url=https://connect.example.com"},
 	},
 	{
+		file:     "injection.yaml",
+		template: "injection",
+		head: `# Optional: the webhook that puts the sidecar into Pods (docs/proxy.md, "Injection"). Apply this, start the operator with
+# --injection-webhook=oauth-operator-injection, and give its Service oauth-operator the port 9443
+# (docs/installation.md, "Injection", has the commands):
+# kubectl apply -f deploy/injection.yaml
+`,
+		set: []string{"injection.enabled=true"},
+	},
+	{
 		file:     "restart-targets.yaml",
 		template: "rbac-restart-targets",
 		head:     "# Optional: kubectl apply -f deploy/restart-targets.yaml\n",

@@ -61,6 +61,7 @@ var cases = []Case{
 	{name: "namespaceOverride", flags: []string{"-f", "testdata/everything.yaml", "--set", "namespaceOverride=elsewhere"}, place: "elsewhere"},
 	{name: "rights of somebody else's", flags: []string{"--set", "rbac.create=false,serviceAccount.create=false,serviceAccount.name=theirs"}},
 	{name: "nothing kept", flags: []string{"--set", "crds.keep=false,journal.enabled=false,metrics.scrapeAnnotations=false,metrics.service.enabled=false"}},
+	{name: "whom to let through", flags: []string{"--set", "networkPolicy.enabled=true,metrics.service.port=9091"}},
 	{name: "one replica", flags: []string{"--set", "replicaCount=1,podDisruptionBudget.enabled=true"}},
 	{name: "aggregated to nobody", flags: []string{"--set", "rbac.aggregateToView=false,rbac.aggregateToEdit=false,rbac.aggregateToAdmin=false"}},
 }

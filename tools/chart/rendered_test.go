@@ -169,6 +169,58 @@ func TestServicesAndBudgetsSelectTheOperatorSPodsAndNoOthers(t *testing.T) {
 	})
 }
 
+// `helm test` asks a Service that there is, at a port that leads to the probes, and a NetworkPolicy lets it.
+func TestHelmTestAsksWhetherTheOperatorIsReadyAndIsLetThrough(t *testing.T) {
+	each(t, func(t *testing.T, c Case) {
+		all := c.objects(t)
+		test := one(t, all, "Pod", "")
+		arguments := test.list("spec", "containers", 0, "args")
+		if len(metricsServices(all)) == 0 {
+			if !reflect.DeepEqual(arguments, []any{"--version"}) {
+				t.Errorf("without a Service: %v", arguments)
+			}
+		} else {
+			service := metricsServices(all)[0]
+			url := fmt.Sprintf("--url=http://%s.%s.svc:%v/readyz", service.name(), service.namespace(), service.at("spec", "ports", 0, "port"))
+			if want := []any{"probe", "--timeout-seconds=60", url}; !reflect.DeepEqual(arguments, want) {
+				t.Errorf("%v and not %v", arguments, want)
+			}
+		}
+		if !hasKind(all, "NetworkPolicy") {
+			return
+		}
+		policy := one(t, all, "NetworkPolicy", "")
+		if policy.namespace() != test.namespace() {
+			t.Errorf("the test is in %s, where no peer of %s is", test.namespace(), policy.id())
+		}
+		for i := range policy.list("spec", "ingress") {
+			rule := policy.at("spec", "ingress", i)
+			if at(rule, "ports", 0, "port") != "metrics" {
+				continue
+			}
+			peers, limited := at(rule, "from").([]any)
+			permitted := !limited
+			for _, peer := range peers {
+				permitted = permitted || at(peer, "namespaceSelector") == nil && selects(at(peer, "podSelector", "matchLabels"), test.at("metadata", "labels"))
+			}
+			if !permitted {
+				t.Errorf("%s keeps helm test out: %v", policy.id(), peers)
+			}
+		}
+	})
+}
+
+// metricsServices are the Services that lead to the metrics, of the operator.
+func metricsServices(all []Object) []Object {
+	var found []Object
+	for _, object := range all {
+		if object.kind() == "Service" && object.at("spec", "ports", 0, "targetPort") == "metrics" {
+			found = append(found, object)
+		}
+	}
+	return found
+}
+
 func hasPort(deployment Object, name any) bool {
 	for i := range deployment.list("spec", "template", "spec", "containers", 0, "ports") {
 		if deployment.at("spec", "template", "spec", "containers", 0, "ports", i, "name") == name {
@@ -218,7 +270,8 @@ func TestEveryPodIsRestrictedAndLeavesItsUserToTheImage(t *testing.T) {
 			}
 			volumes, _ := at(spec, "volumes").([]any)
 			for _, volume := range volumes {
-				if at(volume, "emptyDir") == nil && at(volume, "configMap") == nil {
+				keyring := at(volume, "name") == "keyring" && at(volume, "secret") != nil
+				if at(volume, "emptyDir") == nil && at(volume, "configMap") == nil && !keyring {
 					t.Errorf("%s: volume %v", object.id(), volume)
 				}
 			}
@@ -570,6 +623,9 @@ func TestTheWebhookCannotStopPodsAndBringsNoCABundle(t *testing.T) {
 		t.Error("a caBundle is rendered, which an upgrade would put in the place of the operator's")
 	}
 	hook := configuration.list("webhooks")[0]
+	if at(hook, "reinvocationPolicy") != "IfNeeded" {
+		t.Errorf("what other webhooks add is not seen: %v", hook)
+	}
 	if at(hook, "failurePolicy") != "Ignore" || at(hook, "sideEffects") != "None" || at(hook, "clientConfig", "service", "name") != "oauth-operator" {
 		t.Errorf("%v", hook)
 	}
@@ -583,6 +639,16 @@ func TestTheWebhookCannotStopPodsAndBringsNoCABundle(t *testing.T) {
 		if !slices.Contains(excluded, namespace) {
 			t.Errorf("%v is not excluded: %v", namespace, excluded)
 		}
+	}
+	limited := one(t, named(t, "defaults").with("watchNamespaces={apps,shop}", "injection.enabled=true").objects(t), "MutatingWebhookConfiguration", "").list("webhooks")[0]
+	var served []any
+	for _, expression := range at(limited, "namespaceSelector", "matchExpressions").([]any) {
+		if at(expression, "key") == "kubernetes.io/metadata.name" && at(expression, "operator") == "In" {
+			served = at(expression, "values").([]any)
+		}
+	}
+	if !slices.Equal(served, []any{"apps", "shop"}) {
+		t.Errorf("Pods of namespaces that the operator does not serve are shown to it: %v", limited)
 	}
 	if at(hook, "namespaceSelector", "matchLabels", "example.com/sidecars") != "allowed" {
 		t.Errorf("injection.namespaceSelector is lost: %v", at(hook, "namespaceSelector"))
