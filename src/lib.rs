@@ -1,12 +1,12 @@
 //! oauth-operator keeps OAuth access tokens fresh in Kubernetes Secrets.
 //!
 //! Users write [`api`], and [`expression`]s in it; [`oauth`] knows the protocol; for each kind we observe, decide, act and
-//! report ([`account`], [`workflow`]); people say yes to a login in [`consent`]; programs ask for a newer token at the [`refresh_endpoint`];
+//! report ([`account`], [`workflow`]); people say yes to a login in [`consent`]; [`injection`] puts the sidecar into Pods; programs ask for a newer token at the [`refresh_endpoint`];
 //! the rest of the [`world`] is at arm's length; [`runtime`] keeps it turning, and [`telemetry`] tells how it goes.
-//! [`authority`] says when the operator's own CA changes. Beside all of it stands [`proxy`], the sidecar: a program of its own.
+//! [`authority`] says when the operator's own CA changes, [`keyring`] with which key a record is encrypted. Beside all of it stands [`proxy`], the sidecar: a program of its own.
 //!
-//! Each module may use only what stands before it here: `api`, `oauth`, `authority`, `world`, `account`, `consent`,
-//! `refresh_endpoint`, `workflow`, `runtime`; `proxy` may use `api` and `oauth`; `telemetry` may use both, and all may use it. What decides is
+//! Each module may use only what stands before it here: `api`, `oauth`, `authority`, `keyring`, `world`, `account`, `consent`,
+//! `refresh_endpoint`, `workflow`, `runtime`; `injection` may use `api`; `proxy` may use `api` and `oauth`; `telemetry` may use both, and all may use it. What decides is
 //! pure and builds without features, so that the compiler refuses a socket, a client or a runtime in it.
 
 pub mod account;
@@ -15,6 +15,10 @@ pub mod authority;
 #[cfg(feature = "operator")]
 pub mod consent;
 pub mod expression;
+#[cfg(all(feature = "proxy", any(test, fuzzing)))]
+pub mod fuzz;
+pub mod injection;
+pub mod keyring;
 pub mod oauth;
 #[cfg(feature = "proxy")]
 pub mod proxy;
@@ -33,19 +37,21 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What each module may use beside itself.
-    const MAY_USE: [(&str, &[&str]); 12] = [
+    const MAY_USE: [(&str, &[&str]); 14] = [
         ("api", &[]),
         ("expression", &[]),
         ("oauth", &["api"]),
         ("authority", &["oauth"]),
+        ("keyring", &[]),
         ("telemetry", &["api", "oauth"]),
-        ("world", &["api", "authority", "oauth", "telemetry"]),
-        ("account", &["api", "expression", "oauth", "telemetry", "world"]),
+        ("world", &["api", "authority", "keyring", "oauth", "telemetry"]),
+        ("account", &["api", "expression", "keyring", "oauth", "telemetry", "world"]),
         ("consent", &["api", "oauth", "telemetry", "world", "account"]),
         ("proxy", &["api", "oauth", "telemetry"]),
+        ("injection", &["api", "telemetry"]),
         ("refresh_endpoint", &["api", "telemetry", "world", "account", "consent"]),
         ("workflow", &["api", "expression", "oauth", "telemetry", "world", "account", "refresh_endpoint"]),
-        ("runtime", &["api", "oauth", "telemetry", "world", "account", "consent", "refresh_endpoint", "workflow"]),
+        ("runtime", &["api", "oauth", "telemetry", "world", "account", "consent", "injection", "refresh_endpoint", "workflow"]),
     ];
 
     fn files(folder: &Path, found: &mut Vec<PathBuf>) {

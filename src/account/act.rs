@@ -6,7 +6,7 @@ use super::{
     AttemptOutcome, Contents, Held, Next, Outcome, Record, Restarted, Seen, Settlement, Template, TokenSecretView, annotation,
     consent_steps, inputs, is_controlled, manifest, notices, patch, spend, view,
 };
-use crate::api::{OAuthAccountStatus, RestartTarget, Trigger};
+use crate::api::{NamespacedName, OAuthAccountStatus, RestartTarget, Trigger};
 use crate::oauth::{Endpoint, Fault, FaultKind, Sensitive, TlsSettings, TokenRequest, read_introspection};
 use crate::world::gate::Permit;
 use crate::world::marks::{Mark, Marks};
@@ -107,7 +107,7 @@ pub async fn act(next: Next, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, 
             let version = Some(stray.resource_version.as_str());
             match secrets::delete(&world.cluster.objects, namespace, &stray.name, &stray.uid, version).await? {
                 Deleted::Gone => {
-                    hands.marks.set((namespace.into(), stray.name.as_str().into()), None);
+                    hands.marks.set(NamespacedName::new(namespace, &stray.name), None);
                     tracing::info!(secret = stray.name, "token Secret under an old name deleted");
                 }
                 // The watch tells what it is now, and wakes us.
@@ -252,7 +252,8 @@ async fn publish(
             let controlled = is_controlled(account);
             let (id, version) = (uid.as_str().into(), resource_version.as_str().into());
             let mark = Mark { owner, uid: id, resource_version: version, controlled };
-            hands.marks.set((namespace.into(), name.into()), Some(mark));
+            let over = over.filter(|held| !held.unalterable).map(|held| held.resource_version.as_str());
+            hands.marks.written(NamespacedName::new(namespace, name), over, mark);
             tracing::debug!(secret = name, generation = record.public.generation, "token published");
             Ok(Outcome::Published { record, contents, held: Held { uid, resource_version, unalterable: false, disowned: false } })
         }

@@ -2,7 +2,7 @@
 //! which is polled for (RFC 8628). Until somebody consents there is nothing to try and nothing has failed.
 
 use super::login::{Credential, CredentialKind, DeviceSession, Login, Registration};
-use super::refresh::{account, bind, is_rolled_back};
+use super::refresh::{account, bind, past};
 use super::revocation::Revocation;
 use super::state::State;
 use super::state_secret::{StateView, Version};
@@ -74,6 +74,10 @@ pub fn client<'a>(
         return Ok(Cow::Borrowed(credentials));
     }
     let fail = |fault: Fault| Box::new(Next::Fail { trigger, fault });
+    // What cannot be read is left alone: it may hold a login.
+    if let Some(StateView::Unreadable { fault, .. }) = &seen.login.state {
+        return Err(fail(fault.clone()));
+    }
     let endpoint = endpoints.require(Endpoint::Registration).map_err(fail)?;
     let origin = endpoint.origin().ascii_serialization();
     let record = seen.login.stored().map(|(_, state)| state);
@@ -159,8 +163,10 @@ pub fn candidate(
             let request = plan.request(endpoints.token(false)?.clone(), credentials, grant);
             Ok(Candidate::Step(Box::new(poll(state, session.interval, request, seen, plan, credentials))))
         }
-        Some((state, _)) if is_rolled_back(seen, plan, state) => Err(login_faults::rolled_back(&again)),
-        Some((state, _)) => Ok(Candidate::Held(mirrored(state), false)),
+        Some((state, _)) => match past(seen, plan, trigger, &again) {
+            Some(fault) => Err(fault),
+            None => Ok(Candidate::Held(mirrored(state), false)),
+        },
         // A login there was: it does not begin anew by itself, and a person must hear of it.
         None if seen.generation_of_token() > 0 && trigger != Trigger::Requested && seen.login.device.is_none() => {
             let other = seen.login.stored().map(|(_, state)| state);

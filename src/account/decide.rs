@@ -46,6 +46,14 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
     if let Some(publish) = publication(seen, plan, view, now) {
         return publish;
     }
+    // With a failure it is told which Secrets it was met with, or a new seed would not be known for one.
+    if seen.attempt.as_ref().is_some_and(|attempt| attempt.fault.is_some()) && seen.inputs.is_none() {
+        return Next::ReadInputs(plan.clone());
+    }
+    // Of a pass that broke off, with another spec: first it is told, so that back-off and patience count from it.
+    if seen.attempt.is_some() && !seen.attempted {
+        return Next::Say(report::unobserved(seen, now));
+    }
     if let Some(step) = attempt(seen, plan, view, now) {
         return step;
     }
@@ -53,7 +61,8 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
     if let Some(answer) = demand::answer(seen, now) {
         return answer;
     }
-    if let Some(version) = consent::used_up(seen, now) {
+    // First it is said what came of it: the page that waits for that knows by the deposit whose login it was.
+    if let Some(version) = consent::used_up(seen, now).filter(|_| seen.attempt.is_none()) {
         return Next::ForgetDeposit(version);
     }
     match (seen.strays.first(), seen.record()) {
@@ -81,7 +90,10 @@ fn attempt_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
     let due = status.token.is_none() || status.next_refresh_time.as_ref().is_some_and(|next| next.0 <= now);
     let due = due || health::wants_fresh(seen, None) || demand::is_due(seen, now);
     let may = !plan.suspended && !seen.waits(now) && !seen.asked_for_patience(now) && !report::conflicted(status);
-    (may || seen.deposited) && seen.unpublished.is_none() && (due || seen.requested().is_some() || seen.deposited)
+    (may || seen.deposited)
+        && seen.unpublished.is_none()
+        && seen.attempt.is_none()
+        && (due || seen.requested().is_some() || seen.deposited)
 }
 
 /// Whether nothing was ever tried.
@@ -125,6 +137,7 @@ fn undisturbed(seen: &Seen, plan: &Plan, now: Timestamp) -> Quiet {
     let status = &seen.status;
     if seen.is_edited()
         || seen.unpublished.is_some()
+        || seen.attempt.is_some()
         || !in_place(seen)
         || !seen.strays.is_empty()
         || (seen.requested().is_some() && !plan.suspended)
@@ -170,7 +183,7 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
         (TokenSecretView::Foreign(_) | TokenSecretView::Departing(_), _) => return None,
         (TokenSecretView::Ours { held, .. }, Some(record)) => (None, record, Some(held)),
         (TokenSecretView::Absent, Some(record)) => (None, record, None),
-        (TokenSecretView::Ours { .. }, None) if seen.pause_for_rivals(now).is_some() => return None,
+        (TokenSecretView::Ours { .. }, None) if seen.pause_for_rivals(now).is_some() && !seen.is_edited() => return None,
         (TokenSecretView::Ours { held, contents, record: Some(record) }, None) => {
             ((!held.disowned).then_some(contents), record, Some(held))
         }
@@ -195,6 +208,8 @@ fn publication(seen: &Seen, plan: &Plan, view: &TokenSecretView, now: Timestamp)
     }
     let wanted = match record.published(&seen.account, &plan.extra) {
         Ok(wanted) => wanted,
+        // The next token may fit where this one does not: a template of one edit with the scopes that it needs.
+        Err(_) if unpublished.is_none() && !seen.attempted && cause(seen, plan, now).is_some() => return None,
         Err(fault) => return Some(Next::Withhold(fault)),
     };
     if contents.is_some_and(|contents| wanted.stands_in(contents)) {
@@ -336,8 +351,16 @@ fn trigger(seen: &Seen, cause: Trigger, now: Timestamp) -> Option<Trigger> {
     }
 }
 
+/// Whether an edit asks for another token, which is not asked for yet because somebody else's intent binds or the provider wants
+/// patience. It is not observed before: nothing else would remember it.
+fn edit_waits(seen: &Seen, now: Timestamp) -> bool {
+    let Ok(plan) = &seen.plan else { return false };
+    let waits = refresh::is_bound(seen, now) || (seen.status.failed_attempts == 0 && seen.asked_for_patience(now));
+    seen.is_edited() && waits && !seen.attempted && cause(seen, plan, now) == Some(Trigger::SpecChanged)
+}
+
 fn say_or_rest(seen: &Seen, now: Timestamp) -> Next {
-    let status = report::report(seen, now);
+    let status = if edit_waits(seen, now) { report::unobserved(seen, now) } else { report::report(seen, now) };
     if status != seen.status {
         return Next::Say(status);
     }

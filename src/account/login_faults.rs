@@ -79,6 +79,15 @@ pub(super) fn rolled_back(again: &str) -> Fault {
     Fault::new(FaultKind::StateRolledBack, message)
 }
 
+/// The record was put there from a backup.
+pub(super) fn copied(seen: &Seen, again: &str) -> Fault {
+    let name = seen.account.metadata.name.as_deref().unwrap_or_default();
+    let message = format!(
+        "The operator's record of this login was restored from a copy, and nothing tells whether it is the newest: if its refresh token was replaced since, to use it would end the login. If you know that it is, say so: kubectl annotate oauthaccount {name} --overwrite {REFRESH_REQUESTED_ANNOTATION}=$(date -u +%Y-%m-%dT%H:%M:%SZ). Else, {again}."
+    );
+    Fault::new(FaultKind::StateRolledBack, message)
+}
+
 /// There was a record.
 pub(super) fn gone(record: &str, again: &str) -> Fault {
     let message = format!(

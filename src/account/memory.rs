@@ -1,7 +1,7 @@
 //! What one pass over an account must hand to the next. Nothing of it is needed for safety: a restart forgets it.
 
 use super::health::Checked;
-use super::{Polled, Record};
+use super::{AttemptOutcome, Polled, Record};
 use crate::api::OAuthAccountStatus;
 use jiff::Timestamp;
 use std::collections::{HashMap, HashSet};
@@ -16,13 +16,24 @@ struct Said {
     over: String,
     /// resourceVersion that the write made.
     made: String,
-    status: OAuthAccountStatus,
+    status: Box<OAuthAccountStatus>,
+}
+
+/// An attempt that status does not tell of: its pass broke off.
+pub struct Untold {
+    /// What came of it.
+    pub attempt: AttemptOutcome,
+    /// Generation of the spec that it was made with.
+    pub generation: i64,
+    /// The request of a person's that it answers.
+    pub request: Option<Timestamp>,
 }
 
 #[derive(Default)]
 struct Entries {
     said: HashMap<String, Said>,
     unpublished: HashMap<String, Record>,
+    untold: HashMap<String, Untold>,
     /// Intents that were written and that nothing was done about.
     unposted: HashMap<String, String>,
     /// When token Secrets were last put right, the newest at the end.
@@ -43,7 +54,7 @@ pub struct Memory {
 impl Memory {
     /// Status was written over what the cache showed.
     pub fn said(&self, uid: &str, over: &str, made: &str, status: OAuthAccountStatus) {
-        self.lock().said.insert(uid.to_owned(), Said { over: over.to_owned(), made: made.to_owned(), status });
+        self.lock().said.insert(uid.to_owned(), Said { over: over.to_owned(), made: made.to_owned(), status: status.into() });
     }
 
     /// The status written last, while the cache does not show it yet.
@@ -54,7 +65,7 @@ impl Memory {
             entries.said.remove(uid);
             return None;
         }
-        Some(said.status.clone())
+        Some(OAuthAccountStatus::clone(&said.status))
     }
 
     /// Keeps a token that is in no Secret yet.
@@ -65,6 +76,16 @@ impl Memory {
     /// Takes the token that is in no Secret yet.
     pub fn take(&self, uid: &str) -> Option<Record> {
         self.lock().unpublished.remove(uid)
+    }
+
+    /// Keeps an attempt that status does not tell of.
+    pub fn keep_attempt(&self, uid: &str, untold: Untold) {
+        self.lock().untold.insert(uid.to_owned(), untold);
+    }
+
+    /// Takes the attempt that status does not tell of.
+    pub fn take_attempt(&self, uid: &str) -> Option<Untold> {
+        self.lock().untold.remove(uid)
     }
 
     /// An intent is being written, and nothing is posted for it.
@@ -140,6 +161,7 @@ impl Memory {
         let mut entries = self.lock();
         entries.said.retain(|uid, _| there.contains(uid));
         entries.unpublished.retain(|uid, _| there.contains(uid));
+        entries.untold.retain(|uid, _| there.contains(uid));
         entries.unposted.retain(|uid, _| there.contains(uid));
         entries.heals.retain(|uid, _| there.contains(uid));
         entries.checked.retain(|uid, _| there.contains(uid));
@@ -157,6 +179,7 @@ impl Entries {
     fn forget(&mut self, uid: &str) {
         self.said.remove(uid);
         self.unpublished.remove(uid);
+        self.untold.remove(uid);
         self.unposted.remove(uid);
         self.heals.remove(uid);
         self.checked.remove(uid);

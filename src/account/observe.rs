@@ -1,9 +1,9 @@
 //! What caches and memory tell of an account, before anybody is asked.
 
 use super::health::Checked;
-use super::memory::Memory;
+use super::memory::{Memory, Untold};
 use super::{Instance, LoginSeen, Plan, Policy, SecretMark, Seen, Stray, fraction, state_secret_name, token_secret_name};
-use crate::api::{ConditionType, OAuthAccount};
+use crate::api::{ConditionType, NamespacedName, OAuthAccount};
 use crate::world::marks::Marks;
 use crate::world::{World, entropy};
 use jiff::{SignedDuration, Timestamp};
@@ -14,10 +14,10 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
     let metadata = &account.metadata;
     let (uid, version) = (metadata.uid.as_deref().unwrap_or_default(), metadata.resource_version.as_deref().unwrap_or_default());
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
-    let name = token_secret_name(&account);
-    let mark = marks.of(uid, namespace, &name);
-    let others = marks.others(uid, namespace, &name);
-    Seen {
+    let secret = NamespacedName::new(namespace, &token_secret_name(&account));
+    let mark = marks.of(uid, &secret);
+    let others = marks.others(uid, &secret);
+    let seen = Seen {
         plan: Plan::of(&account).and_then(|plan| plan.permitted(policy)),
         status: memory.newer_status(uid, version).or_else(|| account.status.clone()).unwrap_or_default(),
         mark: mark.map(|mark| SecretMark { resource_version: mark.resource_version.into_string() }),
@@ -47,13 +47,24 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
         subject_token: None,
         dpop_key: None,
         attempt: None,
+        answering: None,
         attempted: false,
         gone: memory.is_gone(uid),
         unpublished: memory.take(uid),
         publish_refused: false,
         restarted: None,
-        account,
+        account: account.clone(),
+    };
+    match memory.take_attempt(uid) {
+        Some(untold) => resumed(seen, untold),
+        None => seen,
     }
+}
+
+/// With an attempt of a pass that broke off. Nothing else was asked for since: it is this pass's attempt.
+fn resumed(seen: Seen, Untold { attempt, generation, request }: Untold) -> Seen {
+    let attempted = generation == seen.generation() && request == seen.requested();
+    Seen { attempt: Some(attempt), answering: request, attempted, ..seen }
 }
 
 /// A check that an earlier process has told of: the next ones are spread over their interval, and not made all at once.
@@ -64,4 +75,44 @@ fn checked_before(account: &OAuthAccount, started: Timestamp) -> Option<Checked>
     let spread = interval.mul_f64(fraction(account.metadata.uid.as_deref().unwrap_or_default(), "health check"));
     let generation = status.token.as_ref().map_or(0, |token| token.generation);
     Some(Checked { at: started - interval + spread, generation, verdict: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::AttemptOutcome;
+    use super::super::report::unobserved;
+    use super::super::seen::tests::{account, at, unseen};
+    use super::*;
+    use crate::api::Trigger;
+    use crate::oauth::{Fault, FaultKind};
+    use serde_json::json;
+
+    /// An attempt that nobody was told of, which answered this request, of an account that asks by this one.
+    fn broken_off(answered: Option<i64>, asks: Option<i64>) -> Seen {
+        let mut account = account(&json!({}));
+        let annotation = |moment| ("oauth-operator.dev/refresh-requested-at".to_owned(), at(moment).to_string());
+        account.metadata.annotations = asks.map(|moment| [annotation(moment)].into());
+        let fault = Some(Fault::new(FaultKind::Unavailable, "away"));
+        let attempt = AttemptOutcome { trigger: Trigger::Requested, started: at(1), finished: at(2), fault, issued: false };
+        resumed(unseen(account), Untold { attempt, generation: 1, request: answered.map(at) })
+    }
+
+    #[test]
+    fn what_was_attempted_for_the_same_is_not_attempted_again() {
+        assert!(broken_off(None, None).attempted);
+        assert!(broken_off(Some(5), Some(5)).attempted);
+        let mut edited = broken_off(None, None);
+        edited.attempted = false;
+        let other = Untold { attempt: edited.attempt.take().unwrap(), generation: 0, request: None };
+        assert!(!resumed(edited, other).attempted, "another spec is another attempt");
+    }
+
+    #[test]
+    fn a_request_that_came_after_it_is_not_taken_for_answered() {
+        let handled = |seen: &Seen| unobserved(seen, at(3)).last_handled_refresh_time.map(|time| time.0);
+        let later = broken_off(Some(5), Some(6));
+        assert!(!later.attempted, "it is tried for its own sake");
+        assert_eq!(handled(&later), Some(at(5)), "and that of before is told");
+        assert_eq!(handled(&broken_off(None, Some(6))), None);
+    }
 }

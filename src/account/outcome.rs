@@ -154,8 +154,7 @@ impl Seen {
             Outcome::SubjectTokenMinted(token) => self.subject_token = Some(token),
             Outcome::KeyMade(key) => self.dpop_key = Some(key),
             Outcome::Failed(attempt) => {
-                self.attempted = true;
-                self.attempt = Some(attempt);
+                self.tried(attempt);
                 self.login.redemption = None;
             }
             Outcome::StateRead(view) => self.login.state = Some(view),
@@ -185,8 +184,7 @@ impl Seen {
             Outcome::Kept { version, state, settlement } => {
                 self.login.state = Some(StateView::Stored { version, state });
                 self.login.redemption = None;
-                self.attempted = true;
-                self.attempt = Some(settlement.attempt);
+                self.tried(settlement.attempt);
             }
             Outcome::KeepConflicted => self.login.state = None,
             Outcome::DemandAnswered(written) => {
@@ -204,33 +202,43 @@ impl Seen {
                     (Ok(_), Err(_)) => None,
                     (Err(fault), _) => Some(fault),
                 };
-                self.attempted = true;
                 let issued = fault.is_none();
-                self.attempt = Some(AttemptOutcome { trigger, started: sent, finished, fault, issued });
+                self.tried(AttemptOutcome { trigger, started: sent, finished, fault, issued });
             }
             Outcome::Published { record, contents, held } => {
                 self.mark = Some(SecretMark { resource_version: held.resource_version.clone() });
                 self.token_secret = Some(TokenSecretView::Ours { held, contents, record: Some(record) });
                 self.unpublished = None;
+                // What was refused in a pass before has been taken now.
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.fault.take_if(|fault| matches!(fault.kind, FaultKind::ApiRefused | FaultKind::TemplateFailed));
+                }
             }
             Outcome::PublishConflicted => self.token_secret = None,
             Outcome::PublishRefused { at, fault } => {
-                let before = self.attempt.take();
+                let before = self.attempt.clone();
                 let (trigger, started) = before.as_ref().map_or((Trigger::Retry, at), |a| (a.trigger, a.started));
                 let issued = before.is_some_and(|attempt| attempt.issued);
-                self.attempted = true;
-                self.attempt = Some(AttemptOutcome { trigger, started, finished: at, fault: Some(fault), issued });
+                self.tried(AttemptOutcome { trigger, started, finished: at, fault: Some(fault), issued });
                 self.publish_refused = true;
             }
             Outcome::Restarted(restarted) => self.restarted = Some(restarted),
             Outcome::Pruned(gone) => self.strays.retain(|stray| *stray != gone),
             Outcome::Said(status) => {
                 self.status = status;
-                self.attempt = None;
+                (self.attempt, self.answering) = (None, None);
             }
             Outcome::Gone => self.gone = true,
         }
         self
+    }
+
+    /// An attempt has ended, or the one of this pass turns out otherwise.
+    fn tried(&mut self, attempt: AttemptOutcome) {
+        if self.attempt.is_none() {
+            self.answering = self.requested();
+        }
+        (self.attempt, self.attempted) = (Some(attempt), true);
     }
 
     /// What the provider says of a token is worth more than what nobody said.

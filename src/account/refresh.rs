@@ -6,7 +6,7 @@
 
 use super::consent::{self, Candidate, Deposit};
 use super::login::{Credential, CredentialKind, Login, Source};
-use super::login_faults::{again, dead, duplicate, gone, login_changed, rolled_back, unknown};
+use super::login_faults::{again, copied, dead, duplicate, gone, login_changed, rolled_back, unknown};
 use super::revocation::Revocation;
 use super::settle::{lost, settle};
 use super::state::{self, INTENT_LIFETIME, Intent, State};
@@ -186,6 +186,11 @@ fn binding_until(seen: &Seen, intent: &Intent, now: Timestamp) -> Option<Timesta
     (until > now).then_some(until)
 }
 
+/// Whether an intent of somebody else keeps us from acting.
+pub fn is_bound(seen: &Seen, now: Timestamp) -> bool {
+    seen.login.stored().and_then(|(_, state)| binding_until(seen, state.intent.as_ref()?, now)).is_some()
+}
+
 /// The moment for which a login that could be refreshed waits: the end of somebody else's intent, or of doubt.
 pub fn waits_until(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
     let (_, state) = seen.login.stored()?;
@@ -225,7 +230,7 @@ pub fn attempt(
     now: Timestamp,
 ) -> Option<Next> {
     let view = seen.login.state.as_ref()?;
-    if seen.login.stored().and_then(|(_, state)| binding_until(seen, state.intent.as_ref()?, now)).is_some() {
+    if is_bound(seen, now) {
         return None;
     }
     let fail = |fault: Fault| Some(Next::Fail { trigger, fault });
@@ -251,7 +256,8 @@ pub fn attempt(
     let candidate = match &plan.grant {
         GrantPlan::RefreshToken(_) => {
             let revocation = Revocation::of(plan, credentials, endpoints, seen.policy.token_hosts_required);
-            candidate(seen, plan, credentials, &login, view, &again).map(|(state, new)| (State { revocation, ..state }, new))
+            candidate(seen, plan, credentials, &login, view, trigger, &again)
+                .map(|(state, new)| (State { revocation, ..state }, new))
         }
         _ => match consent::candidate(seen, plan, &login, credentials, endpoints, trigger, now) {
             Ok(Candidate::Held(state, imported)) => Ok((*state, imported)),
@@ -262,7 +268,7 @@ pub fn attempt(
     };
     let (mut state, imported) = match candidate {
         Ok(candidate) => candidate,
-        Err(fault) => return fail(fault),
+        Err(fault) => return adoption(seen, plan, credentials, &login).or_else(|| fail(fault)),
     };
     let Some(credential) = &state.credential else { return fail(dead(&again)) };
     let endpoint = match endpoints.token(credential.is_refresh_token()) {
@@ -368,6 +374,7 @@ fn candidate(
     credentials: &Credentials,
     login: &Login,
     view: &StateView,
+    trigger: Trigger,
     again: &str,
 ) -> Result<(State, bool), Fault> {
     let read = credentials.seed.as_ref().ok_or_else(|| Fault::new(FaultKind::ReferenceMissing, "No seed was read."))?;
@@ -393,15 +400,16 @@ fn candidate(
         StateView::Stored { state, .. } => state,
     };
     let adopted = state.account.uid == seen.uid();
+    let past = past(seen, plan, trigger, again);
     match read {
         // Imported in this pass already.
         _ if state.intent.as_ref().is_some_and(|intent| intent.id == seen.instance.intent_id()) => Ok((state.clone(), false)),
         // One that is spent or was refused, put there again, does not stand in the way of the login that lives.
         Ok(token) if state.is_dead(token) && adopted && state.login == *login && state.credential.is_some() => {
-            if is_rolled_back(seen, plan, state) { Err(rolled_back(again)) } else { Ok((mirrored(state.clone()), false)) }
+            past.map_or_else(|| Ok((mirrored(state.clone()), false)), Err)
         }
         Ok(token) if token.digest() != state.seed_digest => import(token, Some(state)),
-        _ if is_rolled_back(seen, plan, state) => Err(rolled_back(again)),
+        _ if past.is_some() => past.map_or_else(|| Ok((mirrored(state.clone()), false)), Err),
         Ok(token) if state.login != *login => {
             // The seed itself, never replaced by a reply, may go where its owner now sends it.
             let unused = state.credential.as_ref().is_none_or(|credential| credential.source == Source::Seed);
@@ -411,6 +419,18 @@ fn candidate(
         // The same seed entitles an account of the same name to what its predecessor left.
         Ok(_) | Err(_) => Ok((mirrored(State { account: account(seen), ..state.clone() }), false)),
     }
+}
+
+/// A copy of what an account of this name had, which the same seed entitles this one to: its access token may still be good, and can be
+/// published, also where its refresh token is not to be used.
+fn adoption(seen: &Seen, plan: &Plan, credentials: &Credentials, login: &Login) -> Option<Next> {
+    let (version, state) = seen.login.stored()?;
+    let GrantPlan::RefreshToken(_) = &plan.grant else { return None };
+    let seed = credentials.seed.as_ref()?.as_ref().ok()?;
+    let entitled = state.login == *login && seed.digest() == state.seed_digest;
+    let copy = seen.login.state.as_ref().is_some_and(StateView::is_copy);
+    (copy && entitled && state.account.uid != seen.uid())
+        .then(|| Next::Record { state: State { account: account(seen), ..state.clone() }, over: Some(version.clone()) })
 }
 
 /// Name of the Secret that holds the record.
@@ -429,12 +449,24 @@ pub fn account(seen: &Seen) -> state::Account {
     }
 }
 
-/// Whether status tells of a refresh token that came after this state.
-pub fn is_rolled_back(seen: &Seen, plan: &Plan, state: &State) -> bool {
-    let newer = seen.status.token.as_ref().is_some_and(|token| token.generation > state.generation);
-    let told = seen.status.login.as_ref().and_then(|login| login.refresh_token_fingerprint.as_ref());
+/// Why the refresh token that is held may be one that was replaced: status tells of one that came after it; or the record was put
+/// there from a backup, and status, which a backup seldom has, does not tell of this one. A person who asks says that it is the newest.
+pub fn past(seen: &Seen, plan: &Plan, trigger: Trigger, again: &str) -> Option<Fault> {
+    let (_, state) = seen.login.stored()?;
     let held = state.credential.as_ref().map(|credential| credential.refresh_token.fingerprint());
-    newer && told.is_some_and(|told| Some(told) != held.as_ref()) && plan.rotation.mode != RotationMode::Never
+    let told = seen.status.login.as_ref().and_then(|login| login.refresh_token_fingerprint.clone());
+    if (told.is_some() && told == held) || plan.rotation.mode == RotationMode::Never {
+        return None;
+    }
+    let newer = seen.status.token.as_ref().is_some_and(|token| token.generation > state.generation);
+    let copy = held.is_some() && seen.login.state.as_ref().is_some_and(StateView::is_copy);
+    if newer && told.is_some() {
+        Some(rolled_back(again))
+    } else if copy && trigger != Trigger::Requested {
+        Some(copied(seen, again))
+    } else {
+        None
+    }
 }
 
 /// Whether there was a state, whose refresh token had taken the place of the one in the seed.

@@ -3,7 +3,7 @@
 use super::backoff::next_attempt;
 use super::login_faults::again;
 use super::plan::token_secret_name;
-use super::{Plan, Refusal, Seen, TokenSecretView, consent, health, lifetime, refresh, restart};
+use super::{Plan, Refusal, Seen, StateView, TokenSecretView, consent, health, lifetime, refresh, restart};
 use crate::api::{
     Attempt, AttemptResult, ConditionType, CreationPolicy, LoginStatus, OAuthAccountStatus, Reason, TokenStatus, Trigger,
 };
@@ -28,11 +28,30 @@ impl Failure {
     }
 }
 
-/// The status that tells the truth about what was seen.
+/// The status that tells the truth about what was seen, at the end of a pass: the spec has been acted on.
 pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
+    told(seen, Some(seen.generation()), true, now)
+}
+
+/// The same, where the spec is not acted on yet: what a pass before has attempted and could not tell, or an edit that waits for
+/// something else.
+pub fn unobserved(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
+    told(seen, seen.status.observed_generation, true, now)
+}
+
+/// The same in the middle of a pass, or where one broke off: what the spec asks for may still have to be done, and whoever comes next,
+/// also after a restart, must see that it is not yet; and so with a token Secret that was found damaged, and with a token that is in
+/// no Secret yet, whose attempt is told with it.
+pub fn interim(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
+    let token_secret_resource_version = seen.status.token_secret_resource_version.clone();
+    OAuthAccountStatus { token_secret_resource_version, ..told(seen, seen.status.observed_generation, false, now) }
+}
+
+fn told(seen: &Seen, observed_generation: Option<i64>, whole: bool, now: Timestamp) -> OAuthAccountStatus {
     let old = &seen.status;
+    let whole = whole || seen.to_publish().is_none();
     let mut status = OAuthAccountStatus {
-        observed_generation: Some(seen.generation()),
+        observed_generation,
         provider: Some(provider(seen).to_owned()),
         grant: Some(grant(seen).to_owned()),
         token_secret_name: Some(token_secret_name(&seen.account)),
@@ -52,7 +71,7 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
     (status.login, status.refresh_token_expiration_time) = login(seen);
     // Also where the operator ended before it could say so.
     let requested = seen.plan.as_ref().ok().and_then(|plan| plan.requested);
-    if let Some(answered) = seen.answered().filter(|answered| Some(*answered) == requested) {
+    if let Some(answered) = seen.answered().filter(|answered| whole && Some(*answered) == requested) {
         status.last_handled_refresh_time = Some(Time(answered));
     }
     status.restart = match &seen.plan {
@@ -62,7 +81,9 @@ pub fn report(seen: &Seen, now: Timestamp) -> OAuthAccountStatus {
     let (health, verdict) = health::told(seen, old);
     status.health = health;
     status.authorization = seen.plan.as_ref().ok().and_then(|plan| consent::authorization(seen, plan, now));
-    count(&mut status, seen, now);
+    if whole {
+        count(&mut status, seen, now);
+    }
     // A code that a person can enter now: whatever failed before is over, and their request is answered.
     let begun = matches!(seen.login.device, Some(Ok(_))) && seen.attempt.is_none();
     if begun && status.authorization.is_some() {
@@ -82,6 +103,10 @@ fn login(seen: &Seen) -> (Option<LoginStatus>, Option<Time>) {
     match (&seen.plan, seen.login.stored()) {
         (Ok(plan), _) if !plan.spends() => (None, None),
         // Nobody has logged in yet.
+        // A copy is not told of before it has proved itself: it would vouch for itself.
+        _ if seen.login.state.as_ref().is_some_and(StateView::is_copy) => {
+            (old.login.clone(), old.refresh_token_expiration_time.clone())
+        }
         (_, Some((_, state))) if state.generation == 0 && old.login.is_none() && state.seed_digest.is_empty() => (None, None),
         // An old record says nothing of the refresh token that took its place.
         (_, Some((_, state))) if state.generation >= old.token.as_ref().map_or(0, |token| token.generation) => {
@@ -135,7 +160,7 @@ fn count(status: &mut OAuthAccountStatus, seen: &Seen, now: Timestamp) {
     };
     status.history.insert(0, entry);
     status.history.truncate(HISTORY);
-    if let Some(requested) = seen.requested() {
+    if let Some(requested) = seen.answering {
         status.last_handled_refresh_time = Some(Time(requested));
     }
     if attempt.issued {
@@ -228,7 +253,7 @@ fn conditions(
             reason: reason.to_owned(),
             message,
             last_transition_time: before.map_or_else(|| Time(floor(now)), |before| before.last_transition_time.clone()),
-            observed_generation: Some(seen.generation()),
+            observed_generation: status.observed_generation,
         });
     };
     let (state, reason, message) = ready(status, seen, failure, now);

@@ -122,7 +122,9 @@ pub struct Seen {
     pub dpop_key: Option<Sensitive>,
     /// The attempt that status does not tell of yet.
     pub attempt: Option<AttemptOutcome>,
-    /// Whether an attempt was made in this pass: there is one at most.
+    /// The request of a person's that it answers.
+    pub answering: Option<Timestamp>,
+    /// Whether an attempt was made in this pass, or with this spec in one that broke off: there is one at most.
     pub attempted: bool,
     /// Whether the account turned out to be gone.
     pub gone: bool,
@@ -376,6 +378,7 @@ pub mod tests {
             subject_token: None,
             dpop_key: None,
             attempt: None,
+            answering: None,
             attempted: false,
             gone: false,
             unpublished: None,

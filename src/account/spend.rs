@@ -24,11 +24,11 @@ struct Entry {
     finished: Timestamp,
 }
 
-/// Counts a reply that is not durable yet, for as long as it lives.
+/// Counts a reply that is not durable yet, or that is waited for, for as long as it lives.
 pub struct ReplyInHand<W: Deref<Target = World>>(W);
 
 impl<W: Deref<Target = World>> ReplyInHand<W> {
-    /// A reply has come.
+    /// A reply has come, or what asks for it is about to be sent.
     pub fn new(world: W) -> Self {
         world.replies_in_hand.fetch_add(1, Ordering::AcqRel);
         Self(world)
@@ -49,7 +49,7 @@ pub async fn read_state(seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiEr
     let world = hands.world;
     match secrets::secret(&world.cluster.objects, &world.namespace, &name).await {
         Ok(secret) => {
-            let view = state_view(secret);
+            let view = state_view(secret, &world.keyring.current());
             // The process that kept it may have ended before it could tidy up.
             if let StateView::Stored { state: State { intent: None, settled: Some(id), .. }, .. } = &view {
                 world.journal.remove(id);
@@ -236,7 +236,7 @@ pub async fn keep(
 
 async fn store(state: &State, over: Option<&Version>, hands: &Hands<'_>) -> Result<Written, ApiError> {
     let world = hands.world;
-    let secret: Secret = state_manifest(&world.namespace, state, over);
+    let secret: Secret = state_manifest(&world.namespace, state, over, &world.keyring.sealing());
     let written = match over {
         Some(_) => secrets::replace(&world.cluster.objects, &secret).await,
         None => secrets::create(&world.cluster.objects, &secret).await,

@@ -109,6 +109,10 @@ pub struct State {
     /// The last time that somebody wanted another token before its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub demand: Option<Demand>,
+    /// UID of the Secret that it was first written over: in a Secret of another one it is a copy, put there from a backup. Whatever
+    /// is obtained with it makes it an original.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
 }
 
 impl State {
@@ -137,6 +141,7 @@ impl State {
             revocation: None,
             token_hosts: vec![],
             policy: StatePolicy::default(),
+            home: None,
             demand: prior.filter(|prior| prior.account.uid == account.uid).and_then(|prior| prior.demand.clone()),
             account,
         }
@@ -227,6 +232,7 @@ impl State {
             }
         }
         self.displaced = None;
+        self.home = None;
         self.subject = token.and_then(|token| token.subject.clone()).or(self.subject);
         self.settle()
     }

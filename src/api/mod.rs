@@ -7,8 +7,9 @@ mod account;
 mod client;
 mod condition;
 mod grant;
+mod namespaced_name;
 mod provider;
-mod reference;
+pub mod reference;
 mod run_status;
 pub mod schema;
 mod status;
@@ -28,6 +29,7 @@ pub use grant::{
     AuthorizationCode, ClientCredentials, DeviceCode, GitHubApp, Grant, JWTAlgorithm, JWTBearer, Password, Pkce, RefreshToken,
     ServiceAccountToken, SubjectToken, TokenExchange,
 };
+pub use namespaced_name::NamespacedName;
 pub use provider::{
     BasicEncoding, BodyFormat, ClientAuthOverrides, CustomProvider, ErrorOverrides, ExpiryOverrides, ExpiryUnit, FieldCase,
     ParameterOverrides, Probe, Provider, ProviderOverrides, RefreshTokenOverrides, RefreshWindow, RegistrationOverrides,

@@ -6,6 +6,18 @@ use serde::{Deserialize, Serialize};
 
 /// A DNS subdomain (RFC 1123): what names a Secret or ConfigMap.
 pub const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// Whether a text is such a name, of at most 253 characters.
+pub fn is_object_name(text: &str) -> bool {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = |byte: Option<&u8>| byte.is_some_and(|byte| alphanumeric(*byte));
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.iter().all(|byte| alphanumeric(*byte) || *byte == b'-') && ends(bytes.first()) && ends(bytes.last())
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
 /// What names a key of a Secret or ConfigMap.
 pub const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 
@@ -47,4 +59,31 @@ pub struct CABundleReference {
 
 fn default_ca_key() -> String {
     "ca.crt".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_what_the_schema_takes_for_one() {
+        let pattern = regex_lite::Regex::new(OBJECT_NAME).unwrap();
+        for (text, name) in [
+            ("a", true),
+            ("coze-prod", true),
+            ("a.b-c.0", true),
+            ("", false),
+            ("A", false),
+            ("-a", false),
+            ("a-", false),
+            ("a..b", false),
+            (".a", false),
+            ("a/b", false),
+            ("a_b", false),
+            ("ä", false),
+        ] {
+            assert_eq!((is_object_name(text), pattern.is_match(text)), (name, name), "{text}");
+        }
+        assert!(is_object_name(&"a".repeat(253)) && !is_object_name(&"a".repeat(254)));
+    }
 }

@@ -49,6 +49,10 @@ pub const CA_CERTIFICATE_KEY: &str = "ca.crt";
 pub const REFRESH_TOKEN_DIGEST_ANNOTATION: &str = "oauth-operator.dev/refresh-token-digest";
 /// Annotation on a state Secret: SHA-256 of the refresh token that was imported from the seed.
 pub const SEED_DIGEST_ANNOTATION: &str = "oauth-operator.dev/seed-digest";
+/// Annotation on a state Secret: id of the intent to spend what it holds, while there is one.
+pub const INTENT_ANNOTATION: &str = "oauth-operator.dev/intent";
+/// Annotation on a state Secret: name of the key of the keyring that it is encrypted with.
+pub const ENCRYPTION_KEY_ANNOTATION: &str = "oauth-operator.dev/encryption-key";
 /// Annotation on a state Secret: `spec.statePolicy` of its account.
 pub const STATE_POLICY_ANNOTATION: &str = "oauth-operator.dev/state-policy";
 
@@ -94,6 +98,16 @@ pub const TEMPLATE_ANNOTATION: &str = "oauth-operator.dev/template";
 
 /// Prefix of the annotation on the Pods of a workload that is restarted when a token changes; the account's name follows.
 pub const RESTART_ANNOTATION_PREFIX: &str = "restart.oauth-operator.dev/";
+
+/// Annotation on a Pod or its template: accounts whose tokens the sidecar is to send, separated by commas, each
+/// `account` or `account=secret`. As a label with the value [`INJECT_DISABLED`]: none is to be put there.
+pub const INJECT: &str = "oauth-operator.dev/inject";
+/// Value of the label [`INJECT`] by which a Pod is left alone.
+pub const INJECT_DISABLED: &str = "disabled";
+/// Annotation on a Pod or its template: the version of the operator that has put the sidecar there.
+pub const INJECTED_ANNOTATION: &str = "oauth-operator.dev/injected";
+/// Prefix of the annotations that say how the sidecar of one Pod is to be.
+pub const PROXY_ANNOTATION_PREFIX: &str = "oauth-operator.dev/proxy-";
 
 /// Annotation on a Secret of the user's: name of the account that may merge its keys into it.
 pub const MERGE_FROM_ANNOTATION: &str = "oauth-operator.dev/merge-from";

@@ -3,6 +3,7 @@
 use clap::Parser;
 use oauth_operator::proxy::{Settings, run};
 use oauth_operator::telemetry::logs;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -19,6 +20,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // Tokens are in memory: no core dump of it, and no look into it by another process of the same user (prctl(2), PR_SET_DUMPABLE).
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "what is in memory may be dumped");
+    }
     match run(settings, level) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -68,7 +68,7 @@ impl Desk {
         }
         let client = &self.world.cluster.objects;
         let state = secrets::secret(client, &self.world.namespace, &state_secret_name(namespace, name)).await?;
-        let login = match state_view(state) {
+        let login = match state_view(state, &self.world.keyring.current()) {
             StateView::Stored { state, .. } => Some(state),
             StateView::Absent | StateView::Unreadable { .. } => None,
         };

@@ -4,9 +4,9 @@ use super::desk::{Desk, Obstacle, Visit};
 use super::flow::{self, Answer, Asked, Refusal, Secrets, TICKET_LIFETIME};
 use super::pages::{self, Page, Subject};
 use crate::account::{Account, Consent, CredentialKind, GrantPlan, Login, Phase, consent_id};
-use crate::api::{AttemptResult, ConditionType, Pkce, Trigger};
+use crate::api::{AttemptResult, ConditionType, OAuthAccount, Pkce, Trigger};
 use crate::oauth::{Endpoint, Endpoints, Sensitive, host_and_port};
-use crate::world::{ApiError, access, clock, entropy};
+use crate::world::{ApiError, access, accounts, clock, entropy};
 use axum::extract::{DefaultBodyLimit, Form, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -234,18 +234,21 @@ async fn result(
     }
     let Some(visit) = desk.visit(&namespace, &name).await? else { return Err(Refusal::NotBegun.into()) };
     let subject = visit.subject(String::new(), false);
-    let since = match visit.consent() {
-        Some(Consent { phase: Phase::Deposited { cookie: bound, .. }, expires, .. }) => {
+    let (since, code) = match visit.consent() {
+        Some(Consent { phase: Phase::Deposited { cookie: bound, code, at, .. }, .. }) => {
             let own = cookie(&headers, &id).is_some_and(|cookie| Sensitive::new(cookie).digest() == *bound);
             if !own {
                 return Err(Refusal::NotBegun.into());
             }
-            *expires - SignedDuration::from_mins(10)
+            (*at, code.fingerprint())
         }
         // The leader was faster than the browser, and nobody can tell any more whose the cookie is: no more is told than whether
         // it worked a moment ago.
         _ => {
-            let page = outcome(&desk, &namespace, &name, &subject, clock::now() - SignedDuration::from_secs(60));
+            // As it is now: the cache may be behind what has ended the consent.
+            let account = accounts::account(&desk.world.cluster.objects, &namespace, &name).await.ok().flatten();
+            let since = clock::now() - SignedDuration::from_secs(60);
+            let page = account.and_then(|account| outcome(&account, &subject, since, None));
             let worked = page.as_ref().is_some_and(|(worked, _)| *worked);
             let unsaid = "The provider gave no token for this login; the account’s status says why.";
             let page = match page {
@@ -258,7 +261,8 @@ async fn result(
     };
     let began = clock::uptime();
     loop {
-        if let Some((_, page)) = outcome(&desk, &namespace, &name, &subject, since) {
+        let account = (desk.find)(&namespace, &name);
+        if let Some((_, page)) = account.and_then(|account| outcome(&account, &subject, since, Some(&code))) {
             return Ok(respond(StatusCode::OK, page));
         }
         if clock::uptime().saturating_sub(began) > PATIENCE {
@@ -268,12 +272,15 @@ async fn result(
     }
 }
 
-/// What the leader has made of a code, as status tells it, and whether it worked.
-fn outcome(desk: &Desk, namespace: &str, name: &str, subject: &Subject, since: Timestamp) -> Option<(bool, Page)> {
-    let account = (desk.find)(namespace, name)?;
+/// What the leader has made of a code, as status tells it, and whether it worked. It is the code of this fingerprint, or what was tried since
+/// then: of two logins one after another each is told its own end.
+fn outcome(account: &OAuthAccount, subject: &Subject, since: Timestamp, code: Option<&str>) -> Option<(bool, Page)> {
     let status = account.status.as_ref()?;
     let attempt = status.history.first()?;
-    let ours = attempt.trigger == Trigger::Consented && attempt.start_time.0 >= since - SignedDuration::from_secs(2);
+    let redeemed = status.login.as_ref().map(|login| login.seed_fingerprint.as_str());
+    // Status has whole seconds.
+    let later = attempt.start_time.0.as_second() >= since.as_second();
+    let ours = attempt.trigger == Trigger::Consented && (later || (code.is_some() && redeemed == code));
     if !ours {
         return None;
     }
@@ -322,7 +329,8 @@ async fn code(
         Some(CredentialKind::RefreshToken) => Ok(respond(StatusCode::OK, pages::connected(&subject))),
         _ => {
             let since = visit.consent().map_or(now, |consent| consent.expires - SignedDuration::from_mins(15));
-            let page = outcome(&desk, &namespace, &name, &subject, since);
+            let account = (desk.find)(&namespace, &name);
+            let page = account.and_then(|account| outcome(&account, &subject, since, None));
             Ok(respond(StatusCode::OK, page.map_or_else(|| pages::no_code(&subject), |(_, page)| page)))
         }
     }
@@ -386,5 +394,5 @@ fn told(what: &str, consent: &Consent, refusal: Option<&Refusal>) {
         Some(Refusal::Denied(..)) => "denied",
         Some(_) => "refused",
     };
-    tracing::info!(target: "audit", who, what, namespace, name, result, "{what}");
+    tracing::info!(target: "audit", who, what, namespace, name, result, requestID = entropy::request_id(), "{what}");
 }

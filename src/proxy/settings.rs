@@ -16,7 +16,7 @@ use url::Url;
 /// The app speaks HTTP to a loopback address; the proxy adds the access token of an OAuthAccount, read from its token Secret,
 /// and sends the request on to one upstream.
 #[derive(Clone, Debug, Parser)]
-#[command(version, about)]
+#[command(name = "oauth-proxy", version, about)]
 pub struct Settings {
     /// Where requests go: scheme, host and port, such as `https://api.coze.com`.
     #[arg(long, env = "OAUTH_PROXY_UPSTREAM", conflicts_with = "routes", required_unless_present = "routes")]

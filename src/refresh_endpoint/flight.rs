@@ -150,7 +150,7 @@ impl Flights {
         }
         let plan = Plan::of(found).and_then(|plan| plan.permitted(&self.policy));
         let stored = secrets::secret(client, &self.world.namespace, &state_secret_name(namespace, name)).await?;
-        let stored = state_view(stored);
+        let stored = state_view(stored, &self.world.keyring.current());
         match demand::judge(found, &plan, published.as_ref(), &stored, clock::now()) {
             Verdict::Wait => Ok(None),
             Verdict::Refuse(obstacle, again) => {
@@ -182,7 +182,8 @@ impl Flights {
             StateView::Stored { version, .. } => Some(version),
             StateView::Absent | StateView::Unreadable { .. } => None,
         };
-        let (client, secret) = (&self.world.cluster.objects, state_manifest(&self.world.namespace, state, over));
+        let sealing = self.world.keyring.sealing();
+        let (client, secret) = (&self.world.cluster.objects, state_manifest(&self.world.namespace, state, over, &sealing));
         let written = match over {
             Some(_) => secrets::replace(client, &secret).await?,
             None => secrets::create(client, &secret).await?,

@@ -5,7 +5,7 @@ use super::flight::{Ending, Flights};
 use super::turnstile::Turnstile;
 use crate::account::{Record, token_secret_name};
 use crate::consent::flow::is_name;
-use crate::world::{ApiError, clock};
+use crate::world::{ApiError, clock, entropy};
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -268,6 +268,7 @@ fn told(caller: &Caller, right: &Right, namespace: &str, name: &str, record: &Re
         result = "success",
         fingerprint = public.fingerprint,
         generation = public.generation,
+        requestID = entropy::request_id(),
         "token handed out"
     );
 }

@@ -54,9 +54,8 @@ pub async fn run(world: Arc<World>, scopes: Arc<Vec<Arc<Scope>>>, leadership: Le
 
 /// Namespaces that hold accounts. The operator's own has the CA's first ConfigMap already.
 fn namespaces(world: &World, scopes: &[Arc<Scope>]) -> HashSet<String> {
-    let accounts = scopes.iter().flat_map(|scope| scope.accounts.state());
-    let namespaces = accounts.filter_map(|account| account.metadata.namespace.clone());
-    namespaces.filter(|namespace| *namespace != world.namespace).collect()
+    let accounts = scopes.iter().flat_map(|scope| scope.accounts.names());
+    accounts.filter(|account| *account.namespace != *world.namespace).map(|account| account.namespace.to_string()).collect()
 }
 
 async fn look(world: &World, namespace: &str, bundle: &Arc<str>, before: Option<&Known>) -> Known {

@@ -3,23 +3,24 @@
 use super::CONCURRENT_RECONCILES;
 use super::leadership::Leadership;
 use super::watches::Scope;
+use super::workqueue::Key;
 use crate::account::act::{Hands, act, say};
+use crate::account::memory::Untold;
 use crate::account::observe::observe;
-use crate::account::{Next, Outcome, Policy, ReplyInHand, Seen, decide, fraction, report};
-use crate::api::{OAuthAccount, OAuthAccountStatus};
+use crate::account::{Next, Outcome, Policy, ReplyInHand, Seen, decide, fraction, interim};
+use crate::api::{NamespacedName, OAuthAccount, OAuthAccountStatus};
 use crate::telemetry::metrics::ACCOUNT_CONTROLLER;
 use crate::world::gate::Permit;
 use crate::world::{ApiError, World, clock, token_endpoint};
-use futures::channel::mpsc::UnboundedReceiver;
-use futures::{FutureExt, StreamExt};
-use kube_runtime::controller::{Action, Config, Error as ControllerError, applier};
-use kube_runtime::reflector::ObjectRef;
-use std::convert::Infallible;
+use futures::FutureExt;
+use jiff::Timestamp;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -60,103 +61,130 @@ pub enum PassError {
 }
 
 /// Reconciles what is woken, until `stop`; passes under way are finished.
-pub async fn run(controller: Arc<Controller>, woken: UnboundedReceiver<ObjectRef<OAuthAccount>>) {
+pub async fn run(controller: Arc<Controller>) {
     tokio::select! {
         () = controller.scope.until_synced() => {}
         () = controller.stop.cancelled() => return,
     }
-    let adds = controller.world.metrics.queue_adds.with_label_values(&[ACCOUNT_CONTROLLER]);
-    let queue = woken.take_until(controller.stop.clone().cancelled_owned()).map(move |account| {
-        adds.inc();
-        Ok::<_, Infallible>(account)
-    });
-    let store = controller.scope.accounts.clone();
-    let config = Config::default().concurrency(CONCURRENT_RECONCILES);
-    let reconcile = |account: Arc<OAuthAccount>, controller: Arc<Controller>| reconcile(account, controller).boxed();
-    applier(reconcile, on_error, controller, store, queue, config)
-        .for_each(|ended| async move {
-            match ended {
-                // An account that went between its wake-up and its turn is no error.
-                Ok(_) | Err(ControllerError::ObjectNotFound(_)) => {}
-                Err(error) => tracing::warn!(%error, "reconcile failed"),
+    let places = Arc::new(Semaphore::new(CONCURRENT_RECONCILES.into()));
+    let mut under_way = JoinSet::new();
+    loop {
+        let next = async {
+            // The semaphore is never closed.
+            let place = places.clone().acquire_owned().await;
+            (place, controller.scope.queue.get().await)
+        };
+        tokio::select! {
+            biased;
+            () = controller.stop.cancelled() => break,
+            Some(ended) = under_way.join_next() => whole(ended),
+            (place, (account, waited)) = next => {
+                let controller = controller.clone();
+                under_way.spawn(async move {
+                    reconcile(account, waited, controller).await;
+                    drop(place);
+                });
             }
-        })
-        .await;
+        }
+    }
+    while let Some(ended) = under_way.join_next().await {
+        whole(ended);
+    }
 }
 
-async fn reconcile(account: Arc<OAuthAccount>, controller: Arc<Controller>) -> Result<Action, PassError> {
-    let reference = ObjectRef::from_obj(&*account);
-    let waited = controller.scope.queue.left(&reference);
-    if !controller.leadership.is_held() || controller.stop.is_cancelled() {
-        return Ok(Action::await_change());
+/// What happens around a pass has no reason to break off; where it does, the process ends with it: an account that nobody works on would
+/// look well.
+fn whole(ended: Result<(), JoinError>) {
+    if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+        std::panic::resume_unwind(panic);
     }
-    let began = Instant::now();
+}
+
+/// One turn of an account, from the queue and back into it.
+async fn reconcile(name: Key, waited: Duration, controller: Arc<Controller>) {
     let metrics = controller.world.metrics.clone();
-    let workers = metrics.active_workers.with_label_values(&[ACCOUNT_CONTROLLER]);
+    let queue = &controller.scope.queue;
+    // An account that went between its wake-up and its turn is no error.
+    let there = controller.scope.accounts.contains(&name);
+    if !there || !controller.leadership.is_held() || controller.stop.is_cancelled() {
+        queue.done(&name, None);
+        return;
+    }
+    let label = &[ACCOUNT_CONTROLLER];
+    metrics.queue_duration.with_label_values(label).observe(waited.as_secs_f64());
+    let workers = metrics.active_workers.with_label_values(label);
     workers.inc();
-    controller.scope.queue.begun(&reference, waited, &metrics);
-    let scope = controller.scope.clone();
+    let began = Instant::now();
     let id = reconcile_id();
-    let metadata = &account.metadata;
     let span = tracing::error_span!(
         parent: None,
         "reconcile",
         controller = ACCOUNT_CONTROLLER,
-        namespace = metadata.namespace.as_deref().unwrap_or_default(),
-        name = metadata.name.as_deref().unwrap_or_default(),
+        namespace = &*name.namespace,
+        name = &*name.name,
         reconcileID = id,
     );
-    let result = turns(account, controller, id).instrument(span).await;
+    let result = turns(&name, &controller, id).instrument(span.clone()).await;
     workers.dec();
-    scope.queue.done(&reference, &metrics);
-    let label = match &result {
-        Ok(action) if *action == Action::await_change() => "success",
-        Ok(_) => "requeue_after",
-        Err(_) => "error",
+    let (label_of_result, again) = match result {
+        Ok(None) => ("success", None),
+        Ok(Some(again)) => ("requeue_after", Some(again)),
+        Err(error) => {
+            span.in_scope(|| tracing::warn!(%error, "reconcile failed"));
+            ("error", Some(after_error(&name)))
+        }
     };
-    metrics.reconciled(label, began.elapsed());
-    result
+    metrics.reconciled(label_of_result, began.elapsed());
+    let took = queue.done(&name, again);
+    metrics.work_duration.with_label_values(label).observe(took.as_secs_f64());
 }
 
 /// How a pass ended.
 enum Ended {
-    /// It came to rest.
-    Rest(Action),
-    /// It is to go on when its turn at this gate has come.
-    Turn(String),
+    /// It came to rest, for so long at most.
+    Rest(Option<Duration>),
+    /// It is to go on when its turn at this gate has come; when its published token expires.
+    Turn { host: String, expiry: Option<Timestamp> },
 }
 
-/// Passes over one account until it rests. Whoever waits for a turn is nothing but a place in a queue.
-async fn turns(mut account: Arc<OAuthAccount>, controller: Arc<Controller>, id: String) -> Result<Action, PassError> {
+/// Passes over one account until it rests: for how long, unless something changes. Whoever waits for a turn at a gate is nothing but a
+/// place in a queue.
+async fn turns(name: &Key, controller: &Arc<Controller>, id: String) -> Result<Option<Duration>, PassError> {
     let mut turn = None;
     loop {
+        // As it is now.
+        let Some(account) = controller.scope.accounts.get(name) else { return Ok(None) };
         // Detached: whatever becomes of the loop, a request that is on its way is brought to its end.
-        let (controller_, id_, account_) = (controller.clone(), id.clone(), account.clone());
-        let pass = async move { pass(account_, &controller_, &id_, turn).await }.in_current_span();
+        let (controller_, id_, uid) = (controller.clone(), id.clone(), account.metadata.uid.clone().unwrap_or_default());
+        let pass = async move { pass(account, &controller_, &id_, turn).await }.in_current_span();
         let ended = controller.passes.spawn(pass).await.unwrap_or_else(|error| Err(PassError::Panicked(error.to_string())));
-        let host = match ended? {
-            Ended::Rest(action) => return Ok(action),
-            Ended::Turn(host) => host,
+        if !controller.scope.accounts.contains(name) {
+            // It went meanwhile, and the pass may have noted something since.
+            controller.scope.memory.forget(&uid);
+        }
+        let (host, expiry) = match ended? {
+            Ended::Rest(rest) => return Ok(rest),
+            Ended::Turn { host, expiry } => (host, expiry),
         };
-        turn = match await_turn(&account, &controller, &id, &host).await {
+        turn = match await_turn(name, expiry, controller, &id, &host).await {
             Ok(permit) => Some(permit),
             // Somebody else's work now, or the next start's.
-            Err(ApiError::LeaseLost) => return Ok(Action::await_change()),
-            Err(_) => return Ok(Action::requeue(Duration::from_millis(100))),
+            Err(ApiError::LeaseLost) => return Ok(None),
+            Err(_) => return Ok(Some(Duration::from_millis(100))),
         };
-        // As it is now.
-        match controller.scope.accounts.get(&ObjectRef::from_obj(&*account)) {
-            Some(latest) => account = latest,
-            None => return Ok(Action::await_change()),
-        }
     }
 }
 
 /// Waits for a turn, and says meanwhile that the published token has expired, if it does: others before us must not keep
 /// status from telling the truth.
-async fn await_turn(account: &Arc<OAuthAccount>, controller: &Controller, id: &str, host: &str) -> Result<Permit, ApiError> {
+async fn await_turn(
+    name: &Key,
+    expiry: Option<Timestamp>,
+    controller: &Controller,
+    id: &str,
+    host: &str,
+) -> Result<Permit, ApiError> {
     let now = clock::now();
-    let expiry = account.status.as_ref().and_then(|status| status.token.as_ref()).map(|token| token.expiration_time.0);
     let may_ask = || !controller.stop.is_cancelled() && controller.leadership.is_held();
     // Who has no token goes before all whose token still lives.
     let deadline = expiry.unwrap_or(now);
@@ -168,9 +196,10 @@ async fn await_turn(account: &Arc<OAuthAccount>, controller: &Controller, id: &s
         () = tokio::time::sleep(until_then) => {}
     }
     let telling = async {
+        let Some(account) = controller.scope.accounts.get(name) else { return };
         let Scope { marks, memory, .. } = &*controller.scope;
         let hands = Hands { world: &controller.world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn: None };
-        let seen = observe(account.clone(), &controller.world, marks, memory, &controller.policy, false);
+        let seen = observe(account, &controller.world, marks, memory, &controller.policy, false);
         tell(&seen, &hands).await;
     };
     tokio::join!(turn, telling.boxed()).0
@@ -194,14 +223,20 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
             Next::Rest(until) => {
                 remember(seen, controller);
                 let rest = until.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
-                return Ok(Ended::Rest(rest.map_or_else(Action::await_change, Action::requeue)));
+                return Ok(Ended::Rest(rest));
             }
             Next::TakeTurn(host) => {
+                let expiry = seen.account.status.as_ref().and_then(|status| status.token.as_ref());
+                let expiry = expiry.map(|token| token.expiration_time.0);
                 remember(seen, controller);
-                return Ok(Ended::Turn(host));
+                return Ok(Ended::Turn { host, expiry });
             }
             next => next,
         };
+        // From before the first byte: what a provider does not take back is not dropped with the process.
+        if matches!(next, Next::Spend { .. } | Next::Poll { .. }) {
+            in_hand.get_or_insert_with(|| ReplyInHand::new(world));
+        }
         match step(next, &seen, &hands).await {
             (Ok(outcome), said) => {
                 if in_hand.is_some() && matches!(outcome, Outcome::KeepConflicted) {
@@ -210,14 +245,14 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
                     turns = 0;
                 }
                 // What was said meanwhile has told of the attempt.
-                seen.attempt = seen.attempt.filter(|_| said.is_none());
+                seen.attempt = seen.attempt.take().filter(|_| said.is_none() || seen.to_publish().is_some());
                 seen = seen.after(outcome);
                 seen.status = said.unwrap_or(seen.status);
             }
             // Somebody else's work now, or the next start's.
             (Err(ApiError::LeaseLost), _) => {
                 remember(seen, controller);
-                return Ok(Ended::Rest(Action::await_change()));
+                return Ok(Ended::Rest(None));
             }
             // Nothing else may happen before it is durable, however long that takes.
             (Err(error), _) if in_hand.is_some() => {
@@ -229,7 +264,8 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
                 turns = 0;
             }
             (Err(error), _) => {
-                tell(&seen, &hands).await;
+                let said = tell(&seen, &hands).await;
+                seen.attempt = seen.attempt.take().filter(|_| said.is_none() || seen.to_publish().is_some());
                 remember(seen, controller);
                 return Err(error.into());
             }
@@ -258,7 +294,7 @@ async fn step(next: Next, seen: &Seen, hands: &Hands<'_>) -> (Result<Outcome, Ap
 
 /// Says what is true now, as far as the API server lets us; what was said.
 async fn tell(seen: &Seen, hands: &Hands<'_>) -> Option<OAuthAccountStatus> {
-    let status = report(seen, clock::now());
+    let status = interim(seen, clock::now());
     if status == seen.status || seen.gone {
         return None;
     }
@@ -268,17 +304,20 @@ async fn tell(seen: &Seen, hands: &Hands<'_>) -> Option<OAuthAccountStatus> {
     }
 }
 
-/// A token that is in no Secret yet is kept for the next pass.
+/// A token that is in no Secret yet is kept for the next pass, and an attempt that status does not tell of.
 fn remember(mut seen: Seen, controller: &Controller) {
+    let memory = &controller.scope.memory;
     if let Some(record) = seen.unpublished.take().filter(|_| !seen.gone) {
-        controller.scope.memory.keep(seen.uid(), record);
+        memory.keep(seen.uid(), record);
+    }
+    if let Some(attempt) = seen.attempt.take().filter(|_| !seen.gone) {
+        memory.keep_attempt(seen.uid(), Untold { attempt, generation: seen.generation(), request: seen.answering });
     }
 }
 
 /// The API server did not answer: soon again, not all at once.
-fn on_error(account: Arc<OAuthAccount>, _: &PassError, _: Arc<Controller>) -> Action {
-    let uid = account.metadata.uid.as_deref().unwrap_or_default();
-    Action::requeue(Duration::from_secs_f64(1.0 + 4.0 * fraction(uid, "api error")))
+fn after_error(name: &NamespacedName) -> Duration {
+    Duration::from_secs_f64(1.0 + 4.0 * fraction(&name.to_string(), "api error"))
 }
 
 /// Unlike that of any other pass, of this start and of others.

@@ -112,6 +112,8 @@ async fn step(
         Judgement::Acquire | Judgement::Renew => {}
     }
     match store.write(seen.as_ref(), Some(me)).await {
+        // For a moment it could have been anyone's, also where it is ours again now.
+        _ if leadership.has_lapsed() => return Err(Lost),
         Ok(Some(lease)) => {
             *seen = Some(lease);
             leadership.hold(Some(began + DURATION - MARGIN));

@@ -4,7 +4,9 @@ use super::CONCURRENT_RECONCILES;
 use super::bundles;
 use super::controller::{self, Controller};
 use super::history;
+use super::injection;
 use super::leadership::{LEASE, Leadership, strive};
+use super::recovery;
 use super::schedules;
 use super::server::{Board, serve};
 use super::settings::Settings;
@@ -13,15 +15,16 @@ use super::tls_server;
 use super::watches::{self, Scope};
 use super::workflow_runs;
 use super::workflow_watches;
-use crate::account::Policy;
-use crate::api::{OAuthAccount, Workflow};
+use crate::account::{Policy, token_secret_name};
+use crate::api::{NamespacedName, OAuthAccount, Workflow};
 use crate::consent::desk::Desk;
 use crate::consent::serve::routes;
+use crate::injection::serve::{Webhook, routes as injection_routes};
 use crate::oauth::OutboundPolicy;
 use crate::refresh_endpoint;
 use crate::refresh_endpoint::flight::Flights;
 use crate::refresh_endpoint::serve::Endpoint;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{ACCOUNT_CONTROLLER, Metrics};
 use crate::workflow::driver::Tools;
 use crate::workflow::limits::Limits;
 use crate::workflow::sender::Sender;
@@ -37,6 +40,7 @@ use crate::world::gate::Gates;
 use crate::world::health::{Condition, Health};
 use crate::world::issuer::Issuer;
 use crate::world::journal::Journal;
+use crate::world::keyring::KeyringFile;
 use crate::world::lease::LeaseStore;
 use crate::world::logins::Logins;
 use crate::world::nonces::Nonces;
@@ -44,7 +48,6 @@ use crate::world::outbound::Outbound;
 use crate::world::recent::Recent;
 use crate::world::runs::Runs;
 use axum::Router;
-use kube_runtime::reflector::ObjectRef;
 use kube_runtime::reflector::store::Writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -76,9 +79,16 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let address = settings.listen_tls;
     let tls_listener = TcpListener::bind(address).await.map_err(|error| format!("--listen-tls {address}: {error}"))?;
     tracing::info!(address = %tls_listener.local_addr()?, "listening for TLS");
+    let webhook_listener = match &settings.injection_webhook {
+        Some(_) => Some(webhook_listener(settings.listen_webhook).await?),
+        None => None,
+    };
     let journal = Journal::open(settings.journal_dir.clone());
     let folder = settings.journal_dir.as_deref().unwrap_or(std::path::Path::new("")).display();
     let journal = journal.map_err(|error| format!("--journal-dir {folder}: {error}"))?;
+    let file = settings.state_keyring.as_deref().unwrap_or(std::path::Path::new("")).display();
+    let keyring =
+        KeyringFile::open(settings.state_keyring.clone()).map_err(|error| format!("--state-keyring {file}: {error}"))?;
     let world = Arc::new(World {
         outbound: Outbound::new(OutboundPolicy { allowed_cidrs: settings.allowed_cidrs.0.clone() }),
         gates: Gates::default(),
@@ -89,6 +99,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         health: Health::default(),
         recent: Recent::default(),
         journal,
+        keyring,
         logins: Logins::default(),
         runs: Runs::default(),
         consents: Consents::default(),
@@ -104,7 +115,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let leadership = Leadership::default();
     let passes = TaskTracker::new();
     let mut tasks: JoinSet<(&'static str, Result<(), Failure>)> = JoinSet::new();
-    let mut scopes = vec![];
+    let (mut scopes, mut loops) = (vec![], vec![]);
     let mut controllers = JoinSet::new();
     let policy = Policy {
         token_hosts_required: settings.require_token_hosts,
@@ -112,10 +123,10 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         consent_url: settings.consent_url.as_deref().map(Into::into),
     };
     for namespace in settings.scopes() {
-        let (writer, workflows): (Writer<OAuthAccount>, Writer<Workflow>) = (Writer::default(), Writer::default());
-        let (wake, woken) = futures::channel::mpsc::unbounded();
-        let scope = Arc::new(Scope::new(namespace, &writer, &workflows, wake));
-        spawn(&mut tasks, "watch of accounts", watches::accounts(scope.clone(), writer, world.clone()));
+        let workflows = Writer::<Workflow>::default();
+        let adds = world.metrics.queue_adds.with_label_values(&[ACCOUNT_CONTROLLER]);
+        let scope = Arc::new(Scope::new(namespace, &workflows, adds));
+        spawn(&mut tasks, "watch of accounts", watches::accounts(scope.clone(), world.clone()));
         spawn(&mut tasks, "watch of Secrets", watches::secrets(scope.clone(), world.clone()));
         spawn(&mut tasks, "watch of ConfigMaps", watches::config_maps(scope.clone(), world.clone()));
         spawn(&mut tasks, "watch of workflows", workflow_watches::workflows(scope.clone(), workflows, world.clone()));
@@ -128,7 +139,9 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
             stop: work.clone(),
             passes: passes.clone(),
         };
-        controllers.spawn(controller::run(Arc::new(controller), woken));
+        let controller = Arc::new(controller);
+        loops.push(controller.clone());
+        controllers.spawn(controller::run(controller));
         let elected = leadership.clone();
         scopes.push(scope.clone());
         // Once, when the Lease is ours: what was woken before was not reconciled.
@@ -139,6 +152,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         });
     }
     let scopes = Arc::new(scopes);
+    passes.spawn(recovery::run(loops));
     spawn(&mut tasks, "watch of logins", watches::logins(scopes.clone(), world.clone()));
     spawn(&mut tasks, "watch of consents", watches::consents(scopes.clone(), world.clone()));
     let grace = Duration::from_secs(settings.orphan_grace_seconds);
@@ -154,6 +168,17 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let authority = Arc::new(Authority::new(world.cluster.objects.clone(), &settings.namespace, settings.tls_names())?);
     spawn(&mut tasks, "operator's own CA", look_after(authority.clone(), world.clone()));
     spawn(&mut tasks, "bundles", bundles::run(world.clone(), scopes.clone(), leadership.clone(), authority.clone()));
+    if let Some((name, listener)) = settings.injection_webhook.clone().zip(webhook_listener) {
+        spawn(&mut tasks, "webhook's CA", injection::run(world.clone(), leadership.clone(), authority.clone(), name));
+        let (routes, scopes) = (webhook(&settings, &world, &scopes), scopes.clone());
+        let (authority, serving) = (authority.clone(), rest.clone());
+        tasks.spawn(async move {
+            injection::until_synced(&scopes).await;
+            until_signed(&authority).await;
+            let served = tls_server::serve(listener, authority.server_config(), routes, serving);
+            ("webhook", served.await.map_err(Into::into))
+        });
+    }
     let (served, serving) = (served(&settings, &policy, &world, &scopes, flights), rest.clone());
     tasks.spawn(async move {
         // Whoever comes before there is a certificate waits for it.
@@ -208,8 +233,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
 
 /// An account as the caches have it.
 fn found(scopes: &[Arc<Scope>], namespace: &str, name: &str) -> Option<Arc<OAuthAccount>> {
-    let account = ObjectRef::<OAuthAccount>::new(name).within(namespace);
-    scopes.iter().find(|scope| scope.covers(namespace))?.accounts.get(&account)
+    scopes.iter().find(|scope| scope.covers(namespace))?.accounts.get(&NamespacedName::new(namespace, name))
 }
 
 /// What works on runs of workflows.
@@ -239,7 +263,7 @@ fn flights(policy: &Policy, world: &Arc<World>, scopes: &Arc<Vec<Arc<Scope>>>) -
     let mark = move |account: &OAuthAccount, secret: &str| {
         let metadata = &account.metadata;
         let (uid, namespace) = (metadata.uid.as_deref()?, metadata.namespace.as_deref()?);
-        let mark = marked.iter().find(|scope| scope.covers(namespace))?.marks.of(uid, namespace, secret)?;
+        let mark = marked.iter().find(|scope| scope.covers(namespace))?.marks.of(uid, &NamespacedName::new(namespace, secret))?;
         Some(mark.resource_version.into_string())
     };
     Arc::new(Flights::new(world.clone(), policy.clone(), Box::new(find), Box::new(mark)))
@@ -262,6 +286,20 @@ fn served(
     let find = move |namespace: &str, name: &str| found(&there, namespace, name);
     let desk = Desk { world: world.clone(), policy: policy.clone(), find: Box::new(find) };
     endpoint.merge(routes(Arc::new(desk)))
+}
+
+async fn webhook_listener(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("--listen-webhook {address}: {error}"))?;
+    tracing::info!(address = %listener.local_addr()?, "listening for new Pods");
+    Ok(listener)
+}
+
+/// What puts the sidecar into new Pods.
+fn webhook(settings: &Settings, world: &Arc<World>, scopes: &Arc<Vec<Arc<Scope>>>) -> Router {
+    let here = scopes.clone();
+    let secret_of = move |namespace: &str, name: &str| found(&here, namespace, name).map(|account| token_secret_name(&account));
+    let sidecar = settings.proxy_image.clone().sidecar(settings.namespace.clone());
+    injection_routes(Webhook::new(sidecar, Box::new(secret_of), world.metrics.clone()))
 }
 
 /// Looks after the operator's own CA. Without it nothing is served under TLS, which the health board says; accounts are served

@@ -1,10 +1,12 @@
 //! Which accounts to wake when a Secret or ConfigMap changes.
 
+use super::workqueue::Key;
 use crate::account::token_secret_name;
-use crate::api::{CABundleKind, OAuthAccount};
-use kube_runtime::reflector::ObjectRef;
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::api::{CABundleKind, NamespacedName, OAuthAccount};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Kind of what is referred to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,45 +17,67 @@ pub enum Referent {
     ConfigMap,
 }
 
-type Key = (Referent, Box<str>, Box<str>);
+/// An object that is referred to. Of its kind, namespace and name only a hash is kept: where two have the same, an account is woken
+/// in vain once in a blue moon.
+type Target = u64;
 
 #[derive(Default)]
 struct Index {
-    accounts: HashMap<Key, HashSet<ObjectRef<OAuthAccount>>>,
-    keys: HashMap<ObjectRef<OAuthAccount>, Vec<Key>>,
+    /// Who refers to what.
+    accounts: BTreeSet<(Target, Key)>,
+    targets: HashMap<Key, Box<[Target]>>,
 }
 
 /// The references of the accounts in one scope.
 #[derive(Default)]
 pub struct References {
     index: Mutex<Index>,
+    hash: RandomState,
 }
+
+/// The references of what a list of the watch has told so far.
+#[derive(Default)]
+pub struct Listing(Index);
 
 impl References {
     /// An account is there, or has changed.
-    pub fn set(&self, account: &OAuthAccount) {
-        let reference = ObjectRef::from_obj(account);
+    pub fn set(&self, name: Key, account: &OAuthAccount) {
+        let targets = self.targets(account);
         let mut index = self.lock();
-        index.remove(&reference);
-        index.insert(reference, keys(account));
+        index.remove(&name);
+        index.insert(name, targets);
     }
 
     /// An account is gone.
-    pub fn remove(&self, account: &OAuthAccount) {
-        self.lock().remove(&ObjectRef::from_obj(account));
+    pub fn remove(&self, name: &NamespacedName) {
+        self.lock().remove(name);
+    }
+
+    /// One more of a list.
+    pub fn list(&self, listing: &mut Listing, name: Key, account: &OAuthAccount) {
+        listing.0.insert(name, self.targets(account));
     }
 
     /// These and no other accounts are there.
-    pub fn replace<'a>(&self, all: impl Iterator<Item = &'a OAuthAccount>) {
-        let mut index = Index::default();
-        all.for_each(|account| index.insert(ObjectRef::from_obj(account), keys(account)));
-        *self.lock() = index;
+    pub fn replace(&self, listing: Listing) {
+        *self.lock() = listing.0;
     }
 
     /// The accounts that name this object.
-    pub fn to(&self, referent: Referent, namespace: &str, name: &str) -> Vec<ObjectRef<OAuthAccount>> {
-        let key = (referent, namespace.into(), name.into());
-        self.lock().accounts.get(&key).into_iter().flatten().cloned().collect()
+    pub fn to(&self, referent: Referent, namespace: &str, name: &str) -> Vec<Key> {
+        let target = self.target(referent, namespace, name);
+        let first = (target, Arc::new(NamespacedName::new("", "")));
+        let index = self.lock();
+        index.accounts.range(first..).take_while(|(other, _)| *other == target).map(|(_, account)| account.clone()).collect()
+    }
+
+    fn target(&self, referent: Referent, namespace: &str, name: &str) -> Target {
+        self.hash.hash_one((referent, namespace, name))
+    }
+
+    fn targets(&self, account: &OAuthAccount) -> Box<[Target]> {
+        let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
+        named(account).into_iter().map(|(referent, name)| self.target(referent, namespace, &name)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -63,28 +87,23 @@ impl References {
 }
 
 impl Index {
-    fn insert(&mut self, reference: ObjectRef<OAuthAccount>, keys: Vec<Key>) {
-        for key in &keys {
-            self.accounts.entry(key.clone()).or_default().insert(reference.clone());
-        }
-        self.keys.insert(reference, keys);
+    fn insert(&mut self, account: Key, targets: Box<[Target]>) {
+        self.accounts.extend(targets.iter().map(|target| (*target, account.clone())));
+        self.targets.insert(account, targets);
     }
 
-    fn remove(&mut self, reference: &ObjectRef<OAuthAccount>) {
-        for key in self.keys.remove(reference).unwrap_or_default() {
-            if let Some(accounts) = self.accounts.get_mut(&key) {
-                accounts.remove(reference);
-                if accounts.is_empty() {
-                    self.accounts.remove(&key);
-                }
+    fn remove(&mut self, account: &NamespacedName) {
+        if let Some((account, targets)) = self.targets.remove_entry(account) {
+            for target in targets {
+                self.accounts.remove(&(target, account.clone()));
             }
         }
     }
 }
 
-fn keys(account: &OAuthAccount) -> Vec<Key> {
+/// What an account names in its namespace.
+fn named(account: &OAuthAccount) -> Vec<(Referent, Cow<'_, str>)> {
     let spec = &account.spec;
-    let namespace = account.metadata.namespace.as_deref().unwrap_or_default();
     let client = spec.client.as_ref();
     let grant = &spec.grant;
     let seeds = [
@@ -96,16 +115,16 @@ fn keys(account: &OAuthAccount) -> Vec<Key> {
         grant.github_app.as_ref().map(|app| &app.key_ref),
         grant.password.as_ref().map(|password| &password.secret_ref),
     ];
-    let mut keys = vec![(Referent::Secret, namespace.into(), token_secret_name(account).into_boxed_str())];
-    keys.extend(seeds.into_iter().flatten().map(|seed| (Referent::Secret, namespace.into(), seed.name.as_str().into())));
-    keys.extend(spec.provider.ca_bundle_ref.as_ref().map(|bundle| {
+    let mut named = vec![(Referent::Secret, Cow::Owned(token_secret_name(account)))];
+    named.extend(seeds.into_iter().flatten().map(|seed| (Referent::Secret, Cow::Borrowed(&*seed.name))));
+    named.extend(spec.provider.ca_bundle_ref.as_ref().map(|bundle| {
         let referent = match bundle.kind {
             CABundleKind::ConfigMap => Referent::ConfigMap,
             CABundleKind::Secret => Referent::Secret,
         };
-        (referent, namespace.into(), bundle.name.as_str().into())
+        (referent, Cow::Borrowed(&*bundle.name))
     }));
-    keys
+    named
 }
 
 #[cfg(test)]
@@ -130,20 +149,36 @@ mod tests {
         .unwrap()
     }
 
+    fn a() -> Key {
+        Arc::new(NamespacedName::new("apps", "a"))
+    }
+
     #[test]
     fn an_account_is_found_by_whatever_it_names_and_no_longer_by_what_it_named() {
         let references = References::default();
-        references.set(&account("one"));
-        references.set(&account("two"));
-        let found = |referent, namespace: &str, name: &str| references.to(referent, namespace, name).len();
-        assert_eq!(found(Referent::Secret, "apps", "two"), 1);
-        assert_eq!(found(Referent::Secret, "apps", "a-token"), 1);
-        assert_eq!(found(Referent::ConfigMap, "apps", "ca"), 1);
-        assert_eq!(found(Referent::Secret, "apps", "one"), 0);
-        assert_eq!(found(Referent::Secret, "apps", "ca"), 0);
-        assert_eq!(found(Referent::Secret, "elsewhere", "two"), 0);
-        references.remove(&account("two"));
-        assert!(references.lock().accounts.is_empty() && references.lock().keys.is_empty());
+        references.set(a(), &account("one"));
+        references.set(a(), &account("two"));
+        let found = |referent, namespace: &str, name: &str| references.to(referent, namespace, name);
+        assert_eq!(found(Referent::Secret, "apps", "two"), [a()]);
+        assert_eq!(found(Referent::Secret, "apps", "a-token"), [a()]);
+        assert_eq!(found(Referent::ConfigMap, "apps", "ca"), [a()]);
+        assert_eq!(found(Referent::Secret, "apps", "one"), []);
+        assert_eq!(found(Referent::Secret, "apps", "ca"), []);
+        assert_eq!(found(Referent::Secret, "elsewhere", "two"), []);
+        references.remove(&a());
+        assert!(references.lock().accounts.is_empty() && references.lock().targets.is_empty());
+    }
+
+    #[test]
+    fn a_list_takes_the_place_of_what_was_known() {
+        let references = References::default();
+        references.set(a(), &account("one"));
+        let mut listing = Listing::default();
+        let b = Arc::new(NamespacedName::new("apps", "b"));
+        references.list(&mut listing, b.clone(), &account("one"));
+        assert_eq!(references.to(Referent::Secret, "apps", "one"), [a()]);
+        references.replace(listing);
+        assert_eq!(references.to(Referent::Secret, "apps", "one"), [b]);
     }
 
     #[test]
@@ -157,8 +192,8 @@ mod tests {
             json!({"password": {"secretRef": key}}),
         ] {
             let references = References::default();
-            references.set(&with("one", &grant));
-            assert_eq!(references.to(Referent::Secret, "apps", "right").len(), 1, "{grant}");
+            references.set(a(), &with("one", &grant));
+            assert_eq!(references.to(Referent::Secret, "apps", "right"), [a()], "{grant}");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Flags, each with an environment twin.
 
+use crate::injection::Sidecar;
 use crate::telemetry::logs::LogFormat;
-use clap::Parser;
-use clap::builder::FalseyValueParser;
+use clap::builder::{FalseyValueParser, NonEmptyStringValueParser};
+use clap::{Args, Parser};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +26,11 @@ pub struct Settings {
     /// them. In a Pod a memory-backed emptyDir. Default: none are kept.
     #[arg(long, env = "OAUTH_OPERATOR_JOURNAL_DIR")]
     pub journal_dir: Option<PathBuf>,
+
+    /// File with the keys that records of logins are encrypted with. Default: they are as safe as the Secrets of the operator's
+    /// namespace.
+    #[arg(long, env = "OAUTH_OPERATOR_STATE_KEYRING")]
+    pub state_keyring: Option<PathBuf>,
 
     /// Seconds between the two looks that must both find an account gone before the record of its login is deleted.
     #[arg(long, env = "OAUTH_OPERATOR_ORPHAN_GRACE_SECONDS", default_value_t = 600)]
@@ -64,6 +70,18 @@ pub struct Settings {
     #[arg(long, env = "OAUTH_OPERATOR_LISTEN_TLS", default_value = "0.0.0.0:8443")]
     pub listen_tls: SocketAddr,
 
+    /// Name of the MutatingWebhookConfiguration by which new Pods are shown to this operator. Its caBundle is kept. Default: no
+    /// Pod is given the sidecar.
+    #[arg(long, env = "OAUTH_OPERATOR_INJECTION_WEBHOOK", value_parser = NonEmptyStringValueParser::new())]
+    pub injection_webhook: Option<String>,
+
+    /// Address of that webhook, with --injection-webhook, under TLS by the operator's own CA.
+    #[arg(long, env = "OAUTH_OPERATOR_LISTEN_WEBHOOK", default_value = "0.0.0.0:9443")]
+    pub listen_webhook: SocketAddr,
+
+    #[command(flatten)]
+    pub proxy_image: ProxyImage,
+
     /// Form of the log.
     #[arg(long, env = "OAUTH_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
@@ -71,6 +89,25 @@ pub struct Settings {
     /// Level of the log, or a filter such as info,oauth_operator=debug.
     #[arg(long, env = "OAUTH_OPERATOR_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+/// The image of the sidecar, as it is put into Pods.
+#[derive(Clone, Debug, Args)]
+pub struct ProxyImage {
+    /// Image of the sidecar.
+    #[arg(long, env = "OAUTH_OPERATOR_PROXY_IMAGE", default_value = concat!("ghcr.io/oauth-operator/oauth-proxy:", env!("CARGO_PKG_VERSION")))]
+    pub proxy_image: String,
+
+    /// When that image is pulled.
+    #[arg(long, env = "OAUTH_OPERATOR_PROXY_IMAGE_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub proxy_image_pull_policy: String,
+}
+
+impl ProxyImage {
+    /// The sidecar of an operator in this namespace.
+    pub fn sidecar(self, operator_namespace: String) -> Sidecar {
+        Sidecar { image: self.proxy_image, image_pull_policy: self.proxy_image_pull_policy, operator_namespace }
+    }
 }
 
 impl Settings {

@@ -1,16 +1,16 @@
 //! Records of logins whose account is gone: deleted when two live looks, a grace apart, both find no such account. A record
 //! is the only copy of a login: a cache, a failed list or a missing kind is no proof of absence. Where the account wanted it,
 //! the provider is told at once, for as long as a deadline lets us; nothing waits for that, the account is gone already.
+//! And records whose key is not the one that encrypts: written anew.
 
 use super::leadership::Leadership;
 use super::watches::Scope;
 use crate::account::{State, StateView, consent_of, revocation_requests, state_manifest, state_view, version_of};
-use crate::api::OAuthAccount;
-use crate::oauth::GrantRequest;
+use crate::api::NamespacedName;
+use crate::oauth::{Fault, GrantRequest};
 use crate::world::logins::LoginEntry;
 use crate::world::secrets::Deleted;
-use crate::world::{ApiError, World, accounts, clock, secrets, token_endpoint};
-use kube_runtime::reflector::ObjectRef;
+use crate::world::{ApiError, World, accounts, clock, entropy, secrets, token_endpoint};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,9 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// How long it is tried to tell the provider.
 const REVOCATION_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How many records are encrypted anew between two looks for orphans.
+const ENCRYPTED_AT_ONCE: usize = 500;
 
 /// When accounts were first found gone, by UID of the record.
 type Sightings = HashMap<Box<str>, Duration>;
@@ -51,6 +54,7 @@ pub async fn run(world: Arc<World>, scopes: Arc<Vec<Arc<Scope>>>, leadership: Le
         for orphan in orphans {
             look(&orphan, &world, &mut sightings, grace).await;
         }
+        encrypt_anew(&world, &leadership).await;
         for consent in world.consents.expired(clock::now()) {
             discard(&consent, &world).await;
         }
@@ -59,9 +63,9 @@ pub async fn run(world: Arc<World>, scopes: Arc<Vec<Arc<Scope>>>, leadership: Le
 
 /// Whether the caches say so: reason enough to look.
 fn is_orphan(login: &LoginEntry, scopes: &[Arc<Scope>]) -> bool {
-    let account = ObjectRef::<OAuthAccount>::new(&login.name).within(&login.namespace);
+    let account = NamespacedName::new(&login.namespace, &login.name);
     let served = scopes.iter().find(|scope| scope.covers(&login.namespace));
-    (login.deletable || login.revocable) && served.is_some_and(|scope| scope.accounts.get(&account).is_none())
+    (login.deletable || login.revocable) && served.is_some_and(|scope| !scope.accounts.contains(&account))
 }
 
 async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, grace: Duration) {
@@ -80,7 +84,24 @@ async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, gra
     let first = *sightings.entry(orphan.uid.clone()).or_insert(now);
     let age = now.saturating_sub(first);
     if orphan.revocable {
-        if !revoke(orphan, world).await && age < REVOCATION_DEADLINE {
+        let patience = match revoke(orphan, world).await {
+            Revoked::All => Duration::ZERO,
+            Revoked::NotYet => REVOCATION_DEADLINE,
+            // Its key may come back.
+            Revoked::Unreadable(fault) => {
+                if age.is_zero() {
+                    let (namespace, name) = (&*orphan.namespace, &*orphan.name);
+                    tracing::warn!(
+                        namespace,
+                        name,
+                        grace = grace.as_secs(),
+                        "tokens of an account that is gone cannot be revoked: {fault}"
+                    );
+                }
+                grace
+            }
+        };
+        if age < patience {
             return;
         }
         if !orphan.deletable {
@@ -122,18 +143,32 @@ async fn delete(orphan: &LoginEntry, world: &World) -> Result<Deleted, ApiError>
     secrets::delete(client, &world.namespace, &orphan.secret, &orphan.uid, version.as_deref()).await
 }
 
-/// Tells the provider that the tokens are to end (RFC 7009); whether it knows all of it.
-async fn revoke(orphan: &LoginEntry, world: &World) -> bool {
+/// What became of a revocation.
+enum Revoked {
+    /// The provider knows all of it, or there is nothing to tell.
+    All,
+    /// It was not reached, or is in trouble.
+    NotYet,
+    /// Nobody can read what is to be revoked; why.
+    Unreadable(Fault),
+}
+
+/// Tells the provider that the tokens are to end (RFC 7009).
+async fn revoke(orphan: &LoginEntry, world: &World) -> Revoked {
     let (namespace, name) = (&*orphan.namespace, &*orphan.name);
     let record = match secrets::secret(&world.cluster.objects, &world.namespace, &orphan.secret).await {
         Ok(record) => record,
         Err(error) => {
             tracing::warn!(namespace, name, %error, "tokens of an account that is gone could not be revoked yet");
-            return false;
+            return Revoked::NotYet;
         }
     };
-    let StateView::Stored { state, .. } = state_view(record) else { return true };
-    let Some((tls, requests)) = revocation_requests(&state) else { return true };
+    let state = match state_view(record, &world.keyring.current()) {
+        StateView::Stored { state, .. } => state,
+        StateView::Absent => return Revoked::All,
+        StateView::Unreadable { fault, .. } => return Revoked::Unreadable(fault),
+    };
+    let Some((tls, requests)) = revocation_requests(&state) else { return Revoked::All };
     let mut all = true;
     for request in requests {
         let exchange = token_endpoint::converse(world, &request, &tls).await;
@@ -147,20 +182,47 @@ async fn revoke(orphan: &LoginEntry, world: &World) -> bool {
             Err(fault) => (false, fault.message.clone()),
         };
         all &= done;
-        let fingerprint = token.fingerprint();
-        tracing::info!(target: "audit", who = world.identity, what = "token revoked", namespace, name, hint, fingerprint, result, "token revoked");
+        let (fingerprint, id) = (token.fingerprint(), entropy::request_id());
+        tracing::info!(
+            target: "audit",
+            who = world.identity, what = "token revoked", namespace, name, hint, fingerprint, result, requestID = id,
+            "token revoked"
+        );
     }
-    all
+    if all { Revoked::All } else { Revoked::NotYet }
 }
 
 /// Keeps the record of an account that is gone and takes from it what was revoked.
 async fn forget(orphan: &LoginEntry, world: &World) {
     let client = &world.cluster.objects;
     let Ok(record) = secrets::secret(client, &world.namespace, &orphan.secret).await else { return };
-    let StateView::Stored { state, version } = state_view(record) else { return };
+    let StateView::Stored { state, version } = state_view(record, &world.keyring.current()) else { return };
     let state = State { record: None, revocation: None, displaced: None, ..state }.rejected();
-    if let Err(error) = secrets::replace(client, &state_manifest(&world.namespace, &state, Some(&version))).await {
+    if let Err(error) =
+        secrets::replace(client, &state_manifest(&world.namespace, &state, Some(&version), &world.keyring.sealing())).await
+    {
         tracing::warn!(namespace = &*orphan.namespace, name = &*orphan.name, %error, "the record of a login was not brought up to date");
+    }
+}
+
+/// Writes records anew that another key encrypts than the keyring's first, or none. What is under way is left to its next write.
+async fn encrypt_anew(world: &World, leadership: &Leadership) {
+    let keyring = world.keyring.current();
+    let stale = |login: &LoginEntry| login.encryption_key.as_deref() != keyring.encrypts_with();
+    let client = &world.cluster.objects;
+    for login in world.logins.all().into_iter().filter(stale).take(ENCRYPTED_AT_ONCE) {
+        if !leadership.is_held() {
+            return;
+        }
+        let Ok(record) = secrets::secret(client, &world.namespace, &login.secret).await else { continue };
+        let StateView::Stored { state, version } = state_view(record, &keyring) else { continue };
+        if state.intent.is_some() {
+            continue;
+        }
+        let secret = state_manifest(&world.namespace, &state, Some(&version), &world.keyring.sealing());
+        if let Err(error) = secrets::replace(client, &secret).await {
+            tracing::warn!(namespace = &*login.namespace, name = &*login.name, %error, "the record of a login was not encrypted anew; it is tried again");
+        }
     }
 }
 

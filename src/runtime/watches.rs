@@ -1,24 +1,26 @@
 //! The watches of one scope (a namespace, or all), the caches they fill and the accounts they wake.
 
-use super::references::{References, Referent};
+use super::account_cache::{self, AccountCache};
+use super::references::{self, References, Referent};
 use super::workqueue::Workqueue;
 use crate::account::memory::Memory;
-use crate::api::{OAuthAccount, Workflow, vocabulary as v};
+use crate::api::{NamespacedName, OAuthAccount, Workflow, vocabulary as v};
 use crate::world::World;
 use crate::world::consents::deposited;
 use crate::world::health::Condition;
 use crate::world::logins::LoginEntry;
-use crate::world::marks::{Mark, Marks, Place};
-use futures::channel::mpsc::UnboundedSender;
+use crate::world::marks::{Mark, Marks};
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube_runtime::reflector::Store;
 use kube_runtime::reflector::store::Writer;
-use kube_runtime::reflector::{ObjectRef, Store};
 use kube_runtime::watcher::{self, Event};
 use kube_runtime::{WatchStreamExt, watcher as watch};
+use prometheus::IntCounter;
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
@@ -38,7 +40,7 @@ pub struct Scope {
     /// The namespace; `None` for all.
     pub namespace: Option<String>,
     /// The accounts.
-    pub accounts: Store<OAuthAccount>,
+    pub accounts: AccountCache,
     /// The workflows.
     pub workflows: Store<Workflow>,
     /// Which Secrets are ours.
@@ -48,28 +50,21 @@ pub struct Scope {
     /// What waits and what is worked on.
     pub queue: Workqueue,
     references: References,
-    wake: UnboundedSender<ObjectRef<OAuthAccount>>,
     listed: AtomicUsize,
     synced: Notify,
 }
 
 impl Scope {
-    /// A scope whose caches are empty; `writer` fills the accounts, `wake` hears of what to reconcile.
-    pub fn new(
-        namespace: Option<String>,
-        writer: &Writer<OAuthAccount>,
-        workflows: &Writer<Workflow>,
-        wake: UnboundedSender<ObjectRef<OAuthAccount>>,
-    ) -> Self {
+    /// A scope whose caches are empty; `workflows` fills that of workflows, `adds` counts who is woken.
+    pub fn new(namespace: Option<String>, workflows: &Writer<Workflow>, adds: IntCounter) -> Self {
         Self {
             namespace,
-            accounts: writer.as_reader(),
+            accounts: AccountCache::default(),
             workflows: workflows.as_reader(),
             marks: Marks::default(),
             memory: Memory::default(),
-            queue: Workqueue::default(),
+            queue: Workqueue::new(adds),
             references: References::default(),
-            wake,
             listed: AtomicUsize::new(0),
             synced: Notify::new(),
         }
@@ -90,9 +85,7 @@ impl Scope {
 
     /// Wakes every account.
     pub fn wake_all(&self) {
-        for account in self.accounts.state() {
-            self.wake_one(ObjectRef::from_obj(&account));
-        }
+        self.accounts.names().into_iter().for_each(|account| self.queue.add(account));
     }
 
     /// Name of one of its watches on the health board.
@@ -108,14 +101,8 @@ impl Scope {
         self.namespace.as_ref().is_none_or(|own| own == namespace)
     }
 
-    fn wake_one(&self, account: ObjectRef<OAuthAccount>) {
-        self.queue.woken(&account);
-        // The receiver ends with the process.
-        let _ = self.wake.unbounded_send(account);
-    }
-
     fn wake_referrers(&self, referent: Referent, namespace: &str, name: &str) {
-        self.references.to(referent, namespace, name).into_iter().for_each(|account| self.wake_one(account));
+        self.references.to(referent, namespace, name).into_iter().for_each(|account| self.queue.add(account));
     }
 
     pub(super) fn api<K>(&self, client: Client) -> Api<K>
@@ -141,43 +128,54 @@ impl Scope {
     }
 }
 
-/// Watches accounts: fills the store, and wakes what has changed. Ends only when the watch does.
-pub async fn accounts(scope: Arc<Scope>, mut writer: Writer<OAuthAccount>, world: Arc<World>) {
+/// Watches accounts: fills the cache, and wakes what has changed. Ends only when the watch does.
+pub async fn accounts(scope: Arc<Scope>, world: Arc<World>) {
     let api: Api<DeserializeGuard<OAuthAccount>> = scope.api(world.cluster.watches.clone());
     let stream = watch(api, watcher::Config::default());
     let mut events = pin!(told(stream, scope.component("accounts"), || scope.is_synced(), &world));
+    let mut listing = Listing::default();
     let mut first = true;
     while let Some(event) = events.next().await {
-        let event = readable(event, &world);
-        writer.apply_watcher_event(&event);
-        match &event {
+        match readable(event, &world) {
             Event::Apply(account) => {
-                scope.references.set(account);
-                scope.wake_one(ObjectRef::from_obj(account));
-                tell_runs(account, &world);
+                let name = scope.accounts.set(&account);
+                scope.references.set(name.clone(), &account);
+                // Runs of workflows may wait for it.
+                world.runs.account_changed(&name.namespace, &name.name);
+                scope.queue.add(name);
             }
             Event::Delete(account) => {
-                tell_runs(account, &world);
-                scope.references.remove(account);
-                scope.queue.left(&ObjectRef::from_obj(account));
+                let name = NamespacedName::of(&account);
+                scope.accounts.remove(&name);
+                world.runs.account_changed(&name.namespace, &name.name);
+                scope.references.remove(&name);
+                scope.queue.forget(&name);
                 scope.memory.forget(account.metadata.uid.as_deref().unwrap_or_default());
                 world.logins.account_left();
             }
-            Event::Init | Event::InitApply(_) => {}
+            Event::Init => listing = Listing::default(),
+            Event::InitApply(account) => {
+                let name = listing.accounts.add(&account);
+                scope.references.list(&mut listing.references, name, &account);
+                listing.uids.extend(account.metadata.uid);
+            }
             Event::InitDone => {
-                let accounts = scope.accounts.state();
-                scope.references.replace(accounts.iter().map(AsRef::as_ref));
-                scope.memory.retain(&accounts.iter().filter_map(|account| account.metadata.uid.clone()).collect());
+                let Listing { accounts, references, uids } = std::mem::take(&mut listing);
+                scope.accounts.replace(accounts);
+                scope.references.replace(references);
+                scope.memory.retain(&uids);
                 scope.has_listed(&mut first);
             }
         }
     }
 }
 
-/// Runs of workflows may wait for an account.
-fn tell_runs(account: &OAuthAccount, world: &World) {
-    let metadata = &account.metadata;
-    world.runs.account_changed(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+/// What a list of accounts has told so far.
+#[derive(Default)]
+struct Listing {
+    accounts: account_cache::Listing,
+    references: references::Listing,
+    uids: HashSet<String>,
 }
 
 /// Watches Secrets, without their content.
@@ -185,7 +183,7 @@ pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
     let api: Api<PartialObjectMeta<Secret>> = scope.api(world.cluster.watches.clone());
     let stream = watch(api, watcher::Config::default());
     let mut events = pin!(told(stream, scope.component("secrets"), || scope.is_synced(), &world));
-    let mut listing: Vec<(Place, Mark)> = vec![];
+    let mut listing: Vec<(NamespacedName, Mark)> = vec![];
     let mut first = true;
     while let Some(event) = events.next().await {
         match event {
@@ -197,17 +195,17 @@ pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
                 scope.has_listed(&mut first);
             }
             Event::Apply(secret) => {
-                let (namespace, name) = place(&secret);
-                scope.marks.set((namespace.clone(), name.clone()), Mark::of(&secret.metadata));
-                world.recent.secret_changed(&namespace, &name);
-                world.runs.input_changed(&namespace, &name);
-                scope.wake_referrers(Referent::Secret, &namespace, &name);
+                let NamespacedName { namespace, name } = &place(&secret);
+                scope.marks.set(place(&secret), Mark::of(&secret.metadata));
+                world.recent.secret_changed(namespace, name);
+                world.runs.input_changed(namespace, name);
+                scope.wake_referrers(Referent::Secret, namespace, name);
             }
             Event::Delete(secret) => {
-                let (namespace, name) = place(&secret);
-                scope.marks.set((namespace.clone(), name.clone()), None);
-                world.recent.secret_changed(&namespace, &name);
-                scope.wake_referrers(Referent::Secret, &namespace, &name);
+                let NamespacedName { namespace, name } = &place(&secret);
+                scope.marks.set(place(&secret), None);
+                world.recent.secret_changed(namespace, name);
+                scope.wake_referrers(Referent::Secret, namespace, name);
             }
         }
     }
@@ -225,7 +223,7 @@ pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
         match event {
             Event::Init => listing.clear(),
             Event::InitApply(map) => {
-                let (namespace, name) = place(&map);
+                let NamespacedName { namespace, name } = place(&map);
                 listing.extend((*name == *v::CA_NAME).then(|| (namespace, version(&map).into())));
             }
             Event::InitDone => {
@@ -234,14 +232,14 @@ pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
                 scope.has_listed(&mut first);
             }
             Event::Apply(map) => {
-                let (namespace, name) = place(&map);
+                let NamespacedName { namespace, name } = place(&map);
                 world.bundles.set(&namespace, &name, Some(&version(&map)));
                 world.recent.config_map_changed(&namespace, &name);
                 world.runs.input_changed(&namespace, &name);
                 scope.wake_referrers(Referent::ConfigMap, &namespace, &name);
             }
             Event::Delete(map) => {
-                let (namespace, name) = place(&map);
+                let NamespacedName { namespace, name } = place(&map);
                 world.bundles.set(&namespace, &name, None);
                 world.recent.config_map_changed(&namespace, &name);
                 scope.wake_referrers(Referent::ConfigMap, &namespace, &name);
@@ -251,7 +249,7 @@ pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
 }
 
 /// Watches the operator's records of logins in its own namespace, without their content, and wakes the accounts of which
-/// somebody wants a newer token.
+/// somebody wants a newer token, or whose refresh another instance has brought to its end.
 pub async fn logins(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(world.cluster.watches.clone(), &world.namespace);
     let ours = watcher::Config::default().labels(&format!("{}={}", v::COMPONENT_LABEL, v::STATE_COMPONENT));
@@ -273,12 +271,15 @@ pub async fn logins(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
             Event::Apply(secret) => {
                 let name = secret.metadata.name.as_deref().unwrap_or_default();
                 let entry = LoginEntry::of(&secret.metadata);
-                world.logins.set(name, entry.clone());
-                if let Some(entry) = entry.filter(|entry| entry.demanded.is_some()) {
+                // Of what this process wrote itself it knows already.
+                let settled = world.logins.set(name, entry.clone());
+                if let Some(entry) = entry.filter(|entry| settled || entry.demanded.is_some()) {
                     wake(&scopes, &entry.namespace, &entry.name);
                 }
             }
-            Event::Delete(secret) => world.logins.set(secret.metadata.name.as_deref().unwrap_or_default(), None),
+            Event::Delete(secret) => {
+                world.logins.set(secret.metadata.name.as_deref().unwrap_or_default(), None);
+            }
         }
     }
 }
@@ -315,8 +316,8 @@ pub async fn consents(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
 
 /// Wakes one account.
 fn wake(scopes: &[Arc<Scope>], namespace: &str, name: &str) {
-    let account = ObjectRef::new(name).within(namespace);
-    scopes.iter().filter(|scope| scope.covers(namespace)).for_each(|scope| scope.wake_one(account.clone()));
+    let account = Arc::new(NamespacedName::new(namespace, name));
+    scopes.iter().filter(|scope| scope.covers(namespace)).for_each(|scope| scope.queue.add(account.clone()));
 }
 
 /// A watch that is begun again after an error, with patience, and tells the health board how it is.
@@ -347,9 +348,9 @@ pub(super) fn told<'a, K: Clone + Debug + Send + 'static>(
     })
 }
 
-fn place<K>(object: &PartialObjectMeta<K>) -> Place {
-    let text = |value: &Option<String>| value.as_deref().unwrap_or_default().into();
-    (text(&object.metadata.namespace), text(&object.metadata.name))
+fn place<K>(object: &PartialObjectMeta<K>) -> NamespacedName {
+    let text = |value: &'_ Option<String>| value.as_deref().unwrap_or_default().into();
+    NamespacedName { namespace: text(&object.metadata.namespace), name: text(&object.metadata.name) }
 }
 
 /// The object in an event, without what nobody reads: managed fields are most of an object's size. One that this

@@ -2,7 +2,7 @@
 //! controller-runtime's and client-go's, which existing dashboards query.
 
 use super::catalogue::{Catalogue, Family};
-use crate::api::{Phase, RunReason};
+use crate::api::{NamespacedName, Phase, RunReason};
 use crate::oauth::FaultKind;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -59,6 +59,8 @@ pub struct Metrics {
     pub refresh_requests: IntCounterVec,
     /// Writes of the ConfigMap that says whom to trust for the operator's own CA, in namespaces of accounts, by result.
     pub bundle_writes: IntCounterVec,
+    /// New Pods that were shown to the webhook, by what became of them.
+    pub injections: IntCounterVec,
     /// Runs of workflows that have ended, by phase and reason.
     pub workflow_runs_total: IntCounterVec,
     /// Duration of runs that have ended.
@@ -165,7 +167,7 @@ impl AccountGauge {
     }
 
     /// Writes one sample; `more` is a further label. Names of Kubernetes objects need no escaping.
-    pub fn sample(&self, text: &mut Vec<u8>, (namespace, name): (&str, &str), more: &str, value: i64) {
+    pub fn sample(&self, text: &mut Vec<u8>, NamespacedName { namespace, name }: &NamespacedName, more: &str, value: i64) {
         // A vector takes whatever is written.
         let _ = writeln!(text, "{}{{{more}name=\"{name}\",namespace=\"{namespace}\"}} {value}", self.name);
     }
@@ -286,6 +288,12 @@ impl Metrics {
                 r,
                 "oauth_operator_ca_bundle_writes_total",
                 "Writes of the ConfigMap with the operator's own CA in namespaces of accounts by result.",
+                &["result"],
+            )?,
+            injections: counters(
+                r,
+                "oauth_operator_injections_total",
+                "New Pods that ask for the sidecar, by result: injected, left, refused, failed.",
                 &["result"],
             )?,
             workflow_runs_total: counters(

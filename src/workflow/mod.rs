@@ -1,6 +1,6 @@
 //! ONE KIND, FOUR VERBS, for runs of workflows: what is to be run is understood (definition, graph, request, input), what is seen
-//! is judged (`decide`, `progress` with `attempt` and `ending`: pure), requests are made and answers read (scope, request, coze, answer: pure), and what came
-//! of it is said (report). `schedule` says when runs begin by themselves.
+//! is judged (`decide`, `progress` with `attempt` and `ending`: pure), requests are made and answers read (scope, request, coze,
+//! answer: pure), and what came of it is said (report). `schedule` says when runs begin by themselves.
 
 mod answer;
 #[cfg(test)]

@@ -5,6 +5,14 @@ use crate::api::OAuthAccount;
 use kube::Client;
 use kube::api::Api;
 
+/// An account as it is now; `None` where there is none.
+///
+/// # Errors
+/// Whatever else the API server answers.
+pub async fn account(client: &Client, namespace: &str, name: &str) -> Result<Option<OAuthAccount>, ApiError> {
+    call(Api::<OAuthAccount>::namespaced(client.clone(), namespace).get_opt(name)).await
+}
+
 /// Whether there is surely no account of this name: the API server says so of the object, and not of its kind.
 ///
 /// # Errors

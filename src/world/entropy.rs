@@ -1,6 +1,12 @@
 //! Randomness that nobody can guess.
 
+use crate::oauth::hex;
 use ring::rand::{SecureRandom, SystemRandom};
+
+/// What one request is called in the audit log: 16 hex digits.
+pub fn request_id() -> String {
+    hex(&bytes::<8>())
+}
 
 /// So many random bytes.
 ///

@@ -1,7 +1,8 @@
-//! Gates before providers: one per host, as wide as the host bears, the most urgent first; and per host and client the time
-//! for which the provider asked not to be asked. Whoever waits here holds nothing, and whoever went through has room for all
+//! Gates before providers: one per host, as wide as the host bears, the most urgent first, and every other turn to who came last without
+//! a token: a new account does not wait for thousands that began before it. And per host and client the time for which the provider asked not to be asked. Whoever waits here holds nothing, and whoever went through has room for all
 //! that is to be read and written for one token.
 
+use super::clock;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,11 +38,13 @@ struct Limiter<T> {
     /// Who waits, by urgency and then by arrival.
     waiting: BTreeMap<(Timestamp, u64), T>,
     arrivals: u64,
+    /// Whether this turn is that of the last of those without a token.
+    last_first: bool,
 }
 
 impl<T> Default for Limiter<T> {
     fn default() -> Self {
-        Self { width: FIRST_WIDTH, under_way: 0, well: 0, epoch: 0, waiting: BTreeMap::new(), arrivals: 0 }
+        Self { width: FIRST_WIDTH, under_way: 0, well: 0, epoch: 0, waiting: BTreeMap::new(), arrivals: 0, last_first: false }
     }
 }
 
@@ -53,13 +56,18 @@ impl<T> Limiter<T> {
     }
 
     /// The next one that may go through, if there is room.
-    fn admit(&mut self) -> Option<T> {
+    fn admit(&mut self, now: Timestamp) -> Option<T> {
         if self.under_way >= self.width {
             return None;
         }
-        let (_, who) = self.waiting.pop_first()?;
-        self.under_way += 1;
-        Some(who)
+        let last = self.waiting.range(..=(now, u64::MAX)).next_back().map(|(key, _)| *key).filter(|_| self.last_first);
+        let who = match last {
+            Some(key) => self.waiting.remove(&key),
+            None => self.waiting.pop_first().map(|(_, who)| who),
+        };
+        self.under_way += usize::from(who.is_some());
+        self.last_first ^= who.is_some();
+        who
     }
 
     /// Somebody is done.
@@ -163,7 +171,7 @@ fn open(gate: &Gate) {
     loop {
         let (turn, epoch) = {
             let mut limiter = lock(gate);
-            let Some(turn) = limiter.admit() else { return };
+            let Some(turn) = limiter.admit(clock::now()) else { return };
             (turn, limiter.epoch)
         };
         // The permit of one who is gone comes back; its room goes to the next here and now, however many are gone.
@@ -227,12 +235,27 @@ mod tests {
             limiter.arrive(second(deadline), who);
         }
         let mut order = vec![];
-        while let Some(who) = limiter.admit() {
+        while let Some(who) = limiter.admit(second(0)) {
             order.push(who);
-            assert_eq!(limiter.admit(), None, "one at a time");
+            assert_eq!(limiter.admit(second(0)), None, "one at a time");
             limiter.leave();
         }
         assert_eq!(order, ["new", "about to expire", "about to expire, later", "an hour left"]);
+    }
+
+    #[test]
+    fn who_comes_last_without_a_token_does_not_wait_for_all_who_came_before() {
+        let mut limiter = Limiter { width: 1, ..Limiter::default() };
+        limiter.arrive(second(1000), 1000);
+        (0..100).for_each(|moment| limiter.arrive(second(moment), moment));
+        let mut turn = |now: i64| {
+            let who = limiter.admit(second(now));
+            limiter.leave();
+            who
+        };
+        assert_eq!([turn(100), turn(100), turn(100), turn(100)], [Some(0), Some(99), Some(1), Some(98)]);
+        let rest: Vec<_> = std::iter::from_fn(|| turn(100)).collect();
+        assert_eq!((rest.len(), rest.last()), (97, Some(&1000)), "everybody has a turn, and who has a token the last one");
     }
 
     #[tokio::test]

@@ -59,6 +59,12 @@ impl Journal {
         cipher(key).ok()?.open_in_place(nonce, Aad::from(id.as_bytes()), &mut sealed).ok().map(|entry| entry.to_vec())
     }
 
+    /// Ids of all entries.
+    pub fn entries(&self) -> Vec<String> {
+        let files = self.folder.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        files.filter_map(|file| file.file_name().into_string().ok()).filter(|name| is_id(name)).collect()
+    }
+
     /// Removes an entry, if there is one.
     pub fn remove(&self, id: &str) {
         if let Ok(Some(path)) = self.path(id) {
@@ -68,12 +74,15 @@ impl Journal {
     }
 
     fn path(&self, id: &str) -> Result<Option<PathBuf>> {
-        let ours = !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
         match &self.folder {
-            Some(_) if !ours => Err(Error::new(ErrorKind::InvalidInput, "an intent's id has hex digits only")),
+            Some(_) if !is_id(id) => Err(Error::new(ErrorKind::InvalidInput, "an intent's id has hex digits only")),
             folder => Ok(folder.as_ref().map(|folder| folder.join(id))),
         }
     }
+}
+
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn cipher(key: &str) -> Result<LessSafeKey> {
@@ -102,12 +111,13 @@ mod tests {
         assert_eq!(journal.read("a1", &key).as_deref(), Some(&b"the reply"[..]));
         assert_eq!(journal.read("a1", &other), None);
         assert_eq!(journal.read("b2", &key), None);
+        assert_eq!(journal.entries(), ["a1"]);
         fs::rename(folder.join("a1"), folder.join("b2")).unwrap();
         assert_eq!(journal.read("b2", &key), None, "an entry under another id is none");
         let stored = fs::read(folder.join("b2")).unwrap();
         assert!(!stored.windows(5).any(|window| window == b"reply"));
         journal.remove("b2");
-        assert!(fs::read_dir(&folder).unwrap().next().is_none());
+        assert!(fs::read_dir(&folder).unwrap().next().is_none() && journal.entries().is_empty());
         fs::remove_dir_all(folder).unwrap();
     }
 

@@ -2,6 +2,7 @@
 //! told, without any of their content.
 
 use super::clock::uptime;
+use crate::api::NamespacedName;
 use crate::api::vocabulary as v;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -32,6 +33,10 @@ pub struct LoginEntry {
     pub revocable: bool,
     /// Since when somebody waits for a newer token.
     pub demanded: Option<Timestamp>,
+    /// Id of the intent that it holds.
+    pub intent: Option<Box<str>>,
+    /// Name of the key that it is encrypted with.
+    pub encryption_key: Option<Box<str>>,
 }
 
 impl LoginEntry {
@@ -47,6 +52,8 @@ impl LoginEntry {
             name: name.into(),
             digests: digests.iter().filter_map(|key| annotations.get(*key)).map(|digest| digest.as_str().into()).collect(),
             demanded: annotations.get(v::REFRESH_DEMANDED_ANNOTATION).and_then(|at| at.parse().ok()),
+            intent: annotations.get(v::INTENT_ANNOTATION).map(|id| id.as_str().into()),
+            encryption_key: annotations.get(v::ENCRYPTION_KEY_ANNOTATION).map(|name| name.as_str().into()),
             revocable: annotations.contains_key(v::REVOCATION_POLICY_ANNOTATION),
             deletable: annotations.get(v::STATE_POLICY_ANNOTATION).is_some_and(|policy| policy == "Delete"),
         })
@@ -90,13 +97,23 @@ impl Logins {
         other
     }
 
-    /// A state Secret is there, has changed, or is gone.
-    pub fn set(&self, secret: &str, entry: Option<LoginEntry>) {
+    /// A state Secret is there, has changed, or is gone; whether an intent in it has come to its end by that.
+    pub fn set(&self, secret: &str, entry: Option<LoginEntry>) -> bool {
         let mut index = self.lock();
-        match entry {
+        let after = entry.as_ref().and_then(|entry| entry.intent.clone());
+        let before = match entry {
             Some(entry) => index.entries.insert(secret.into(), entry),
             None => index.entries.remove(secret),
         };
+        let before = before.and_then(|before| before.intent);
+        before.is_some() && before != after
+    }
+
+    /// The account whose record has this intent.
+    pub fn armed_with(&self, intent: &str) -> Option<NamespacedName> {
+        let index = self.lock();
+        let armed = index.entries.values().find(|entry| entry.intent.as_deref() == Some(intent))?;
+        Some(NamespacedName::new(&armed.namespace, &armed.name))
     }
 
     /// An account is gone: what it leaves is looked at.
@@ -166,6 +183,18 @@ mod tests {
         assert_eq!(claim(&logins, "apps/a", "r1"), None);
         assert_eq!(claim(&logins, "apps/b", "r1").as_deref(), Some("apps/a"));
         assert_eq!(claim(&logins, "apps/a", "r1"), None, "also when it tries again");
+    }
+
+    #[test]
+    fn an_intent_is_found_by_its_id_and_its_end_is_told_once() {
+        let logins = Logins::default();
+        let armed = LoginEntry { intent: Some("i1".into()), ..entry("apps/a", "r1", "r1") };
+        assert!(!logins.set("apps-a", Some(armed.clone())));
+        assert_eq!(logins.armed_with("i1"), Some(NamespacedName::new("apps", "a")));
+        assert_eq!(logins.armed_with("i2"), None);
+        assert!(!logins.set("apps-a", Some(armed.clone())));
+        assert!(logins.set("apps-a", Some(LoginEntry { intent: None, ..armed.clone() })));
+        assert!(!logins.set("apps-a", Some(LoginEntry { intent: None, ..armed })), "told already");
     }
 
     #[test]

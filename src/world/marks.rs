@@ -1,10 +1,12 @@
 //! What the watch of Secrets has told: which of them are ours and at which version, in a few bytes each. Secrets of
 //! others leave nothing here, however many and large they are.
 
+use crate::api::NamespacedName;
 use crate::api::vocabulary::{ACCOUNT_UID_LABEL, COMPONENT_LABEL, GROUP, MANAGED_BY_LABEL, MANAGER, TOKEN_COMPONENT};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A Secret that an OAuthAccount controls, or publishes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +39,12 @@ impl Mark {
     }
 }
 
-/// Namespace and name.
-pub type Place = (Box<str>, Box<str>);
-
 #[derive(Default)]
 struct Index {
-    by_owner: HashMap<Box<str>, BTreeMap<Place, Mark>>,
-    owner_of: HashMap<Place, Box<str>>,
+    marks: HashMap<Arc<NamespacedName>, Mark>,
+    /// Secrets by a hash of their owner: where two owners have the same, each looks at one mark too many.
+    owned: BTreeSet<(u64, Arc<NamespacedName>)>,
+    hash: RandomState,
 }
 
 /// The marks of one watch.
@@ -53,28 +54,38 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// The mark of the Secret at this place, if this account controls it.
-    pub fn of(&self, owner: &str, namespace: &str, name: &str) -> Option<Mark> {
-        self.read().by_owner.get(owner)?.get(&(namespace.into(), name.into())).cloned()
+    /// The mark of the Secret of this name, if this account controls it.
+    pub fn of(&self, owner: &str, secret: &NamespacedName) -> Option<Mark> {
+        self.read().marks.get(secret).filter(|mark| *mark.owner == *owner).cloned()
     }
 
     /// Names and marks of the other Secrets in the namespace that this account controls.
-    pub fn others(&self, owner: &str, namespace: &str, name: &str) -> Vec<(String, Mark)> {
+    pub fn others(&self, owner: &str, secret: &NamespacedName) -> Vec<(String, Mark)> {
         let index = self.read();
-        let all = index.by_owner.get(owner).into_iter().flatten();
-        let others = all.filter(|((there, other), mark)| **there == *namespace && **other != *name && mark.controlled);
-        others.map(|((_, other), mark)| (other.to_string(), mark.clone())).collect()
+        let known = |other: &Arc<NamespacedName>| Some((other.clone(), index.marks.get(other)?.clone()));
+        let all = index.of_owner(owner).filter(|other| other.namespace == secret.namespace && other.name != secret.name);
+        let others = all.filter_map(known).filter(|(_, mark)| *mark.owner == *owner && mark.controlled);
+        others.map(|(other, mark)| (other.name.to_string(), mark)).collect()
     }
 
-    /// Sets or removes the mark of one place.
-    pub fn set(&self, place: Place, mark: Option<Mark>) {
-        self.write().set(place, mark);
+    /// Sets or removes the mark of one Secret.
+    pub fn set(&self, secret: NamespacedName, mark: Option<Mark>) {
+        self.write().set(secret, mark);
+    }
+
+    /// The mark of a Secret that we have written over this version, or made where there was none: unless the watch has told of something
+    /// newer meanwhile, which is to be seen and put right.
+    pub fn written(&self, secret: NamespacedName, over: Option<&str>, mark: Mark) {
+        let mut index = self.write();
+        if index.marks.get(&secret).map(|there| &*there.resource_version) == over {
+            index.set(secret, Some(mark));
+        }
     }
 
     /// Replaces everything: what a new list of the watch says.
-    pub fn replace(&self, all: Vec<(Place, Mark)>) {
+    pub fn replace(&self, all: Vec<(NamespacedName, Mark)>) {
         let mut index = Index::default();
-        all.into_iter().for_each(|(place, mark)| index.set(place, Some(mark)));
+        all.into_iter().for_each(|(secret, mark)| index.set(secret, Some(mark)));
         *self.write() = index;
     }
 
@@ -89,18 +100,23 @@ impl Marks {
 }
 
 impl Index {
-    fn set(&mut self, place: Place, mark: Option<Mark>) {
-        if let Some(owner) = self.owner_of.remove(&place)
-            && let Some(theirs) = self.by_owner.get_mut(&owner)
-        {
-            theirs.remove(&place);
-            if theirs.is_empty() {
-                self.by_owner.remove(&owner);
+    fn of_owner(&self, owner: &str) -> impl Iterator<Item = &Arc<NamespacedName>> {
+        let owner = self.hash.hash_one(owner);
+        let first = (owner, Arc::new(NamespacedName::new("", "")));
+        self.owned.range(first..).take_while(move |(other, _)| *other == owner).map(|(_, secret)| secret)
+    }
+
+    fn set(&mut self, secret: NamespacedName, mark: Option<Mark>) {
+        let secret = match self.marks.remove_entry(&secret) {
+            Some((secret, before)) => {
+                self.owned.remove(&(self.hash.hash_one(&*before.owner), secret.clone()));
+                secret
             }
-        }
+            None => Arc::new(secret),
+        };
         if let Some(mark) = mark {
-            self.owner_of.insert(place.clone(), mark.owner.clone());
-            self.by_owner.entry(mark.owner.clone()).or_default().insert(place, mark);
+            self.owned.insert((self.hash.hash_one(&*mark.owner), secret.clone()));
+            self.marks.insert(secret, mark);
         }
     }
 }
@@ -113,21 +129,37 @@ mod tests {
         Mark { owner: owner.into(), uid: "s".into(), resource_version: version.into(), controlled: true }
     }
 
-    fn place(name: &str) -> Place {
-        ("apps".into(), name.into())
+    fn secret(name: &str) -> NamespacedName {
+        NamespacedName::new("apps", name)
     }
 
     #[test]
     fn a_mark_belongs_to_its_owner_only() {
         let marks = Marks::default();
-        marks.set(place("a-token"), Some(mark("a", "1")));
-        assert_eq!(marks.of("a", "apps", "a-token"), Some(mark("a", "1")));
-        assert_eq!(marks.of("b", "apps", "a-token"), None);
-        marks.set(place("a-token"), Some(mark("b", "2")));
-        assert_eq!(marks.of("a", "apps", "a-token"), None);
-        marks.set(place("a-token"), None);
-        assert_eq!(marks.of("b", "apps", "a-token"), None);
-        assert!(marks.read().by_owner.is_empty() && marks.read().owner_of.is_empty());
+        marks.set(secret("a-token"), Some(mark("a", "1")));
+        assert_eq!(marks.of("a", &secret("a-token")), Some(mark("a", "1")));
+        assert_eq!(marks.of("b", &secret("a-token")), None);
+        marks.set(secret("a-token"), Some(mark("b", "2")));
+        assert_eq!(marks.of("a", &secret("a-token")), None);
+        marks.set(secret("a-token"), None);
+        assert_eq!(marks.of("b", &secret("a-token")), None);
+        assert!(marks.read().marks.is_empty() && marks.read().owned.is_empty());
+    }
+
+    #[test]
+    fn what_we_wrote_does_not_hide_what_came_after_it() {
+        let marks = Marks::default();
+        let version = || marks.of("a", &secret("s")).map(|mark| mark.resource_version);
+        marks.written(secret("s"), None, mark("a", "4"));
+        assert_eq!(version().as_deref(), Some("4"));
+        marks.written(secret("s"), Some("4"), mark("a", "5"));
+        assert_eq!(version().as_deref(), Some("5"));
+        marks.set(secret("s"), Some(mark("a", "7")));
+        marks.written(secret("s"), Some("5"), mark("a", "6"));
+        assert_eq!(version().as_deref(), Some("7"), "somebody has edited it since");
+        marks.set(secret("s"), None);
+        marks.written(secret("s"), Some("7"), mark("a", "8"));
+        assert_eq!(version(), None, "somebody has deleted it since");
     }
 
     #[test]
@@ -152,17 +184,17 @@ mod tests {
         let mark = Mark::of(&serde_json::from_value(metadata).unwrap()).unwrap();
         assert!(*mark.owner == *"a" && !mark.controlled);
         let marks = Marks::default();
-        marks.set(place("old"), Some(mark));
-        assert!(marks.others("a", "apps", "new").is_empty());
+        marks.set(secret("old"), Some(mark));
+        assert!(marks.others("a", &secret("new")).is_empty());
     }
 
     #[test]
     fn others_are_those_of_the_same_owner_under_another_name() {
         let marks = Marks::default();
-        marks.replace(vec![(place("old"), mark("a", "1")), (place("new"), mark("a", "2")), (place("b"), mark("b", "3"))]);
-        assert_eq!(marks.others("a", "apps", "new"), [("old".to_owned(), mark("a", "1"))]);
-        assert!(marks.others("a", "elsewhere", "new").is_empty());
+        marks.replace(vec![(secret("old"), mark("a", "1")), (secret("new"), mark("a", "2")), (secret("b"), mark("b", "3"))]);
+        assert_eq!(marks.others("a", &secret("new")), [("old".to_owned(), mark("a", "1"))]);
+        assert!(marks.others("a", &NamespacedName::new("elsewhere", "new")).is_empty());
         marks.replace(vec![]);
-        assert!(marks.others("a", "apps", "new").is_empty());
+        assert!(marks.others("a", &secret("new")).is_empty());
     }
 }

@@ -20,6 +20,7 @@ pub mod health;
 pub mod issuer;
 pub mod journal;
 pub mod key_pair;
+pub mod keyring;
 pub mod lease;
 pub mod logins;
 pub mod marks;
@@ -35,6 +36,7 @@ pub mod secrets;
 pub mod service_accounts;
 pub mod statuses;
 pub mod token_endpoint;
+pub mod webhook_configuration;
 pub mod workflows;
 pub mod workloads;
 
@@ -60,6 +62,8 @@ pub struct World {
     pub recent: recent::Recent,
     /// The journal of replies.
     pub journal: journal::Journal,
+    /// The keys that records of logins are encrypted with.
+    pub keyring: keyring::KeyringFile,
     /// Who holds which login.
     pub logins: logins::Logins,
     /// Runs of workflows.

@@ -123,6 +123,12 @@ fn a_client_of_our_own_is_registered_once_and_before_it_ends_again() {
     world.run_until(40);
     assert_eq!(ready(&world), yes("TokenPublished"));
     assert_eq!(world.state.as_ref().unwrap().1.login.client_id, "client-1");
+    // While nobody can read its record, no other client takes its place.
+    world.state_unreadable = true;
+    let writes = world.state_writes;
+    world.run_until(7200);
+    assert_eq!((world.person.registrations, world.state_writes), (1, writes));
+    world.state_unreadable = false;
     world.run_until(90 * 86_400 + 7200);
     assert_eq!(world.person.registrations, 2, "a login made with the old client needs another consent");
 }

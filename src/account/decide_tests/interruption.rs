@@ -78,6 +78,36 @@ fn an_intent_of_another_is_waited_for_and_then_in_doubt() {
 }
 
 #[test]
+fn a_new_seed_ends_a_doubt_that_a_dead_process_has_left() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.now = at(3000);
+    world.journals = false;
+    world.crash = Some(Crash::AfterStep("arm"));
+    world.pass().unwrap_err();
+    world.reconcile();
+    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")));
+    assert!(world.status.observed_references.is_some(), "by these a new seed is known");
+}
+
+#[test]
+fn an_edit_that_waits_for_the_intent_of_another_is_not_forgotten() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.now = at(60);
+    edit(&mut world, json!({"scopes": ["more"]}));
+    world.crash = Some(Crash::AfterStep("arm"));
+    world.pass().unwrap_err();
+    world.identity = "operator-2".into();
+    assert_eq!(world.reconcile(), Some(at(60) + INTENT_LIFETIME));
+    assert_ne!(world.status.observed_generation, world.account.metadata.generation, "it is not acted on yet");
+    world.now = at(60) + INTENT_LIFETIME;
+    world.reconcile();
+    assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")));
+    assert_eq!(world.status.observed_generation, world.account.metadata.generation);
+}
+
+#[test]
 fn a_record_deleted_or_scribbled_over_in_the_middle_of_a_refresh_is_written_anew() {
     for scribbled in [true, false] {
         let mut world = rotating(json!({}));

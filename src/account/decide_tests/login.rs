@@ -244,6 +244,57 @@ fn a_record_from_an_old_backup_is_not_used() {
     assert_eq!((world.condition(ConditionType::StateRolledBack), world.ready()), (None, yes("TokenPublished")));
 }
 
+/// The record comes into an empty cluster from a backup; status does not.
+fn restored() -> World {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    let fresh = rotating(json!({}));
+    (world.status, world.secret) = (fresh.status, None);
+    world.account.metadata.uid = Some("another".into());
+    world.state.as_mut().unwrap().1.home = Some("the Secret that was".into());
+    world
+}
+
+#[test]
+fn what_a_copy_of_a_record_holds_is_published_and_is_not_spent_by_itself() {
+    let mut world = restored();
+    world.reconcile();
+    assert_eq!((world.requests, world.ready()), (1, yes("TokenPublished")), "the access token in it is still good");
+    world.run_until(3700);
+    assert_eq!(world.login.seen, ["r1"], "nobody knows whether r2 is the newest");
+    assert_eq!(world.condition(ConditionType::StateRolledBack), Some(yes("StateRolledBack")));
+    assert!(message(&world, ConditionType::StateRolledBack).contains("restored from a copy"));
+    world.account.metadata.annotations = Some(requested_at(3700));
+    world.reconcile();
+    assert_eq!(world.login.seen, ["r1", "r2"], "a person says that it is");
+    assert_eq!((world.condition(ConditionType::StateRolledBack), world.ready()), (None, yes("TokenPublished")));
+    let home = world.state.as_ref().unwrap().1.home.clone();
+    assert_eq!(home, None, "from now on it is an original");
+    world.run_until(9000);
+    assert!(world.login.seen.len() > 2, "and is renewed by itself");
+}
+
+#[test]
+fn a_copy_that_status_tells_of_is_the_newest() {
+    let mut world = restored();
+    let told = {
+        let mut known = rotating(json!({}));
+        known.reconcile();
+        known.status
+    };
+    world.status = told;
+    world.run_until(3700);
+    assert!(world.login.seen.len() > 1 && world.condition(ConditionType::StateRolledBack).is_none(), "{:?}", world.login.seen);
+}
+
+#[test]
+fn where_refresh_tokens_do_not_rotate_a_copy_is_as_good_as_the_original() {
+    let mut world = restored();
+    edit(&mut world, json!({"provider": {"issuer": "https://login.example.com", "overrides": {"rotation": {"mode": "Never"}}}}));
+    world.run_until(3700);
+    assert!(world.login.seen.len() > 1 && world.condition(ConditionType::StateRolledBack).is_none());
+}
+
 #[test]
 fn a_deleted_record_is_not_replaced_by_a_seed_that_is_spent() {
     let mut world = rotating(json!({}));

@@ -223,6 +223,33 @@ fn neither_an_edit_nor_another_secret_shortens_the_patience_a_provider_asked_for
 }
 
 #[test]
+fn an_edit_during_a_patience_that_a_person_s_request_was_asked_for_is_not_forgotten() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    let wait = Some(SignedDuration::from_secs(300));
+    world.provider = Err(Fault { retry_after: wait, ..fault(FaultKind::RateLimited) });
+    (world.account.metadata.annotations, world.now) = (Some(super::login::requested_at(10)), at(10));
+    world.reconcile();
+    assert_eq!((world.requests, world.status.failed_attempts), (2, 0), "the token is as good as it was");
+    world.provider = Ok(3600);
+    world.edit(&json!({"scopes": ["other"]}));
+    world.run_until(309);
+    assert_eq!(world.requests, 2);
+    world.run_until(312);
+    assert_eq!((world.requests, world.status.observed_generation), (3, world.account.metadata.generation));
+}
+
+#[test]
+fn a_template_that_the_token_cannot_fill_does_not_keep_the_next_one_away() {
+    let mut world = World::new(&json!({"scopes": ["a"]}));
+    world.reconcile();
+    world.edit(&json!({"scopes": ["a", "b"], "tokenSecret": {"data": {"second": "${token.scopes[1]}"}}}));
+    world.reconcile();
+    assert_eq!((world.requests, world.ready()), (2, yes("TokenPublished")));
+    assert_eq!(world.secret.as_ref().unwrap().1.data["second"].expose(), "b");
+}
+
+#[test]
 fn a_race_for_the_secret_is_looked_at_again_and_costs_no_second_request() {
     let mut world = World::new(&json!({}));
     world.conflicts = 2;
@@ -271,6 +298,11 @@ fn whoever_edits_the_secret_again_and_again_does_not_drive_us() {
         world.now = at(second);
     }
     let heals = world.writes - writes;
+    // What the user wants meanwhile does not wait for the two of them.
+    world.run_until(world.now.duration_since(at(0)).as_secs() + 1);
+    world.edit(&json!({"tokenSecret": {"labels": {"team": "a"}}}));
+    world.reconcile();
+    assert_eq!(world.secret.as_ref().unwrap().1.labels["team"], "a", "an edit is written at once");
     assert!((4..=12).contains(&heals), "{heals} writes in two minutes");
     world.run_until(200);
     let (_, contents) = world.secret.as_ref().unwrap();
