@@ -8,6 +8,7 @@ mod cost;
 mod figures;
 #[path = "../tests/testbed/mod.rs"]
 mod testbed;
+mod under_load;
 
 use cost::{memory, processor};
 use figures::Figure;
@@ -75,14 +76,15 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
         .try_collect::<Vec<_>>()
         .await?;
 
+    let start = writes_of_start(&cluster, count).await?;
     eprintln!("{count}: from nothing to every token published ...");
     let began = Instant::now();
-    let operator = story.operator("oauth-operator").await?;
+    let operator = story.released_operator("oauth-operator", None).await?;
     let path = "/lifetime/36000";
     published(&client, &story.apps, count).await?;
     let took = began.elapsed().as_secs_f64();
     settled(&accounts, count).await?;
-    let written = written(&operator).await?;
+    let written = written(&operator).await? - start;
     let requests = endpoint.requests(path);
     let peak = memory(&operator.process, "VmHWM")?;
 
@@ -93,10 +95,14 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
     let (processor_after, idle_writes) = (processor(&operator.process)?, self::written(&operator).await? - writes_before);
     let resting = memory(&operator.process, "VmRSS")?;
     eprintln!("{count}: from apply to Secret, and the ceiling once more: an API server is faster when it is warm ...");
-    let mut latencies = from_apply_to_secret(&client, &story.apps, &accounts, &made).await?;
+    let applied = Applied { namespace: &story.apps, accounts: &accounts, made: &made };
+    let mut latencies = from_apply_to_secret(&client, &applied, "late", APPLIED_AT_REST).await?;
     let apart = Story::begin(&cluster, &format!("bare-again-{count}"), Reach::Tenant).await?;
     let ceiling = before.max(ceiling(&client, &apart.apps, count).await?);
     latencies.sort_by(f64::total_cmp);
+    eprintln!("{count}: after a restart, while all start anew, and among strangers' Secrets ...");
+    let (operator, under_load) = under_load::measure(&story, &client, count, operator, applied).await?;
+    let strangers = under_load::strangers(&story, &client, count, &operator).await?;
     let percentile = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
 
     #[expect(clippy::cast_precision_loss, reason = "counts are small")]
@@ -125,6 +131,8 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
         Figure::at_most(format!("{count} resting: memory"), "MiB", resting, 64.0),
         Figure::alone(format!("{count}: peak memory"), "MiB", peak),
     ];
+    figures.extend(under_load);
+    figures.push(strangers);
     if count == 10_000 {
         figures.insert(1, Figure::at_most("10000 accounts from nothing".into(), "s", took, 25.0));
     }
@@ -229,22 +237,24 @@ async fn settled(accounts: &Api<OAuthAccount>, count: usize) -> Result<()> {
     Err("not every account was Ready a minute after its Secret".into())
 }
 
+/// Where accounts are applied one after another, and how they are made.
+struct Applied<'a> {
+    namespace: &'a str,
+    accounts: &'a Api<OAuthAccount>,
+    made: &'a (dyn Fn(String) -> Result<OAuthAccount> + Sync),
+}
+
 /// Milliseconds from the create of an account to the watch event of its Secret, one account after another.
-async fn from_apply_to_secret(
-    client: &Client,
-    namespace: &str,
-    accounts: &Api<OAuthAccount>,
-    made: &impl Fn(String) -> Result<OAuthAccount>,
-) -> Result<Vec<f64>> {
-    let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);
+async fn from_apply_to_secret(client: &Client, applied: &Applied<'_>, name: &str, count: usize) -> Result<Vec<f64>> {
+    let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), applied.namespace);
     let mut events = pin!(watcher(secrets, watcher::Config::default()));
     while !matches!(events.try_next().await?, Some(watcher::Event::InitDone)) {}
     let mut latencies = vec![];
-    for number in 0..APPLIED_AT_REST {
-        let name = format!("late-{number}");
-        let account = made(name.clone())?;
+    for number in 0..count {
+        let name = format!("{name}-{number}");
+        let account = (applied.made)(name.clone())?;
         let began = Instant::now();
-        accounts.create(&PostParams::default(), &account).await?;
+        applied.accounts.create(&PostParams::default(), &account).await?;
         loop {
             match events.try_next().await?.ok_or("the watch ended")? {
                 watcher::Event::Apply(secret) if secret.metadata.name.as_deref() == Some(&format!("{name}-token")) => break,
@@ -257,12 +267,28 @@ async fn from_apply_to_secret(
     Ok(latencies)
 }
 
-/// Writes that the operator has made, but for the Lease: POST and PATCH, as it counts them itself. (That it counts well is
-/// told by a story, from the API server's audit log.)
+/// Writes that an operator costs where there is no account: its Lease, its CA, and who is told of it.
+async fn writes_of_start(cluster: &Cluster, count: usize) -> Result<f64> {
+    let empty = Story::begin(cluster, &format!("empty-{count}"), Reach::Tenant).await?;
+    let operator = empty.released_operator("oauth-operator", None).await?;
+    let mut before = None;
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let writes = written(&operator).await?;
+        if before == Some(writes) && writes > 0.0 {
+            return Ok(writes);
+        }
+        before = Some(writes);
+    }
+    Err("an operator without accounts wrote for a minute".into())
+}
+
+/// Writes that the operator has made: POST and PATCH (of the Lease, only the first is one), as it counts them itself. (That it counts
+/// well is told by a story, from the API server's audit log.)
 async fn written(operator: &Operator) -> Result<f64> {
     let (_, text) = operator.get("/metrics").await?;
     let writes = text.lines().filter(|line| line.starts_with("rest_client_requests_total{"));
     let writes = writes.filter(|line| line.contains("method=\"POST\"") || line.contains("method=\"PATCH\""));
     let values = writes.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    Ok(values.sum::<f64>() - 1.0)
+    Ok(values.sum())
 }

@@ -68,7 +68,7 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
     story.kubectl().apply(&workflow("steady", &api, &json!({})).to_string())?;
     let client = client(&cluster.kubeconfig).await?;
     let runs: Api<WorkflowRun> = Api::namespaced(client.clone(), &story.apps);
-    let first = story.operator("operator-1").await?;
+    let first = story.released_operator("operator-1", None).await?;
     story.until_ready("api").await?;
     eprintln!("one run after another, and {STEADY} at once ...");
     let alone = overheads(&client, &runs, &api, 1).await?;
@@ -89,7 +89,7 @@ async fn measure(count: usize) -> Result<Vec<Figure>> {
     let before = requests(&story)?;
     eprintln!("all of them at once ...");
     let began = Instant::now();
-    let operator = story.operator("operator-2").await?;
+    let operator = story.released_operator("operator-2", None).await?;
     completed(&runs, count).await?;
     let took = began.elapsed().as_secs_f64();
     // What is written behind the last one is counted as well.

@@ -1,6 +1,7 @@
 //! The place for trying things by hand: control plane, authorization server and operator, until a signal ends them.
 //! `make cluster` runs it: `cluster FOLDER` writes FOLDER/settings.env when everything is there. `cluster FOLDER control-plane`
-//! starts that alone, for the tests of the chart, which install the operator themselves.
+//! starts that alone, for the tests of the chart, which install the operator themselves. `cluster FOLDER node` starts a control plane
+//! and a node, in namespaces of their own, with the images that were built.
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a program for a terminal")]
 
 #[path = "../tests/testbed/mod.rs"]
@@ -8,18 +9,31 @@ mod testbed;
 
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use testbed::Result;
+use std::time::Duration;
 use testbed::authorization_server::AuthorizationServer;
 use testbed::cluster::{Cluster, binary};
+use testbed::node::Node;
 use testbed::story::{Reach, Story, account};
+use testbed::{Result, namespaces, node_images, root};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: cluster FOLDER [control-plane]")?);
+    let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: cluster FOLDER [control-plane | node]")?);
+    let what = std::env::args().nth(2).unwrap_or_default();
+    if what == "node" && namespaces::group().is_none() {
+        return namespaces::run(&[&folder.display().to_string(), "node"], Duration::MAX).await;
+    }
     let mut terminate = signal(SignalKind::terminate())?;
-    if std::env::args_os().nth(2).is_some_and(|what| what == "control-plane") {
+    if what == "node" {
+        let node = Node::start().await?;
+        for name in ["oauth-operator", "oauth-proxy"] {
+            node_images::import(&root().join(format!("target/images/{name}.tar")))?;
+        }
+        return settled(&folder, &[("KUBECONFIG", node.cluster.kubeconfig.display().to_string())], terminate.recv()).await;
+    }
+    if what == "control-plane" {
         let cluster = Cluster::start("control-plane").await?;
         return settled(&folder, &[("KUBECONFIG", cluster.kubeconfig.display().to_string())], terminate.recv()).await;
     }
@@ -72,6 +86,6 @@ async fn died(process: &testbed::process::Process) -> std::process::ExitStatus {
         if let Some(status) = process.ended() {
             return status;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

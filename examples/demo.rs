@@ -1,7 +1,7 @@
 //! The product before one's eyes, in two minutes: `make demo`.
 //!
 //! Every step is checked; with `CI=true` it ends by itself, and its exit code is the truth. With `KUBECONFIG` set it uses
-//! that cluster, in two namespaces of its own, which it deletes.
+//! that cluster, in four namespaces of its own, which it deletes.
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a program for a terminal")]
 
 #[path = "../tests/testbed/mod.rs"]

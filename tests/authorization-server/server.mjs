@@ -11,7 +11,7 @@
 //   GET /testbed/change?client_id=…&metadata=… changes a client, as its owner does at a console: {"changed": [its name, …]}
 //   GET /testbed/resource                      {"sub", "client_id", "scope"} of the access token it is asked with, or 401
 //
-//   node server.mjs '{"certificate": FILE, "key": FILE, "registrationToken": TEXT, "port": 0, "clientCA": FILE}'
+//   node server.mjs '{"certificate": FILE, "key": FILE, "registrationToken": TEXT, "host": "127.0.0.1", "port": 0, "clientCA": FILE}'
 //
 // Prints {"issuer": URL} in a line when it listens. Certificates by clientCA are good for tls_client_auth; it may be absent.
 //
@@ -128,8 +128,9 @@ const server = createServer({
   requestCert: true,
   rejectUnauthorized: false,
 });
-server.listen(settings.port ?? 0, '127.0.0.1', () => {
-  const issuer = `https://127.0.0.1:${server.address().port}`;
+const host = settings.host ?? '127.0.0.1';
+server.listen(settings.port ?? 0, host, () => {
+  const issuer = `https://${host}:${server.address().port}`;
   const provider = new Provider(issuer, configuration(settings));
   registerGrants(provider);
   const testbed = new Map([

@@ -55,7 +55,7 @@ impl Scene {
         let api = story.cluster.relay().await?;
         let token_endpoint = Relay::before(&provider.issuer, &provider.ca).await?;
         story.ca("relay-ca", &token_endpoint.ca)?;
-        let operator = story.released_operator("operator-1", &api).await?;
+        let operator = story.released_operator("operator-1", Some(&api)).await?;
         let (client, refresh_token) = provider.log_in(token_seconds, "alice").await?;
         let custom =
             json!({"custom": {"tokenURL": format!("{}/token", token_endpoint.url)}, "caBundleRef": {"name": "relay-ca"}});
@@ -83,7 +83,7 @@ impl Scene {
     }
 
     async fn restart(&mut self) -> Result<()> {
-        self.operator = self.story.released_operator("operator-1", &self.api).await?;
+        self.operator = self.story.released_operator("operator-1", Some(&self.api)).await?;
         Ok(())
     }
 
@@ -239,6 +239,30 @@ async fn a_reply_is_held_until_the_api_server_takes_it() -> Result<()> {
     lost.release();
     scene.story.until_generation("login", 2).await?;
     assert_eq!(scene.redemptions().await?, (vec![1, 1], 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_starts_again_keeps_its_reply_while_another_one_leads() -> Result<()> {
+    let mut scene = Scene::begin("keep-without-lease", 3600).await?;
+    let second = scene.story.operator("operator-2").await?;
+    let held = scene.hold(Step::Keep, Point::Request);
+    scene.refresh()?;
+    held.hit(SOON).await?;
+    scene.kill().await?;
+    held.abandon();
+    second.process.until("leading", Duration::from_secs(20), async || second.leads().await).await?;
+    let began = Instant::now();
+    scene.restart().await?;
+    scene.story.until_generation("login", 2).await?;
+    assert!(began.elapsed() < Duration::from_secs(15), "the leader publishes what is kept at once, and not when the intent ends");
+    assert!(second.leads().await && !scene.operator.leads().await);
+    assert_eq!((scene.redemptions().await?, scene.published().await?.1), ((vec![1, 1], 0), true));
+    assert_eq!(scene.story.condition("login", "RefreshOutcomeUnknown")?, None);
+    assert_eq!(std::fs::read_dir(scene.story.folder.join("operator-1.journal"))?.count(), 0, "the journal is empty");
+    scene.refresh()?;
+    scene.story.until_generation("login", 3).await?;
+    assert_eq!(scene.redemptions().await?, (vec![1, 1, 1], 0));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use super::{issuer, story};
 use crate::testbed::Result;
+use crate::testbed::relay::{Passing, Point, Relay};
 use rustix::process::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -71,6 +72,59 @@ async fn a_leader_that_was_paused_ends_instead_of_working_on() -> Result<()> {
     let last = first.log().pop().ok_or("no log")?;
     assert!(last["error"].as_str().is_some_and(|error| error.contains("the Lease is lost")), "{last}");
     assert_eq!(provider.token_requests(&client).await?, (1, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_renewal_is_late_ends_although_nobody_took_its_lease() -> Result<()> {
+    let (story, _) = story("late-renewal").await?;
+    let relay = story.cluster.relay().await?;
+    let first = story.operator_behind("operator-1", &relay).await?;
+    first.process.until("leading", Duration::from_secs(10), async || first.leads().await).await?;
+    // Read and written within their deadlines each, and both together too late.
+    let of_lease = |method: &'static str| move |passing: &Passing| passing.method == method && passing.path.contains("/leases/");
+    let (read, write) = (relay.hold(Point::Request, of_lease("GET")), relay.hold(Point::Request, of_lease("PUT")));
+    read.hit(Duration::from_secs(5)).await?;
+    tokio::time::sleep(Duration::from_millis(4000)).await;
+    read.release();
+    write.hit(Duration::from_secs(5)).await?;
+    tokio::time::sleep(Duration::from_millis(4000)).await;
+    write.release();
+    let status =
+        first.process.end_within(Duration::from_secs(5)).await.ok_or("it works on, and knows not what it left undone")?;
+    assert!(!status.success());
+    let last = first.log().pop().ok_or("no log")?;
+    assert!(last["error"].as_str().is_some_and(|error| error.contains("the Lease is lost")), "{last}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_is_under_way_when_the_lease_is_lost_is_brought_home() -> Result<()> {
+    let (story, provider) = story("lease-lost").await?;
+    let (api, token_endpoint) = (story.cluster.relay().await?, Relay::before(&provider.issuer, &provider.ca).await?);
+    story.ca("relay-ca", &token_endpoint.ca)?;
+    let first = story.operator_behind("operator-1", &api).await?;
+    let (client, refresh_token) = provider.log_in(3600, "alice").await?;
+    let custom = json!({"custom": {"tokenURL": format!("{}/token", token_endpoint.url)}, "caBundleRef": {"name": "relay-ca"}});
+    story.login("bot", &custom, &client, &refresh_token, &json!({}))?;
+    story.until_ready("bot").await?;
+    let reply = token_endpoint.hold(Point::Reply, |passing| passing.path == "/token");
+    let renewals = api.lose(Point::Request, |passing| passing.path.contains("/leases/"));
+    renewals.hit(Duration::from_secs(5)).await?;
+    // So late that the Lease is lost, and no provider's time is over, when the reply comes.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    story.kubectl().run(&["annotate", "oauthaccount", "bot", "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:00Z"])?;
+    reply.hit(Duration::from_secs(5)).await?;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    reply.release();
+    let status = first.process.end_within(Duration::from_secs(20)).await.ok_or("a leader without Lease goes on")?;
+    assert!(!status.success(), "{status}");
+    renewals.release();
+    let _second = story.operator_behind("operator-2", &api).await?;
+    story.until_generation("bot", 2).await?;
+    assert_eq!(story.condition("bot", "RefreshOutcomeUnknown")?, None);
+    let redemptions = provider.redemptions(&client).await?;
+    assert!(redemptions.len() == 2 && redemptions.iter().all(|(_, status)| *status == 200), "{redemptions:?}");
     Ok(())
 }
 

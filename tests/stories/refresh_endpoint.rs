@@ -93,6 +93,7 @@ async fn a_revoked_token_is_replaced_for_twenty_who_ask_by_one_token_request() -
 
     let log = operator.log();
     let told: Vec<_> = log.iter().filter(|line| line["target"] == "audit" && line["what"] == "token handed out").collect();
+    assert!(told.iter().all(|line| line["requestID"].as_str().is_some_and(|id| id.len() == 16)), "{told:?}");
     assert_eq!(told.len(), 22, "one line for each");
     let web = format!("system:serviceaccount:{}:web", story.apps);
     let last = told.last().ok_or("a line")?;

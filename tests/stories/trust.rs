@@ -5,8 +5,13 @@ use crate::testbed::Result;
 use crate::testbed::authorization_server::{AuthorizationServer, Client};
 use crate::testbed::kubectl::Kubectl;
 use crate::testbed::operator::Operator;
+use crate::testbed::process::Process;
+use crate::testbed::proxy::Proxy;
 use crate::testbed::story::{Reach, Story, eventually};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::json;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,5 +294,31 @@ async fn no_secret_is_told_to_anybody() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::disallowed_macros, reason = "what cannot be tried is told to whoever runs it")]
+async fn what_is_in_memory_is_in_no_core_dump() -> Result<()> {
+    let (story, _) = story("core").await?;
+    // All that begins from now on may leave one, as where somebody has set that up for a node.
+    let most = getrlimit(Resource::Core).maximum;
+    setrlimit(Resource::Core, Rlimit { current: most, maximum: most })?;
+    let limit = Duration::from_secs(20);
+    let dumped = async |process: &Process| -> Result<bool> {
+        process.signal(Signal::ABORT);
+        Ok(process.end_within(limit).await.ok_or("it does not end")?.core_dumped())
+    };
+    let other = Process::start("other", &story.folder, Path::new("sleep"), &["60".into()], &[])?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    if !dumped(&other).await? {
+        println!("SKIPPED: no program leaves a core dump on this machine (limit {most:?}, or /proc/sys/kernel/core_pattern)");
+        return Ok(());
+    }
+    let operator = story.operator("operator-1").await?;
+    assert!(!dumped(&operator.process).await?, "the operator has left one");
+    let folder = story.folder.display().to_string();
+    let proxy = Proxy::start("core", &["--upstream", "http://127.0.0.1:9", "--account", &folder]).await?;
+    assert!(!dumped(&proxy.process).await?, "the proxy has left one");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The certified OpenID provider, under TLS by a private CA.
 
 use super::certificates::{Authority, Identity};
+use super::namespaces::host;
 use super::process::{Process, folder};
 use super::{Result, root};
 use serde_json::{Value, json};
@@ -30,13 +31,13 @@ impl AuthorizationServer {
     pub async fn start(name: &str) -> Result<Self> {
         let folder = folder(name)?;
         let authority = Authority::new("testbed provider")?;
-        let (certificate, key) = authority.server(&["127.0.0.1", "localhost"])?.store(&folder, "server")?;
+        let (certificate, key) = authority.server(&[host(), "127.0.0.1", "localhost"])?.store(&folder, "server")?;
         let clients = Authority::new("testbed clients")?;
         let client_ca = folder.join("client-ca.crt");
         std::fs::write(&client_ca, &clients.certificate)?;
         let registration_token = random();
         let settings = json!({
-            "certificate": certificate, "key": key, "clientCA": client_ca, "registrationToken": registration_token, "port": 0,
+            "certificate": certificate, "key": key, "clientCA": client_ca, "registrationToken": registration_token, "host": host(), "port": 0,
         });
         let script = root().join("tests/authorization-server/server.mjs").display().to_string();
         let process = Process::start("oidc-provider", &folder, Path::new("node"), &[script, settings.to_string()], &[])?;

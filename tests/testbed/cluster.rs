@@ -1,5 +1,5 @@
 //! A real control plane: etcd, kube-apiserver and kube-controller-manager on free loopback ports, RBAC enforced, every
-//! write audited. A cluster of the user's own takes its place where `KUBECONFIG` names one (demo only).
+//! write audited. The same serves a node (`node`). A cluster of the user's own takes its place where `KUBECONFIG` names one (demo only).
 
 use super::certificates::{Authority, Identity};
 use super::kubectl::Kubectl;
@@ -29,34 +29,47 @@ pub struct ControlPlane {
     pub etcd: Process,
 }
 
-/// Where the binaries are: `make tools` puts them there.
+/// Where the binaries are: `make tools` puts them there; `make skew` names others of them.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let path = root().join("target/tools/kubernetes").join(name);
+    let control_plane = std::env::var("OAUTH_OPERATOR_KUBERNETES").unwrap_or_else(|_| "kubernetes".into());
+    let path = root().join("target/tools").join(control_plane).join(name);
     if path.exists() { Ok(path) } else { Err(format!("{} is not there: run `make tools`", path.display()).into()) }
 }
 
 impl Cluster {
     /// Starts one, with the operator's CRDs applied.
     pub async fn start(name: &str) -> Result<Self> {
-        Self::start_with(name, AUDIT_POLICY).await
+        let (cluster, _) = Self::start_with(name, AUDIT_POLICY, None).await?;
+        cluster.define_kinds()?;
+        Ok(cluster)
+    }
+
+    /// One for a node of this address, without the operator's kinds; and its CA, which signs who the node's parts are.
+    pub async fn start_for_node(name: &str, address: &str) -> Result<(Self, Authority)> {
+        Self::start_with(name, AUDIT_POLICY, Some(address)).await
     }
 
     /// One that writes nothing down of what it is asked: for measurements.
     pub async fn start_silent(name: &str) -> Result<Self> {
-        Self::start_with(name, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n").await
+        let nothing = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n";
+        let (cluster, _) = Self::start_with(name, nothing, None).await?;
+        cluster.define_kinds()?;
+        Ok(cluster)
     }
 
-    async fn start_with(name: &str, audit_policy: &str) -> Result<Self> {
+    async fn start_with(name: &str, audit_policy: &str, node: Option<&str>) -> Result<(Self, Authority)> {
         let folder = folder(name)?;
         let at = |file: &str| folder.join(file).display().to_string();
         let authority = Authority::new("testbed")?;
         std::fs::write(folder.join("ca.crt"), &authority.certificate)?;
-        let served = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.0.0.1"];
+        let address = node.unwrap_or("127.0.0.1");
+        let served =
+            ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.0.0.1", address];
         authority.server(&served)?.store(&folder, "api-server")?;
         // Any ECDSA key signs ServiceAccount tokens.
         authority.server(&["localhost"])?.store(&folder, "service-account")?;
         let (etcd_port, peer_port, port, manager_port) = (free_port()?, free_port()?, free_port()?, free_port()?);
-        let server = format!("https://127.0.0.1:{port}");
+        let server = format!("https://{address}:{port}");
         let admin = authority.client("admin", Some("system:masters"))?;
         let entry = json!({"server": server, "certificate-authority-data": base64(&authority.certificate)});
         let kubeconfig = kubeconfig(&folder, "admin", &entry, &Credentials::Certificate(admin))?;
@@ -76,14 +89,27 @@ impl Cluster {
             )),
             &[],
         )?;
+        let reach = match node {
+            None => "--bind-address 127.0.0.1 --authorization-mode RBAC".to_owned(),
+            Some(address) => {
+                let (certificate, key) =
+                    authority.client("kube-apiserver", Some("system:masters"))?.store(&folder, "kubelet-client")?;
+                format!(
+                    "--bind-address 0.0.0.0 --advertise-address {address} --authorization-mode Node,RBAC --allow-privileged \
+                     --kubelet-client-certificate {} --kubelet-client-key {} --kubelet-preferred-address-types InternalIP",
+                    certificate.display(),
+                    key.display(),
+                )
+            }
+        };
         let api_server = Process::start(
             "kube-apiserver",
             &folder,
             &binary("kube-apiserver")?,
             &flags(format!(
-                "--etcd-servers http://127.0.0.1:{etcd_port} --secure-port {port} --bind-address 127.0.0.1 --tls-cert-file {} \
+                "--etcd-servers http://127.0.0.1:{etcd_port} --secure-port {port} {reach} --tls-cert-file {} \
                  --tls-private-key-file {} --client-ca-file {} --service-account-key-file {} --service-account-signing-key-file {} \
-                 --service-account-issuer https://kubernetes.default.svc --authorization-mode RBAC \
+                 --service-account-issuer https://kubernetes.default.svc \
                  --service-cluster-ip-range 10.0.0.0/24 --audit-policy-file {} --audit-log-path {}",
                 at("api-server.crt"),
                 at("api-server.key"),
@@ -115,9 +141,7 @@ impl Cluster {
             &[],
         )?;
         let control_plane = Some(ControlPlane { api_server, controller_manager, etcd });
-        let cluster = Self { kubeconfig, entry, audit_log: folder.join("audit.log"), control_plane };
-        cluster.define_kinds()?;
-        Ok(cluster)
+        Ok((Self { kubeconfig, entry, audit_log: folder.join("audit.log"), control_plane }, authority))
     }
 
     /// The cluster that a kubeconfig's current context names, with the operator's CRDs applied.

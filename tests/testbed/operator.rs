@@ -31,14 +31,14 @@ pub fn executable() -> PathBuf {
     )
 }
 
-/// The binary that users run, where `make test` has built it.
+/// The binary that users run: the image's own, where `make test` or `tools/images.sh binaries` has built it.
 ///
 /// # Errors
 /// Where it is missing, or older than what it is made of: a crash test of another program proves nothing.
 pub fn released() -> Result<PathBuf> {
-    let binary = root().join("target/release/oauth-operator");
+    let binary = root().join("target/images/binaries/oauth-operator");
     let built = std::fs::metadata(&binary).and_then(|metadata| metadata.modified());
-    let built = built.map_err(|_| format!("{} is missing: run `make test`", binary.display()))?;
+    let built = built.map_err(|_| format!("{} is missing: run `make test`, or `tools/images.sh binaries`", binary.display()))?;
     let mut folders = vec![root().join("src")];
     let mut newest = std::fs::metadata(root().join("Cargo.lock"))?.modified()?;
     while let Some(folder) = folders.pop() {
@@ -51,7 +51,11 @@ pub fn released() -> Result<PathBuf> {
             }
         }
     }
-    if built < newest { Err(format!("{} is older than src: run `make test`", binary.display()).into()) } else { Ok(binary) }
+    if built < newest {
+        Err(format!("{} is older than src: run `make test`, or `tools/images.sh binaries`", binary.display()).into())
+    } else {
+        Ok(binary)
+    }
 }
 
 impl Operator {

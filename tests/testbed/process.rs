@@ -8,9 +8,17 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-/// A folder for one instance of something, under `target/testbed/<our process id>`. What dead processes left there is
-/// removed first.
+/// Names the folder of the instance to what runs in a machine within this one: process ids of there say nothing here.
+pub const FOLDER: &str = "TESTBED_FOLDER";
+
+/// A folder for one instance of something, under `target/testbed/<our process id>`, or where a machine within this one has its
+/// own. What dead processes left there is removed first.
 pub fn folder(name: &str) -> Result<PathBuf> {
+    if let Some(machine) = std::env::var_os(FOLDER) {
+        let folder = PathBuf::from(machine).join(name);
+        std::fs::create_dir_all(&folder)?;
+        return Ok(folder);
+    }
     static CLEANED: OnceLock<()> = OnceLock::new();
     let all = root().join("target/testbed");
     CLEANED.get_or_init(|| {

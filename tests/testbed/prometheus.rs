@@ -43,6 +43,15 @@ impl Prometheus {
             "rule_files": rules,
             "scrape_configs": jobs.collect::<Vec<_>>(),
         });
+        Self::run(&folder, &configuration, targets.len()).await
+    }
+
+    /// One with a configuration of its own, which has so many targets.
+    pub async fn configured(name: &str, configuration: &Value, targets: usize) -> Result<Self> {
+        Self::run(&folder(name)?, configuration, targets).await
+    }
+
+    async fn run(folder: &Path, configuration: &Value, targets: usize) -> Result<Self> {
         std::fs::write(folder.join("prometheus.yml"), configuration.to_string())?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let arguments = [
@@ -50,9 +59,9 @@ impl Prometheus {
             format!("--storage.tsdb.path={}", folder.join("data").display()),
             format!("--web.listen-address={address}"),
         ];
-        let process = Process::start("prometheus", &folder, Path::new("prometheus"), &arguments, &[])?;
+        let process = Process::start("prometheus", folder, Path::new("prometheus"), &arguments, &[])?;
         let prometheus = Self { address, process };
-        let up = async || prometheus.query("up == 1").await.is_ok_and(|samples| samples.len() == targets.len());
+        let up = async || prometheus.query("up == 1").await.is_ok_and(|samples| samples.len() == targets);
         prometheus.process.until("scraping", Duration::from_secs(30), up).await?;
         Ok(prometheus)
     }

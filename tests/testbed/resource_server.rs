@@ -3,6 +3,7 @@
 use super::Result;
 use super::authorization_server::AuthorizationServer;
 use super::introspection::Introspection;
+use super::namespaces::host;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
@@ -10,6 +11,7 @@ use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use oauth_operator::oauth::Sensitive;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -45,6 +47,8 @@ pub struct Seen {
     pub path: String,
     /// Client of the token; none where it was refused.
     pub client: Option<String>,
+    /// Fingerprint of the token; none where there was none.
+    pub token: Option<String>,
 }
 
 impl ResourceServer {
@@ -56,7 +60,7 @@ impl ResourceServer {
             resets: AtomicUsize::new(0),
             failures: AtomicUsize::new(0),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind((host(), 0)).await?;
         let address = listener.local_addr()?;
         let serving = shared.clone();
         tokio::spawn(async move {
@@ -113,7 +117,12 @@ impl Shared {
             None => None,
         };
         let path = request.uri().path().to_owned();
-        let seen = Seen { method: request.method().to_string(), path: path.clone(), client: holder.clone() };
+        let seen = Seen {
+            method: request.method().to_string(),
+            path: path.clone(),
+            client: holder.clone(),
+            token: token.map(|token| Sensitive::new(token).fingerprint()),
+        };
         self.seen.lock().expect("no test panics with it").push(seen);
         let Some(holder) = holder else {
             let mut refused = plain(StatusCode::UNAUTHORIZED, "who are you?");

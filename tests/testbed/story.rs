@@ -95,6 +95,17 @@ impl<'a> Story<'a> {
         Ok(Self { cluster, apps, system, folder, kubeconfig, credentials, reach })
     }
 
+    /// On an operator that was installed into `system` otherwise: the tenant's namespace is made, where Pods must be `restricted`.
+    pub fn beside(cluster: &'a Cluster, apps: &str, system: &str) -> Result<Self> {
+        let mut tenant = namespace(apps);
+        tenant["metadata"]["labels"] = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        cluster.kubectl().apply(&tenant.to_string())?;
+        let token = cluster.kubectl().namespaced(system).run(&["create", "token", "oauth-operator"])?;
+        let (folder, credentials) = (folder(apps)?, Credentials::Token(token.trim().to_owned()));
+        let kubeconfig = cluster.kubeconfig_for(&folder, "operator", &credentials)?;
+        Ok(Self { cluster, apps: apps.into(), system: system.into(), folder, kubeconfig, credentials, reach: Reach::All })
+    }
+
     /// kubectl of the tenant.
     pub fn kubectl(&self) -> Kubectl {
         self.cluster.kubectl().namespaced(&self.apps)
@@ -110,9 +121,12 @@ impl<'a> Story<'a> {
         self.start(&executable(), identity, &self.kubeconfig, flags).await
     }
 
-    /// The operator as users run it, behind a relay.
-    pub async fn released_operator(&self, identity: &str, relay: &Relay) -> Result<Operator> {
-        let kubeconfig = self.cluster.kubeconfig_through(relay, &self.folder, "relayed", &self.credentials)?;
+    /// The operator as users run it, where told so behind a relay.
+    pub async fn released_operator(&self, identity: &str, relay: Option<&Relay>) -> Result<Operator> {
+        let kubeconfig = match relay {
+            Some(relay) => self.cluster.kubeconfig_through(relay, &self.folder, "relayed", &self.credentials)?,
+            None => self.kubeconfig.clone(),
+        };
         self.start(&released()?, identity, &kubeconfig, &["--allowed-cidrs", "127.0.0.0/8"]).await
     }
 

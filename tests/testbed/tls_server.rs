@@ -1,7 +1,8 @@
-//! An HTTP server on loopback under TLS, with a CA of its own: what doubles and relays stand on.
+//! An HTTP server under TLS on loopback, or where Pods reach it, with a CA of its own: what doubles and relays stand on.
 
 use super::Result;
 use super::certificates::Authority;
+use super::namespaces::host;
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -23,12 +24,12 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
 {
     let authority = Authority::new(name)?;
-    let identity = authority.server(&["127.0.0.1", "localhost"])?;
+    let identity = authority.server(&[host(), "127.0.0.1", "localhost"])?;
     let certificates = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes())?];
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key)?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = TcpListener::bind((host(), 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
