@@ -52,7 +52,7 @@ monitoring: ## Alerts, runbooks, routing and inhibition, with the real promtool 
 	@tests/monitoring/check.sh
 
 # Stories that ask most of the API server.
-CONTROL_PLANE := api:: at_rest:: authority:: bad_input:: encryption:: injection:: leadership:: lifecycle:: login:: main_job:: refresh_endpoint:: token_secret:: trust:: workflow::
+CONTROL_PLANE := api:: at_rest:: authority:: bad_input:: encryption:: injection:: leadership:: lifecycle:: login:: lost_writes:: main_job:: refresh_endpoint:: token_secret:: trust:: workflow::
 
 .PHONY: skew
 skew: ## The stories of the control plane on the oldest and the newest Kubernetes that we claim (a quarter of an hour each)
@@ -76,13 +76,13 @@ chaos: ## The leader is killed at random moments: SEED=… repeats a schedule, M
 	@tools/install.sh authorization-server
 	@tools/install.sh binaries
 	@tools/images.sh binaries
-	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$$(( $(or $(MINUTES),20) * 60 )) cargo test --locked --test stories -- chaos:: --nocapture
+	CHAOS_SEED=$(or $(SEED),$$(date +%s)) CHAOS_SECONDS=$$(( $(or $(MINUTES),20) * 60 )) cargo test --locked --test stories -- chaos:: --nocapture
 
 .PHONY: histories
 histories: ## Histories that chance writes, on a real control plane, compared with a small model: SEED=…, MINUTES=… (20)
 	@tools/install.sh kubernetes
 	@tools/install.sh authorization-server
-	HISTORY_SEED=$(SEED) HISTORY_SECONDS=$$(( $(or $(MINUTES),20) * 60 )) cargo test --locked --test stories -- histories:: --nocapture
+	HISTORY_SEED=$(or $(SEED),$$(date +%s)) HISTORY_SECONDS=$$(( $(or $(MINUTES),20) * 60 )) cargo test --locked --test stories -- histories:: --nocapture
 
 .PHONY: fuzz
 fuzz: ## Fuzz what understands bytes from outside, guided by coverage: FOR=… seconds for each target (60); needs a C++ compiler

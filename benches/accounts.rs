@@ -43,13 +43,7 @@ async fn main() -> Result<()> {
     for count in counts.split(',') {
         figures.extend(measure(count.trim().parse()?).await?);
     }
-    figures::print(&figures);
-    figures::store(&figures, &testbed::root().join("target/bench"), "accounts")?;
-    let missed = figures.iter().filter(|figure| figure.missed()).count();
-    if missed > 0 {
-        return Err(format!("{missed} goals are not met").into());
-    }
-    Ok(())
+    figures::conclude(&figures, &testbed::root().join("target/bench"), "accounts")
 }
 
 async fn measure(count: usize) -> Result<Vec<Figure>> {

@@ -128,11 +128,5 @@ async fn main() -> Result<()> {
             Figure::alone(name("peak memory"), "MiB", peak),
         ]
     };
-    figures::print(&figures);
-    figures::store(&figures, &testbed::root().join("target/bench"), "renewals")?;
-    let missed = figures.iter().filter(|figure| figure.missed()).count();
-    if missed > 0 {
-        return Err(format!("{missed} goals are not met").into());
-    }
-    Ok(())
+    figures::conclude(&figures, &testbed::root().join("target/bench"), "renewals")
 }

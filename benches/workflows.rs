@@ -45,13 +45,7 @@ async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let count: usize = std::env::var("RUNS").unwrap_or_else(|_| "1000".into()).parse()?;
     let figures = measure(count).await?;
-    figures::print(&figures);
-    figures::store(&figures, &testbed::root().join("target/bench"), "workflows")?;
-    let missed = figures.iter().filter(|figure| figure.missed()).count();
-    if missed > 0 {
-        return Err(format!("{missed} goals are not met").into());
-    }
-    Ok(())
+    figures::conclude(&figures, &testbed::root().join("target/bench"), "workflows")
 }
 
 async fn measure(count: usize) -> Result<Vec<Figure>> {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each benchmark uses its part")]
 
 use serde_json::{Value, json};
+use std::error::Error;
 use std::path::Path;
 
 /// One line of the table.
@@ -68,5 +69,15 @@ pub fn print(figures: &[Figure]) {
             figure.goal.map(|(goal, met)| format!("{goal:>8.1}  {}", if met { "met" } else { "MISSED" })).unwrap_or_default();
         let beside = figure.reference.map(|(_, name)| name).unwrap_or_default();
         println!("{:<52} {:>10.2} {:<12} {reference:>10} {ratio:>7} {goal:<17} {beside}", figure.name, figure.ours, figure.unit);
+    }
+}
+
+/// The end of a benchmark: the table, its file, and an error where a goal is missed.
+pub fn conclude(figures: &[Figure], folder: &Path, name: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    print(figures);
+    store(figures, folder, name)?;
+    match figures.iter().filter(|figure| figure.missed()).count() {
+        0 => Ok(()),
+        missed => Err(format!("{missed} goals are not met").into()),
     }
 }

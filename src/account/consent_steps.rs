@@ -2,7 +2,7 @@
 
 use super::act::Hands;
 use super::consent::{Polled, authorization_secret_name};
-use super::refresh::Redemption;
+use super::login_seen::Redemption;
 use super::{INTENT_LIFETIME, Intent, Outcome, Seen, State, Version, consent_secret_name, deposit};
 use crate::api::{Trigger, vocabulary as v};
 use crate::oauth::{

@@ -18,6 +18,7 @@ mod inputs;
 mod lifetime;
 mod login;
 mod login_faults;
+mod login_seen;
 #[cfg(feature = "operator")]
 pub mod memory;
 mod next;
@@ -55,6 +56,7 @@ pub use grant_plan::GrantPlan;
 #[cfg(feature = "operator")]
 pub use inputs::{endpoints, read as read_inputs};
 pub use login::{CredentialKind, DeviceSession, Login};
+pub use login_seen::{Instance, Liveness, LoginSeen, Redemption, Settlement};
 pub use next::Next;
 pub use notice::{Notice, notices};
 pub use outcome::Outcome;
@@ -62,7 +64,7 @@ pub use plan::{ClientIDFrom, Plan, Refusal, token_secret_name};
 pub use policy::Policy;
 pub use provider_plan::EndpointSource;
 pub use publication::{Contents, Extra, Record, Template};
-pub use refresh::{Instance, Liveness, LoginSeen, Redemption, Settlement, unfinished};
+pub use refresh::unfinished;
 pub use report::{grant, interim, provider, report};
 pub use restart::{Restarted, annotation};
 pub use revocation::requests as revocation_requests;

@@ -2,7 +2,7 @@
 
 use super::consent::{Deposit, Polled};
 use super::health::Checked;
-use super::refresh::{Liveness, Redemption, Settlement};
+use super::login_seen::{Liveness, Redemption, Settlement};
 use super::{
     AttemptOutcome, Contents, Held, Inputs, Record, Restarted, SecretMark, Seen, State, StateView, Stray, TokenSecretView,
     Version,

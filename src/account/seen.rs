@@ -1,7 +1,7 @@
 //! What has been seen of one account: the argument of `decide`.
 
 use super::health::Checked;
-use super::refresh::{Instance, LoginSeen};
+use super::login_seen::{Instance, LoginSeen};
 use super::schedule::renewal;
 use super::{Contents, Inputs, Plan, Policy, Polled, Record, Refusal, Restarted};
 use crate::api::{Attempt, AttemptResult, OAuthAccount, OAuthAccountStatus, TokenStatus, Trigger};

@@ -2,7 +2,7 @@
 
 use super::login::{Credential, Source};
 use super::login_faults::{again, login_over, redeemed_elsewhere, seed_refused, unknown};
-use super::refresh::{Redemption, Settlement};
+use super::login_seen::{Redemption, Settlement};
 use super::state::State;
 use super::{AttemptOutcome, Plan, Record, Seen, demand};
 use crate::oauth::{Ending, Fault, FaultKind, Reply, Token, judge, successor};

@@ -1,7 +1,7 @@
 //! The steps of a refresh that may spend what it is made with, done: the state Secret, the journal, the one POST.
 
 use super::act::Hands;
-use super::refresh::{Liveness, Redemption, Settlement};
+use super::login_seen::{Liveness, Redemption, Settlement};
 use super::{Intent, Outcome, Seen, State, StateView, Version, state_manifest, state_secret_name, state_view};
 use crate::api::{Probe, Trigger};
 use crate::oauth::{Ending, Fault, FaultKind, Reply, Sensitive, TlsSettings, TokenRequest};

@@ -29,7 +29,7 @@ done
 # --- Each image.
 check() { # name, repository, features, description, budget in MB
   local name=$1 repository=$2 features=$3 description=$4 budget=$5 tar=$folder/$1 config size
-  mkdir -p "$tar/archive" "$tar/root"
+  mkdir -p "$tar/archive" "$tar/rootfs"
   tar -xf "$images/$name.tar" -C "$tar/archive"
   same "$name: names" "[\"$repository:$version\"]" "$(jq -c '.[0].RepoTags' "$tar/archive/manifest.json")"
   same "$name: layers" 1 "$(jq '.[0].Layers | length' "$tar/archive/manifest.json")"
@@ -53,10 +53,10 @@ drwxr-xr-x 0/0 etc/ssl/
 drwxr-xr-x 0/0 etc/ssl/certs/
 -rw-r--r-- 0/0 etc/ssl/certs/ca-certificates.crt
 -rwxr-xr-x 0/0 $name" "$(tar -tvf "$layer" --numeric-owner | awk '{print $1, $2, $6}')"
-  tar -xf "$layer" -C "$tar/root"
-  size=$(stat -c %s "$tar/root/$name" "$tar/root/etc/ssl/certs/ca-certificates.crt" | awk '{sum += $1} END {print sum}')
+  tar -xf "$layer" -C "$tar/rootfs"
+  size=$(stat -c %s "$tar/rootfs/$name" "$tar/rootfs/etc/ssl/certs/ca-certificates.crt" | awk '{sum += $1} END {print sum}')
   [ "$size" -lt $((budget * 1000000)) ] || fail "$name: the image has $size bytes, and may have $budget MB"
-  ! readelf -lW "$tar/root/$name" | grep INTERP || fail "$name is linked dynamically"
+  ! readelf -lW "$tar/rootfs/$name" | grep INTERP || fail "$name is linked dynamically"
 
   # The list of what is in it is what cargo says by other means, and no more.
   diff <(jq -r '.components[] | select(.purl // "" | startswith("pkg:cargo/")) | "\(.name) v\(.version)"' "$images/$name.cdx.json" | sort) \

@@ -38,7 +38,7 @@ printf 'api.example.test:8443\n' >"$folder/token/allowed_hosts"
 printf '127.0.0.1 localhost by-hosts\n' >"$folder/hosts"
 printf 'nameserver 127.0.0.1\n' >"$folder/resolv.conf"
 for name in oauth-operator oauth-proxy; do
-  root=$folder/$name/root
+  root=$folder/$name/rootfs
   mkdir "$root/proc" "$root/token"
   touch "$root/etc/hosts" "$root/etc/resolv.conf" "$root/ca.crt"
   mount --bind "$root" "$root"
@@ -48,12 +48,12 @@ for name in oauth-operator oauth-proxy; do
   mount --bind "$folder/ca.crt" "$root/ca.crt"
   mount -o remount,ro,bind "$root"
 done
-within() { local name=$1; shift; chroot --userspec=65532:65532 --groups= "$folder/$name/root" "$@"; }
+within() { local name=$1; shift; chroot --userspec=65532:65532 --groups= "$folder/$name/rootfs" "$@"; }
 until_answers() { for _ in $(seq 100); do curl -s -o /dev/null "$1" && return; sleep 0.1; done; fail "$1 does not answer"; }
 until_answers http://127.0.0.1:8080
 
 for name in oauth-operator oauth-proxy; do
-  ! touch "$folder/$name/root/written" 2>/dev/null || fail "the root of $name can be written to"
+  ! touch "$folder/$name/rootfs/written" 2>/dev/null || fail "the root of $name can be written to"
   said=$(within $name /$name --version)
   [ "$said" = "$name $version" ] || fail "/$name --version says $said"
 done
@@ -71,7 +71,7 @@ finds nobody.example.test 1
 # Certificates: the image's bundle is what is trusted, SSL_CERT_FILE takes its place, and so does another bundle in the same place.
 through_proxy() { # what is expected
   local proxy status
-  "${@:2}" chroot --userspec=65532:65532 --groups= "$folder/oauth-proxy/root" /oauth-proxy --upstream https://api.example.test:8443 \
+  "${@:2}" chroot --userspec=65532:65532 --groups= "$folder/oauth-proxy/rootfs" /oauth-proxy --upstream https://api.example.test:8443 \
     --account /token >"$folder/proxy.log" 2>&1 &
   proxy=$!
   processes+=("$proxy")
@@ -83,6 +83,6 @@ through_proxy() { # what is expected
 }
 through_proxy 502
 through_proxy 200 env SSL_CERT_FILE=/ca.crt
-mount --bind "$folder/ca.crt" "$folder/oauth-proxy/root/etc/ssl/certs/ca-certificates.crt"
+mount --bind "$folder/ca.crt" "$folder/oauth-proxy/rootfs/etc/ssl/certs/ca-certificates.crt"
 through_proxy 200
 echo "both run in an empty root, resolve names and trust the certificates of their images"

@@ -1,7 +1,8 @@
 //! SIGKILL at moments that chance chooses, again and again, while logins whose provider rotates strictly are renewed all at once: no refresh
 //! token is redeemed twice, and where a reply reached nobody, that is said and what was published stays.
 //!
-//! `CHAOS_SEED` repeats a schedule, `CHAOS_SECONDS` (default 40) says for how long: `make chaos SEED=7 MINUTES=20`.
+//! `CHAOS_SEED` chooses the schedule, `CHAOS_SECONDS` (default 40) says for how long. The gate plays one seed, so that it fails for a
+//! change's sake; `make chaos MINUTES=20` takes another each time, `SEED=7` that one.
 
 use super::{issuer, story};
 use crate::testbed::Result;
@@ -87,8 +88,7 @@ fn told(story: &Story<'_>, operators: &[Operator], name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 #[allow(clippy::disallowed_macros, reason = "the schedule is told to whoever runs it")]
 async fn whenever_it_is_killed_no_refresh_token_is_redeemed_twice() -> Result<()> {
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    let seed = number("CHAOS_SEED").unwrap_or(clock);
+    let seed = number("CHAOS_SEED").unwrap_or(1);
     let schedule = format!("CHAOS_SEED={seed}");
     println!("{schedule}");
     let limit = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(40));

@@ -24,6 +24,7 @@ mod injection;
 mod leadership;
 mod lifecycle;
 mod login;
+mod lost_writes;
 mod main_job;
 mod monitoring;
 mod probe;

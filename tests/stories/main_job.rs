@@ -4,6 +4,7 @@ use super::{issuer, story};
 use crate::testbed::Result;
 use crate::testbed::story::eventually;
 use jiff::Timestamp;
+use oauth_operator::api::TokenStatus;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -77,12 +78,12 @@ async fn an_applied_account_has_a_valid_token_in_a_secret() -> Result<()> {
 async fn before_a_token_expires_there_is_a_new_one_and_ready_stays_true() -> Result<()> {
     let (story, provider) = story("renewal").await?;
     let _operator = story.operator("operator-1").await?;
-    let client = provider.register(10, "client_secret_basic").await?;
+    let client = provider.register(30, "client_secret_basic").await?;
     story.account("short", &issuer(provider), &client, &json!({}))?;
     story.until_ready("short").await?;
-    let mut seen: Vec<(i64, Timestamp, String)> = vec![];
+    let mut seen: Vec<(TokenStatus, Timestamp, String)> = vec![];
     let began = std::time::Instant::now();
-    while seen.len() < 4 && began.elapsed() < Duration::from_secs(60) {
+    while seen.len() < 3 && began.elapsed() < Duration::from_secs(120) {
         let now = Timestamp::now();
         let account = story.get("short")?;
         let status = account.status.ok_or("no status")?;
@@ -90,23 +91,30 @@ async fn before_a_token_expires_there_is_a_new_one_and_ready_stays_true() -> Res
         assert_eq!(ready.status, "True", "never was there no valid token: {ready:?}");
         let token = status.token.ok_or("no token")?;
         assert!(token.expiration_time.0 > now, "what is published is valid at every look");
-        if seen.last().is_none_or(|(generation, _, _)| *generation != token.generation) {
-            seen.push((token.generation, token.issued_time.0, story.key("short-token", "access_token")?));
+        if seen.last().is_none_or(|(before, _, _)| before.generation != token.generation) {
+            let planned = status.next_refresh_time.ok_or("no next refresh")?.0;
+            seen.push((token, planned, story.key("short-token", "access_token")?));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let generations: Vec<_> = seen.iter().map(|(generation, _, _)| *generation).collect();
-    assert_eq!(generations, [1, 2, 3, 4]);
+    let generations: Vec<_> = seen.iter().map(|(token, _, _)| token.generation).collect();
+    assert_eq!(generations, [1, 2, 3]);
+    for (token, planned, _) in &seen {
+        let (issued, life) = (token.issued_time.0, token.expiration_time.0.duration_since(token.issued_time.0));
+        let share = planned.duration_since(issued).as_secs_f64() / life.as_secs_f64();
+        // Both ends are whole seconds.
+        assert!((0.5..=0.6 + 1.0 / 30.0).contains(&share), "a 30 s token is refreshed after 50 to 60 % of its life, not {share}");
+    }
     for pair in seen.windows(2) {
-        let gap = pair[1].1.duration_since(pair[0].1).as_secs();
-        assert!((5..=7).contains(&gap), "a 10 s token is refreshed after 50 to 60 % of its life, not {gap} s");
+        let (planned, next) = (pair[0].1, pair[1].0.issued_time.0);
+        assert!(next >= planned, "and not before {planned}: {next}");
         assert_ne!(pair[0].2, pair[1].2);
     }
     let status = story.get("short")?.status.ok_or("no status")?;
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").ok_or("no Ready")?;
-    assert!(ready.last_transition_time.0 < seen[1].1, "lastTransitionTime moves only when the status flips");
+    assert!(ready.last_transition_time.0 < seen[1].0.issued_time.0, "lastTransitionTime moves only when the status flips");
     let (issued, refused) = provider.token_requests(&client).await?;
-    assert!((4..=5).contains(&issued) && refused == 0, "one request a refresh: {issued}");
+    assert!((3..=4).contains(&issued) && refused == 0, "one request a refresh: {issued}");
     let writes = story.writes_by_operator()?.into_iter().filter(|write| write.contains("short")).count();
     assert!(writes <= 2 * usize::try_from(issued)?, "{writes} writes for {issued} tokens");
     Ok(())
