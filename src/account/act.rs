@@ -158,7 +158,7 @@ async fn check_health(
     if verdict == Verdict::Rejected {
         tracing::warn!(generation, "the resource server of the health check refuses the token");
     }
-    let checked = Checked { at: clock::now(), generation, verdict: Some(verdict) };
+    let checked = Checked { at: clock::now(), generation, said: Some((url.clone(), verdict)) };
     hands.memory.check(seen.uid(), checked.clone());
     checked
 }

@@ -33,8 +33,8 @@ pub struct Checked {
     pub at: Timestamp,
     /// Generation of the token that it was made with.
     pub generation: i64,
-    /// What came of it; none where status knows it from an earlier process.
-    pub verdict: Option<Verdict>,
+    /// Who was asked, and what came of it; none where status knows it from an earlier process.
+    pub said: Option<(Url, Verdict)>,
 }
 
 /// When the token is to be checked.
@@ -46,6 +46,8 @@ pub fn due(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
         None => now,
         // The fresh one that was asked for tells whether the token or the server is at fault.
         Some(checked) if doubted && checked.generation != token.generation => now,
+        // Somebody else's word says nothing.
+        Some(Checked { said: Some((asked, _)), .. }) if *asked != check.url => now,
         Some(checked) => checked.at + check.interval,
     })
 }
@@ -62,7 +64,7 @@ pub fn told(seen: &Seen, old: &OAuthAccountStatus) -> (Option<HealthStatus>, Opt
     let Ok(plan) = &seen.plan else { return (old.health.clone(), None) };
     let Some(check) = &plan.health_check else { return (None, None) };
     let host = check.url.host_str().unwrap_or_default();
-    let Some(Checked { generation, verdict: Some(verdict), .. }) = &seen.checked else { return (old.health.clone(), None) };
+    let Some(Checked { generation, said: Some((_, verdict)), .. }) = &seen.checked else { return (old.health.clone(), None) };
     match verdict {
         Verdict::Accepted => (None, Some(("True", Reason::TokenAccepted, format!("{host} accepts the token.")))),
         Verdict::Unclear(why) => {

@@ -74,7 +74,7 @@ fn checked_before(account: &OAuthAccount, started: Timestamp) -> Option<Checked>
     status.conditions.iter().find(|condition| condition.type_ == ConditionType::Healthy.as_str())?;
     let spread = interval.mul_f64(fraction(account.metadata.uid.as_deref().unwrap_or_default(), "health check"));
     let generation = status.token.as_ref().map_or(0, |token| token.generation);
-    Some(Checked { at: started - interval + spread, generation, verdict: None })
+    Some(Checked { at: started - interval + spread, generation, said: None })
 }
 
 #[cfg(test)]

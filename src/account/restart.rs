@@ -54,7 +54,9 @@ pub fn told(seen: &Seen, plan: &Plan) -> Option<RestartStatus> {
         }),
         (None, Some(before)) => Some(before),
         (None, None) => {
-            seen.standing().map(|token| RestartStatus { generation: token.generation, last_time: None, message: None })
+            // Who was there before a token that came with this edit has the one before it.
+            let had = |generation: i64| seen.status.token.as_ref().map_or(generation, |before| generation.min(before.generation));
+            seen.standing().map(|token| RestartStatus { generation: had(token.generation), last_time: None, message: None })
         }
     }
 }

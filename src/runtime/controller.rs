@@ -209,7 +209,7 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
     let Scope { marks, memory, .. } = &*controller.scope;
     let may_ask = || !controller.stop.is_cancelled() && controller.leadership.is_held();
     let world = &controller.world;
-    let hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn };
+    let mut hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn };
     let has_turn = hands.turn.is_some();
     let mut seen = observe(account, world, marks, memory, &controller.policy, has_turn);
     let mut in_hand: Option<ReplyInHand<&World>> = None;
@@ -233,6 +233,10 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
             }
             next => next,
         };
+        // Whom the user names may take his time: nobody else is kept from the provider meanwhile.
+        if matches!(next, Next::CheckHealth { .. }) || (seen.attempted && matches!(next, Next::Introspect { .. })) {
+            (hands.turn, seen.turn) = (None, false);
+        }
         // From before the first byte: what a provider does not take back is not dropped with the process.
         if matches!(next, Next::Spend { .. } | Next::Poll { .. }) {
             in_hand.get_or_insert_with(|| ReplyInHand::new(world));

@@ -7,6 +7,7 @@ use crate::account::memory::Memory;
 use crate::api::{NamespacedName, OAuthAccount, Workflow, vocabulary as v};
 use crate::world::World;
 use crate::world::consents::deposited;
+use crate::world::guarded::Guarded;
 use crate::world::health::Condition;
 use crate::world::logins::LoginEntry;
 use crate::world::marks::{Mark, Marks};
@@ -14,7 +15,8 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
 use kube::api::Api;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
+use kube_runtime::events::EventType;
 use kube_runtime::reflector::Store;
 use kube_runtime::reflector::store::Writer;
 use kube_runtime::watcher::{self, Event};
@@ -130,7 +132,7 @@ impl Scope {
 
 /// Watches accounts: fills the cache, and wakes what has changed. Ends only when the watch does.
 pub async fn accounts(scope: Arc<Scope>, world: Arc<World>) {
-    let api: Api<DeserializeGuard<OAuthAccount>> = scope.api(world.cluster.watches.clone());
+    let api: Api<Guarded<OAuthAccount>> = scope.api(world.cluster.watches.clone());
     let stream = watch(api, watcher::Config::default());
     let mut events = pin!(told(stream, scope.component("accounts"), || scope.is_synced(), &world));
     let mut listing = Listing::default();
@@ -180,13 +182,13 @@ struct Listing {
 
 /// Watches Secrets, without their content.
 pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
-    let api: Api<PartialObjectMeta<Secret>> = scope.api(world.cluster.watches.clone());
+    let api: Api<Guarded<PartialObjectMeta<Secret>>> = scope.api(world.cluster.watches.clone());
     let stream = watch(api, watcher::Config::default());
     let mut events = pin!(told(stream, scope.component("secrets"), || scope.is_synced(), &world));
     let mut listing: Vec<(NamespacedName, Mark)> = vec![];
     let mut first = true;
     while let Some(event) = events.next().await {
-        match event {
+        match readable(event, &world) {
             Event::Init => listing.clear(),
             Event::InitApply(secret) => listing.extend(Mark::of(&secret.metadata).map(|mark| (place(&secret), mark))),
             Event::InitDone => {
@@ -213,14 +215,14 @@ pub async fn secrets(scope: Arc<Scope>, world: Arc<World>) {
 
 /// Watches ConfigMaps, without their content: some hold a CA bundle, and some are the operator's own.
 pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
-    let api: Api<PartialObjectMeta<ConfigMap>> = scope.api(world.cluster.watches.clone());
+    let api: Api<Guarded<PartialObjectMeta<ConfigMap>>> = scope.api(world.cluster.watches.clone());
     let stream = watch(api, watcher::Config::default());
     let mut events = pin!(told(stream, scope.component("configmaps"), || scope.is_synced(), &world));
     let mut listing: Vec<(Box<str>, Box<str>)> = vec![];
     let mut first = true;
     let version = |map: &PartialObjectMeta<ConfigMap>| map.metadata.resource_version.clone().unwrap_or_default();
     while let Some(event) = events.next().await {
-        match event {
+        match readable(event, &world) {
             Event::Init => listing.clear(),
             Event::InitApply(map) => {
                 let NamespacedName { namespace, name } = place(&map);
@@ -251,14 +253,14 @@ pub async fn config_maps(scope: Arc<Scope>, world: Arc<World>) {
 /// Watches the operator's records of logins in its own namespace, without their content, and wakes the accounts of which
 /// somebody wants a newer token, or whose refresh another instance has brought to its end.
 pub async fn logins(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
-    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(world.cluster.watches.clone(), &world.namespace);
+    let api: Api<Guarded<PartialObjectMeta<Secret>>> = Api::namespaced(world.cluster.watches.clone(), &world.namespace);
     let ours = watcher::Config::default().labels(&format!("{}={}", v::COMPONENT_LABEL, v::STATE_COMPONENT));
     let synced = || scopes.iter().all(|scope| scope.is_synced());
     let mut events = pin!(told(watch(api, ours), "watch-logins".to_owned(), synced, &world));
     let mut listing: Vec<LoginEntry> = vec![];
     let mut first = true;
     while let Some(event) = events.next().await {
-        match event {
+        match readable(event, &world) {
             Event::Init => listing.clear(),
             Event::InitApply(secret) => listing.extend(LoginEntry::of(&secret.metadata)),
             Event::InitDone => {
@@ -287,14 +289,14 @@ pub async fn logins(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
 /// Watches the consents under way in the operator's own namespace, without their content, and wakes the accounts that a code
 /// has come for.
 pub async fn consents(scopes: Arc<Vec<Arc<Scope>>>, world: Arc<World>) {
-    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(world.cluster.watches.clone(), &world.namespace);
+    let api: Api<Guarded<PartialObjectMeta<Secret>>> = Api::namespaced(world.cluster.watches.clone(), &world.namespace);
     let ours = watcher::Config::default().labels(&format!("{}={}", v::COMPONENT_LABEL, v::CONSENT_COMPONENT));
     let synced = || scopes.iter().all(|scope| scope.is_synced());
     let mut events = pin!(told(watch(api, ours), "watch-consents".to_owned(), synced, &world));
     let mut listing = vec![];
     let mut first = true;
     while let Some(event) = events.next().await {
-        match event {
+        match readable(event, &world) {
             Event::Init => listing.clear(),
             Event::InitApply(secret) => listing.push(secret.metadata),
             Event::InitDone => {
@@ -355,11 +357,11 @@ fn place<K>(object: &PartialObjectMeta<K>) -> NamespacedName {
 
 /// The object in an event, without what nobody reads: managed fields are most of an object's size. One that this
 /// version cannot read is as good as gone, and that is said: it must not stop the others, nor be served by what it was.
-pub(super) fn readable<K>(event: Event<DeserializeGuard<K>>, world: &World) -> Event<K>
+pub(super) fn readable<K>(event: Event<Guarded<K>>, world: &Arc<World>) -> Event<K>
 where
     K: kube::Resource<DynamicType = ()> + Default,
 {
-    let read = |guard: DeserializeGuard<K>| match guard.0 {
+    let read = |guard: Guarded<K>| match guard.0 {
         Ok(mut object) => {
             object.meta_mut().managed_fields = None;
             if let Some(annotations) = &mut object.meta_mut().annotations {
@@ -376,6 +378,9 @@ where
             tracing::error!(namespace, name, kind = &*kind, error = %invalid.error, "this version cannot read the object; it is left alone");
             let mut stub = K::default();
             *stub.meta_mut() = metadata;
+            let (world, about) = (world.clone(), stub.object_ref(&()));
+            let note = format!("This version of the operator cannot read it, and leaves it alone: {}", invalid.error);
+            tokio::spawn(async move { world.events.tell(&about, EventType::Warning, "Unreadable", &note).await });
             Err(stub)
         }
     };

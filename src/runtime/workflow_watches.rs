@@ -3,11 +3,11 @@
 use super::watches::{Scope, readable, told};
 use crate::api::{Workflow, WorkflowRun};
 use crate::world::World;
+use crate::world::guarded::Guarded;
 use crate::world::runs::RunEntry;
 use futures::StreamExt;
 use kube::ResourceExt;
 use kube::api::Api;
-use kube::core::DeserializeGuard;
 use kube_runtime::reflector::store::Writer;
 use kube_runtime::watcher as watch;
 use kube_runtime::watcher::{self, Event};
@@ -19,7 +19,7 @@ const PAGE: u32 = 50;
 
 /// Watches workflows: fills the store, and tells who waits for one.
 pub async fn workflows(scope: Arc<Scope>, mut writer: Writer<Workflow>, world: Arc<World>) {
-    let api: Api<DeserializeGuard<Workflow>> = scope.api(world.cluster.watches.clone());
+    let api: Api<Guarded<Workflow>> = scope.api(world.cluster.watches.clone());
     let stream = watch(api, watcher::Config::default());
     let mut events = pin!(told(stream, scope.component("workflows"), || scope.is_synced(), &world));
     let mut first = true;
@@ -41,7 +41,7 @@ pub async fn workflows(scope: Arc<Scope>, mut writer: Writer<Workflow>, world: A
 
 /// Watches runs, of which a few bytes are kept.
 pub async fn runs(scope: Arc<Scope>, world: Arc<World>) {
-    let api: Api<DeserializeGuard<WorkflowRun>> = scope.api(world.cluster.watches.clone());
+    let api: Api<Guarded<WorkflowRun>> = scope.api(world.cluster.watches.clone());
     let stream = watch(api, watcher::Config::default().page_size(PAGE));
     let mut events = pin!(told(stream, scope.component("workflowruns"), || scope.is_synced(), &world));
     let mut listing: Vec<RunEntry> = vec![];

@@ -157,7 +157,7 @@ fn next_moment(seen: &Seen, definition: &Definition, now: Timestamp) -> Option<T
     let limits = there.filter_map(|(step, plan)| patience(step, plan));
     let deadline = seen.status.deadline_time.as_ref().map(|deadline| deadline.0);
     let deadline = deadline.or_else(|| seen.run.created.checked_add(definition.timeout).ok());
-    attempts.chain(limits).filter(|moment| *moment > now).chain(deadline).min()
+    attempts.chain(limits).chain(deadline).filter(|moment| *moment > now).min()
 }
 
 /// A status as it will be read: moments have whole seconds there. What differs only by that is the same attempt, whose outcome

@@ -16,6 +16,7 @@ use crate::world::workflows::{Said, Version};
 use crate::world::{ApiError, World, clock, workflows};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube_runtime::events::EventType;
 use serde_json::Value;
@@ -283,8 +284,11 @@ impl Driver {
 
     fn begin(&mut self, work: Work) {
         let Some(Ok(task)) = &self.seen.task else { return };
-        // What is about to be stored is what it is made of.
-        let status = progress(&self.seen, clock::now());
+        // What is about to be stored is what it is made of; the first step is told when it began, too.
+        let now = clock::now();
+        let begun = *self.seen.begun.get_or_insert(Timestamp::from_second(now.as_second()).unwrap_or(now));
+        let mut status = progress(&self.seen, now);
+        status.start_time.get_or_insert(Time(begun));
         let shared = work::Shared { tools: self.tools.clone(), run: self.seen.run.clone(), task: task.clone(), status };
         let handle = match &work {
             Work::Preparing(step) => self.tasks.spawn(work::prepare(shared, step.clone(), self.seen.resume.clone())),

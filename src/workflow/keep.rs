@@ -1,6 +1,7 @@
 //! Outputs that are too large for status: each in a Secret that belongs to its run, written before the status that names it.
 
 use super::failure::Failure;
+use super::input::depth;
 use super::seen::{Identity, Kept};
 use super::sender::Sender;
 use crate::api::vocabulary as v;
@@ -26,6 +27,8 @@ use std::time::Duration;
 pub const INLINE: usize = 16 * 1024;
 /// Bytes of all outputs of a run that stand in status.
 pub const INLINE_IN_ALL: i64 = 256 * 1024;
+/// Levels of an output. What a run keeps must be readable in the object around it: readers of JSON end at 128 (`serde_json`).
+const DEEPEST: usize = 64;
 /// Bytes of an output as JSON.
 const LARGEST: usize = 8 * 1024 * 1024;
 /// How long is waited before the API server is asked again, at most.
@@ -39,12 +42,16 @@ const SECRET: usize = 1024 * 1024;
 /// # Errors
 /// Where it is too large, or may not be written.
 pub async fn keep(sender: &Sender, run: &Identity, secret: &str, output: &Value, inline: bool) -> Result<Kept, Failure> {
+    let too_large = |what: String| Failure::new(RunReason::OutputTooLarge, format!("{what}; keep less of it with output."));
+    let levels = depth(output);
+    if levels > DEEPEST {
+        return Err(too_large(format!("The output is nested {levels} levels deep, and at most {DEEPEST} are kept")));
+    }
     let json = output.to_string().into_bytes();
     let bytes = i64::try_from(json.len()).unwrap_or(i64::MAX);
     if json.len() <= INLINE && inline {
         return Ok(Kept::Inline { bytes });
     }
-    let too_large = |what: String| Failure::new(RunReason::OutputTooLarge, format!("{what}; keep less of it with output."));
     if json.len() > LARGEST {
         return Err(too_large(format!("The output has {bytes} bytes, and at most {LARGEST} are kept")));
     }

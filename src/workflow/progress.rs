@@ -255,10 +255,6 @@ impl Progress<'_> {
                 },
             }
         }
-        if self.status.start_time.is_none() && self.running() > 0 {
-            self.status.start_time = Some(Time(now));
-            self.status.deadline_time = Some(Time(later(now, definition.timeout)));
-        }
     }
 
     fn running(&self) -> usize {
@@ -278,7 +274,8 @@ impl Progress<'_> {
         }
         if !self.is_untouched() || self.all_ended() {
             self.status.phase = Phase::Running;
-            self.status.start_time.get_or_insert(Time(now));
+            let start = self.status.start_time.get_or_insert(Time(seen.begun.unwrap_or(now))).0;
+            self.status.deadline_time.get_or_insert(Time(later(start, self.definition().timeout)));
         }
         if self.all_ended() && self.ending().is_none() {
             return self.conclude();

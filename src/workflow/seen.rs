@@ -142,6 +142,8 @@ pub struct Seen {
     pub cancel: bool,
     /// What a person has answered to an interrupt.
     pub resume: Option<String>,
+    /// When work on its steps began, where nothing of that is stored yet.
+    pub begun: Option<Timestamp>,
     /// What is stored.
     pub status: WorkflowRunStatus,
     /// What is to be run, once that was looked at.

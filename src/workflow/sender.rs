@@ -13,6 +13,7 @@ use crate::world::token_endpoint::moment;
 use crate::world::{ApiError, World, clock};
 use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -256,16 +257,63 @@ impl Begun {
     }
 }
 
+/// JSON in a string of JSON, and so on, is looked into so often.
+const WITHIN: usize = 4;
+
 /// A text without the token that was just sent: some services repeat what they are sent.
 pub fn masked_text(text: String, token: Option<&Sensitive>) -> String {
-    match token {
-        Some(token) if text.contains(token.expose()) => text.replace(token.expose(), MASK),
-        _ => text,
+    let Some(token) = token.map(Sensitive::expose).filter(|token| !token.is_empty()) else { return text };
+    let text = if text.contains(token) { text.replace(token, MASK) } else { text };
+    unescaped(&text, token, WITHIN).unwrap_or(text)
+}
+
+/// JSON that spells the token otherwise than it is (RFC 8259 §7: `\/`, `\u002B`), without it; nothing where it does not.
+fn unescaped(text: &str, token: &str, within: usize) -> Option<String> {
+    if within == 0 || !text.contains('\\') {
+        return None;
+    }
+    let mut value: Value = serde_json::from_str(text).ok()?;
+    taken_out(&mut value, token, within).then(|| value.to_string())
+}
+
+/// Takes the token out of every string and every name; whether there was one.
+fn taken_out(value: &mut Value, token: &str, within: usize) -> bool {
+    match value {
+        Value::String(text) => {
+            let held = text.contains(token);
+            if held {
+                *text = text.replace(token, MASK);
+            }
+            let inner = unescaped(text, token, within - 1);
+            let changed = held || inner.is_some();
+            if let Some(inner) = inner {
+                *text = inner;
+            }
+            changed
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |held, item| taken_out(item, token, within) || held),
+        Value::Object(fields) => {
+            let named: Vec<_> = fields.keys().filter(|name| name.contains(token)).cloned().collect();
+            for name in &named {
+                let field = fields.remove(name).unwrap_or_default();
+                fields.insert(name.replace(token, MASK), field);
+            }
+            fields.values_mut().fold(!named.is_empty(), |held, field| taken_out(field, token, within) || held)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
 fn masked(body: Vec<u8>, token: Option<&Sensitive>) -> Vec<u8> {
-    let Some(token) = token.map(|token| token.expose().as_bytes()).filter(|token| !token.is_empty()) else { return body };
+    let Some(token) = token.filter(|token| !token.expose().is_empty()) else { return body };
+    let body = without(body, token.expose().as_bytes());
+    match std::str::from_utf8(&body).ok().and_then(|text| unescaped(text, token.expose(), WITHIN)) {
+        Some(masked) => masked.into_bytes(),
+        None => body,
+    }
+}
+
+fn without(body: Vec<u8>, token: &[u8]) -> Vec<u8> {
     let mut masked = Vec::with_capacity(body.len());
     let mut rest = body.as_slice();
     while let Some(at) = find(rest, token) {
@@ -332,6 +380,20 @@ mod tests {
         assert_eq!(text(""), "");
         assert_eq!(masked(b"s3cret".to_vec(), None), b"s3cret");
         assert_eq!(masked_text("Bearer s3cret".into(), Some(&token)), "Bearer ***");
+    }
+
+    #[test]
+    fn however_json_spells_the_token_it_is_taken_out() {
+        let token = Sensitive::new("a/b+c");
+        let text = |body: &str| String::from_utf8(masked(body.into(), Some(&token))).unwrap();
+        assert_eq!(text(r#"{"said":"Bearer a\/b+c","n":1}"#), r#"{"n":1,"said":"Bearer ***"}"#);
+        assert_eq!(text(r#"["\u0061/b\u002bc",{"a\/b\u002Bc":null}]"#), r#"["***",{"***":null}]"#);
+        let within = serde_json::json!({"data": r#"{"echo":["a\/b+c"]}"#}).to_string();
+        assert_eq!(text(&within), r#"{"data":"{\"echo\":[\"***\"]}"}"#);
+        // What holds none stays as it came, byte by byte.
+        let other = r#"{ "path": "a\/b", "n": 1.0 }"#;
+        assert_eq!((text(other), masked_text(other.into(), Some(&token))), (other.to_owned(), other.to_owned()));
+        assert_eq!(masked_text(r#"{"e":"a\/b+c"}"#.into(), Some(&token)), r#"{"e":"***"}"#);
     }
 
     #[test]

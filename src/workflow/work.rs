@@ -18,7 +18,7 @@ use super::request::Call;
 use super::scope::{Outputs, named, scope};
 use super::seen::{Identity, Kept, Task, Work};
 use super::sender::permitted;
-use crate::api::{OAuthAccount, RunReason, StepStatus, WorkflowRunStatus};
+use crate::api::{OAuthAccount, Phase, RunReason, StepStatus, WorkflowRunStatus};
 use crate::expression::{References, Scope};
 use serde_json::Value;
 use std::sync::Arc;
@@ -86,12 +86,13 @@ impl Shared {
         self.tools.limits.turn(account.map(|name| (self.run.namespace.as_str(), name, limit))).await
     }
 
-    /// Bytes of outputs that status may still hold: what is under way may give as much as it may.
+    /// Whether status has room for one more output: what is under way may give as much as it may. What begins later counts this one.
     fn may_be_inline(&self) -> bool {
         let there: i64 = self.status.steps.iter().filter(|step| step.output.is_some()).filter_map(|step| step.output_bytes).sum();
-        let under_way = i64::try_from(self.task.definition.parallelism).unwrap_or(64);
+        let under_way = self.status.steps.iter().filter(|step| step.phase == Phase::Running).count().max(1);
+        let under_way = i64::try_from(under_way).unwrap_or(64);
         let each = i64::try_from(keep::INLINE).unwrap_or(i64::MAX);
-        there + under_way.saturating_mul(each) <= keep::INLINE_IN_ALL || self.task.definition.steps.len() <= 8
+        there + under_way.saturating_mul(each) <= keep::INLINE_IN_ALL
     }
 }
 

@@ -5,6 +5,14 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube_runtime::events::{Event, EventType, Recorder, Reporter};
 
+/// What the operator does with such an object.
+fn action(about: &ObjectReference) -> &'static str {
+    match about.kind.as_deref() {
+        Some("Workflow" | "WorkflowRun") => "RunWorkflow",
+        _ => "ObtainToken",
+    }
+}
+
 /// Publishes Events about our objects.
 pub struct Events {
     recorder: Recorder,
@@ -24,7 +32,7 @@ impl Events {
             reason: reason.to_owned(),
             // At most 1 kB (events.k8s.io/v1).
             note: Some(note.chars().take(500).collect()),
-            action: "ObtainToken".to_owned(),
+            action: action(about).to_owned(),
             secondary: None,
         };
         let told = super::call(self.recorder.publish(&event, about)).await;

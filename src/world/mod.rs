@@ -16,6 +16,7 @@ pub mod discovery;
 pub mod entropy;
 pub mod events;
 pub mod gate;
+pub mod guarded;
 pub mod health;
 pub mod issuer;
 pub mod journal;

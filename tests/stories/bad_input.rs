@@ -4,9 +4,10 @@ use super::{cluster, issuer, story};
 use crate::testbed::Result;
 use crate::testbed::authorization_server::Client;
 use crate::testbed::process::free_port;
-use crate::testbed::story::account;
+use crate::testbed::story::{account, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The API server itself refuses these, with no operator about.
 #[tokio::test(flavor = "multi_thread")]
@@ -411,27 +412,55 @@ async fn discovery_speaks_both_dialects_and_trusts_no_document() -> Result<()> {
     Ok(())
 }
 
+/// Whoever may write to one namespace may nest as deep as the API server takes it, which is deeper than most readers of JSON go.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_asks_for_patience_is_left_alone_by_all_of_its_client() -> Result<()> {
-    let (story, provider) = story("patience").await?;
+async fn an_object_that_is_nested_without_end_keeps_nobody_else_waiting() -> Result<()> {
+    let (story, provider) = story("nested").await?;
+    let kubectl = story.kubectl();
+    let objects = format!("{}{{}}{}", r#"{"a":"#.repeat(300), "}".repeat(300));
+    let fields = format!("{}{{}}{}", r#"{"f:a":"#.repeat(300), "}".repeat(300));
+    let managed = format!(
+        r#""managedFields":[{{"manager":"m","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{fields}}}]"#
+    );
+    for (resource, kind) in [("secrets", "Secret"), ("configmaps", "ConfigMap")] {
+        let object = format!(r#"{{"apiVersion":"v1","kind":"{kind}","metadata":{{"name":"nested",{managed}}}}}"#);
+        let path = format!("/api/v1/namespaces/{}/{resource}", story.apps);
+        kubectl.feed(&["create", "--raw", &path, "-f", "-"], &object)?;
+    }
+    let group = format!("/apis/oauth-operator.dev/v1alpha1/namespaces/{}", story.apps);
+    let nested = |kind: &str, spec: &str| {
+        format!(r#"{{"apiVersion":"oauth-operator.dev/v1alpha1","kind":"{kind}","metadata":{{"name":"nested"}},"spec":{spec}}}"#)
+    };
+    let run = nested("WorkflowRun", &format!(r#"{{"workflowRef":{{"name":"any"}},"input":{objects}}}"#));
+    kubectl.feed(&["create", "--raw", &format!("{group}/workflowruns"), "-f", "-"], &run)?;
+    let steps = format!(r#"{{"steps":[{{"name":"a","http":{{"url":"https://api.example.com","body":{{"json":{objects}}}}}}}]}}"#);
+    kubectl.feed(&["create", "--raw", &format!("{group}/workflows"), "-f", "-"], &nested("Workflow", &steps))?;
+
     let operator = story.operator("operator-1").await?;
-    let endpoint = story.faulty_endpoint().await?;
     let client = provider.register(3600, "client_secret_basic").await?;
-    story.secret("shared-client", &[("client_secret", &client.secret)])?;
-    let seed = json!({"client": {"secretRef": {"name": "shared-client"}}});
-    let at = |path: &str| endpoint.at(path);
-    let many: Vec<Value> =
-        (0..100).map(|number| account(&format!("many-{number}"), &at("/rate-limited"), &client, &seed)).collect();
-    story.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": many}).to_string())?;
-    story.until("many-99", "Ready", "False", "RateLimited").await?;
-    story.until("many-0", "Ready", "False", "RateLimited").await?;
-    // The same host, another client: its patience is its own.
-    let other = Client { id: "another-client".into(), ..client.clone() };
-    story.account_alone("other", &at("/lifetime/3600"), &other, &seed)?;
-    story.until_ready("other").await?;
-    assert!(endpoint.requests("/rate-limited") <= 3, "{} requests of 100 accounts", endpoint.requests("/rate-limited"));
-    let counted = operator
-        .metric("oauth_operator_token_requests_total{grant=\"ClientCredentials\",provider=\"Custom\",result=\"rate_limited\"}");
-    assert!(counted.await?.is_some_and(|count| count <= 3.0), "what was not asked is not counted");
+    story.account("beside", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("beside").await?;
+    let told = || -> Result<Option<()>> {
+        let events: Value = serde_json::from_str(&kubectl.run(&["get", "events.events.k8s.io", "-o", "json"])?)?;
+        let of = |kind: &str| {
+            events["items"].as_array().into_iter().flatten().any(|event| {
+                event["reason"] == json!("Unreadable")
+                    && event["regarding"]["kind"] == json!(kind)
+                    && event["regarding"]["name"] == json!("nested")
+                    && event["note"].as_str().is_some_and(|note| note.contains("recursion limit"))
+            })
+        };
+        Ok((of("WorkflowRun") && of("Workflow")).then_some(()))
+    };
+    eventually(Duration::from_secs(20), told).await?.ok_or("nobody is told that they cannot be read")?;
+    // While it watches, too.
+    let again = run.replace(r#""name":"nested""#, r#""name":"nested-again""#);
+    kubectl.feed(&["create", "--raw", &format!("{group}/workflowruns"), "-f", "-"], &again)?;
+    kubectl.run(&["annotate", "secret/nested", "configmap/nested", "seen=twice"])?;
+    story.account("afterwards", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("afterwards").await?;
+    assert!(operator.metric("oauth_operator_unreadable_objects_total").await?.is_some_and(|count| count >= 3.0));
+    let log = operator.process.output();
+    assert!(!log.contains("watch interrupted"), "{log}");
     Ok(())
 }

@@ -11,8 +11,9 @@ use super::{Result, root};
 use k8s_openapi::api::core::v1::Secret;
 use oauth_operator::api::OAuthAccount;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// The manifest that users apply, object by object.
@@ -50,6 +51,11 @@ impl<'a> Story<'a> {
     /// Makes the namespaces and the operator's rights, no wider than the manifest's.
     pub async fn begin(cluster: &'a Cluster, name: &str, reach: Reach) -> Result<Self> {
         let (apps, system) = (format!("{name}-apps"), format!("{name}-system"));
+        // Two stories in one place would undo each other's work, now and then.
+        static BEGUN: Mutex<BTreeSet<(PathBuf, String)>> = Mutex::new(BTreeSet::new());
+        if !BEGUN.lock().map_err(|_| "a story broke off")?.insert((cluster.kubeconfig.clone(), name.to_owned())) {
+            return Err(format!("there is another story of the name {name}").into());
+        }
         let kubectl = cluster.kubectl();
         let mut objects = vec![namespace(&apps), namespace(&system)];
         for mut object in manifest()? {

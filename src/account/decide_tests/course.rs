@@ -41,6 +41,16 @@ fn workloads_are_restarted_for_each_new_token_and_not_more_often_than_allowed() 
 }
 
 #[test]
+fn workloads_that_are_named_together_with_a_new_token_are_restarted_for_it() {
+    let mut world = World::new(&json!({}));
+    world.reconcile();
+    let targets = json!([{"kind": "Deployment", "name": "web"}]);
+    world.edit(&json!({"scopes": ["more"], "restartTargets": targets}));
+    world.run_until(60);
+    assert_eq!((world.requests, &world.restarts[..]), (2, &[2][..]));
+}
+
+#[test]
 fn a_restart_that_was_refused_is_told_and_tried_again() {
     let targets = json!({"restartTargets": [{"kind": "Deployment", "name": "web"}], "restartIntervalSeconds": 3600});
     let mut world = World::new(&targets);

@@ -103,10 +103,10 @@ impl World {
                     Liveness::Unclear(fault) => Err(fault.clone()),
                 })
             }
-            Next::CheckHealth { generation, dpop_key, .. } => {
+            Next::CheckHealth { url, generation, dpop_key, .. } => {
                 assert_eq!(dpop_key.as_ref(), self.published_key(), "asked by another key than the token's");
                 self.health_checks += 1;
-                let checked = Checked { at: self.now, generation, verdict: Some(self.verdict.clone()) };
+                let checked = Checked { at: self.now, generation, said: Some((url, self.verdict.clone())) };
                 self.checked = Some(checked.clone());
                 Outcome::HealthChecked(checked)
             }

@@ -78,6 +78,17 @@ fn a_server_that_does_not_say_changes_nothing() {
 }
 
 #[test]
+fn another_server_is_asked_at_once() {
+    let mut world = checked();
+    world.verdict = Verdict::Unclear("it answers HTTP 404.".into());
+    world.reconcile();
+    world.verdict = Verdict::Accepted;
+    world.edit(&json!({"healthCheck": {"url": "https://other.example.com/me", "intervalSeconds": 600}}));
+    world.reconcile();
+    assert_eq!((world.health_checks, world.condition(ConditionType::Healthy)), (2, Some(yes("TokenAccepted"))));
+}
+
+#[test]
 fn a_check_goes_only_where_the_token_may_go() {
     let spec = json!({"healthCheck": {"url": "https://evil.example.com/me", "intervalSeconds": 600}, "allowedHosts": ["*.good.example"]});
     let mut world = World::new(&spec);

@@ -38,6 +38,33 @@ fn outputs_are_made_when_all_steps_have_ended() {
 }
 
 #[test]
+fn a_run_whose_first_step_is_skipped_has_a_deadline_too() {
+    let waiting = json!({"http": {"url": "https://x.example", "accountRef": {"name": "acc"}}});
+    let spec = json!({"timeoutSeconds": 60, "steps": [step("a", &[], json!({})), step("b", &["a"], waiting)]});
+    let mut play = Play::of(&spec);
+    play.skipped = vec!["a"];
+    play.seen.accounts.insert("acc".into(), AccountState::NotReady("OAuthAccount acc waits.".into()));
+    assert!(matches!(play.rest(), Next::Wait(Some(_))));
+    assert_eq!((play.status("a").phase, play.stored.phase), (Phase::Completed, Phase::Running));
+    play.later(60);
+    assert_eq!(play.rest(), Next::Done);
+    assert_eq!((play.stored.phase, play.reason()), (Phase::Failed, "AccountNotReady"));
+}
+
+#[test]
+fn after_a_deadline_nothing_is_waited_for_without_a_pause() {
+    let spec = json!({"timeoutSeconds": 60, "steps": [step("a", &[], json!({}))], "outputs": {"x": "${steps.a.output}"}});
+    let mut play = Play::of(&spec);
+    play.rest();
+    // What the run gives takes its time.
+    play.seen.live.insert(Work::Conclusion);
+    play.answer("a", done(json!(1)));
+    assert!(matches!(play.rest(), Next::Wait(Some(_))));
+    play.later(61);
+    assert_eq!(play.rest(), Next::Wait(None));
+}
+
+#[test]
 fn no_more_steps_are_under_way_than_may_be() {
     let steps: Vec<_> = (0..6).map(|n| step(&format!("s{n}"), &[], json!({}))).collect();
     let mut play = Play::of(&json!({"steps": steps, "parallelism": 2}));

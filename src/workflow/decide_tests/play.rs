@@ -22,6 +22,8 @@ pub struct Play {
     /// Requests that left, by step: the key, and whether what came of each is known to whoever decides.
     pub sent: BTreeMap<String, Vec<String>>,
     pub told: Vec<Work>,
+    /// Steps whose `when` is false.
+    pub skipped: Vec<&'static str>,
     pub writes: u32,
 }
 
@@ -56,6 +58,7 @@ impl Play {
             processes: 0,
             sent: BTreeMap::new(),
             told: vec![],
+            skipped: vec![],
             writes: 0,
         };
         play.restart();
@@ -130,7 +133,9 @@ impl Play {
     fn begin(&mut self, work: Work) {
         match &work {
             Work::Preparing(step) => {
-                self.seen.prepared.insert(step.clone(), Prepared::Call(Arc::new(call())));
+                let skipped = self.skipped.contains(&step.as_str());
+                let prepared = if skipped { Prepared::Skip } else { Prepared::Call(Arc::new(call())) };
+                self.seen.prepared.insert(step.clone(), prepared);
                 return;
             }
             Work::Step(step) => {

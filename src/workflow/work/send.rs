@@ -165,7 +165,7 @@ async fn run_at_coze(shared: &Shared, plan: &StepPlan, call: &Call, question: &Q
     };
     let judge = of_coze(shared, plan, question, plan.delivery == Delivery::AtLeastOnce, Some(scope));
     let judged = shared.tools.sender.ask(&shared.run.namespace, call, once(plan), &judge).await;
-    outcome(shared, plan, judged).await
+    outcome_at_coze(shared, plan, judged).await
 }
 
 async fn streamed(begun: Begun, idempotent: bool) -> Judged {
@@ -200,7 +200,7 @@ async fn streamed(begun: Begun, idempotent: bool) -> Judged {
 async fn poll(shared: &Shared, coze: &CozePlan, plan: &StepPlan, call: &Call, question: &Question) -> Outcome {
     let judge = of_coze(shared, plan, question, true, None);
     loop {
-        let turn = shared.turn(None).await;
+        let turn = shared.turn(plan.call.account()).await;
         // Whom the account permits may change while it lasts.
         let judged = match shared.completed(call.clone()) {
             Ok(call) => shared.tools.sender.ask(&shared.run.namespace, &call, false, &judge).await,
@@ -221,7 +221,7 @@ async fn poll(shared: &Shared, coze: &CozePlan, plan: &StepPlan, call: &Call, qu
                 );
                 coze.interval.max(asked)
             }
-            judged => return outcome(shared, plan, judged).await,
+            judged => return outcome_at_coze(shared, plan, judged).await,
         };
         tokio::time::sleep(wait).await;
     }
@@ -236,15 +236,20 @@ async fn outcome(shared: &Shared, plan: &StepPlan, judged: Judged) -> Outcome {
         Judged::Withheld => return Outcome::Withheld,
         Judged::Unauthorized(failure) | Judged::Failed(failure) => return Outcome::Failed(failure),
     };
-    let done = match at_coze(shared, plan, done).await {
-        Ok(done) => done,
-        Err(failure) => return Outcome::Failed(failure),
-    };
     let secret = format!("{}.{}", shared.run.name, plan.name);
     match keep::keep(&shared.tools.sender, &shared.run, &secret, &done.output, shared.may_be_inline()).await {
         Ok(kept) => Outcome::Completed(done, kept),
         Err(failure) => Outcome::Failed(failure),
     }
+}
+
+/// The same of a run at Coze, of which `output` keeps what it wants.
+async fn outcome_at_coze(shared: &Shared, plan: &StepPlan, judged: Judged) -> Outcome {
+    let judged = match judged {
+        Judged::Completed(done) => at_coze(shared, plan, done).await.map_or_else(Judged::Failed, Judged::Completed),
+        judged => judged,
+    };
+    outcome(shared, plan, judged).await
 }
 
 /// What `output` keeps of a run at Coze: there `response.body` is the run's output.

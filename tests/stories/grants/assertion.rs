@@ -73,7 +73,7 @@ async fn an_assertion_says_what_it_is_told_to_and_is_verified_with_each_kind_of_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_not_registered_is_refused_in_the_providers_words_until_the_right_one_is_there() -> Result<()> {
-    let (story, provider) = story("wrong-key").await?;
+    let (story, provider) = story("assertion-wrong-key").await?;
     let _operator = story.operator("operator-1").await?;
     let (right, wrong) = (Key::make(Kind::P256)?, Key::make(Kind::P256)?);
     let client = asserting(provider, &right.jwks(None)).await?;
