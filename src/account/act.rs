@@ -190,7 +190,10 @@ fn told(
         world.metrics.token_requested(provider, grant, result, finished.duration_since(sent).unsigned_abs());
         world.health.token_request(fault.is_none_or(|fault| fault.kind.needs_a_person()), finished);
     }
-    if let Some((fingerprint, expires)) = issued {
+    // Also what came to nothing was tried in somebody's name.
+    if issued.is_some() || !unasked {
+        let what = if issued.is_some() { "token obtained" } else { "no token obtained" };
+        let (fingerprint, expires) = issued.map(|(fingerprint, expires)| (fingerprint, expires.to_string())).unzip();
         let found = seen.endpoints.as_ref().and_then(|found| found.as_ref().ok());
         let endpoint = found.and_then(|found| found.get(Endpoint::Token)).cloned();
         let origin = || seen.login.stored().and_then(|(_, state)| Url::parse(&state.login.origin).ok());
@@ -198,15 +201,15 @@ fn told(
         tracing::info!(
             target: "audit",
             who = world.identity,
-            what = "token obtained",
+            what,
             grant,
             trigger = format!("{trigger:?}"),
             host,
             result,
             fingerprint,
-            expires = %expires,
+            expires,
             requestID = hands.reconcile_id,
-            "token obtained"
+            "{what}"
         );
     }
     if let Some(fault) = fault {

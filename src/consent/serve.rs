@@ -6,6 +6,7 @@ use super::pages::{self, Page, Subject};
 use crate::account::{Account, Consent, CredentialKind, GrantPlan, Login, Phase, consent_id};
 use crate::api::{AttemptResult, ConditionType, OAuthAccount, Pkce, Trigger};
 use crate::oauth::{Endpoint, Endpoints, Sensitive, host_and_port};
+use crate::world::access::Target;
 use crate::world::{ApiError, access, accounts, clock, entropy};
 use axum::extract::{DefaultBodyLimit, Form, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -353,9 +354,10 @@ async fn ticket(State(desk): State<Arc<Desk>>, Path((namespace, name)): Path<(St
         Ok(None) => return refuse(StatusCode::UNAUTHORIZED, "The cluster does not know this token."),
         Err(error) => return unasked(error),
     };
-    match access::may(client, &person, "authorize", &namespace, &name).await {
+    match access::may(client, &person, "authorize", Target::account(&namespace, &name)).await {
         Ok(true) => {}
         Ok(false) => {
+            audit(&person.name, "link refused", &namespace, &name, "forbidden");
             let why = format!("{} may not authorize oauthaccounts/{name} in namespace {namespace}.", person.name);
             return refuse(StatusCode::FORBIDDEN, &why);
         }
@@ -394,5 +396,9 @@ fn told(what: &str, consent: &Consent, refusal: Option<&Refusal>) {
         Some(Refusal::Denied(..)) => "denied",
         Some(_) => "refused",
     };
+    audit(who, what, namespace, name, result);
+}
+
+fn audit(who: &str, what: &str, namespace: &str, name: &str, result: &str) {
     tracing::info!(target: "audit", who, what, namespace, name, result, requestID = entropy::request_id(), "{what}");
 }

@@ -104,7 +104,7 @@ impl Caller {
                 Err(error) => return Err(error),
             }
         }
-        let may = |verb, target| access::may_there(client, &self.person, verb, target);
+        let may = |verb, target| access::may(client, &self.person, verb, target);
         let entitled =
             may(VERB, Target::account(namespace, name)).await? && may("get", Target::secret(namespace, secret)).await?;
         Ok(entitled.then_some(Right::Grant))

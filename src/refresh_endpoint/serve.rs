@@ -200,22 +200,25 @@ impl Endpoint {
         let (caller, right) = self.admit(shown, from, namespace, name).await?;
         let _place = self.turnstile.enter(namespace).ok_or_else(Refusal::busy)?;
         let rejected = asked.rejected_fingerprint.as_deref();
-        let (record, waited) = match self.flights.search(namespace, name, rejected).await {
-            Ending::Token(record, waited) => (*record, waited),
+        let found = match self.flights.search(namespace, name, rejected).await {
+            Ending::Token(record, waited) => Ok((*record, waited)),
             Ending::Refused(obstacle, again) => {
                 let status = StatusCode::from_u16(obstacle.because.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
                 let refusal = Refusal::new(status, obstacle.because.code(), obstacle.sentence);
-                return Err(refusal.again(again.map_or(LATER, |again| seconds_until(again, clock::now()))));
+                Err(refusal.again(again.map_or(LATER, |again| seconds_until(again, clock::now()))))
             }
             Ending::TookTooLong => {
                 let message = "No newer token came in time. The wish for one stands for a minute; ask again.";
-                return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "took_too_long", message).again(SOON));
+                Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "took_too_long", message).again(SOON))
             }
-            Ending::Gone => return Err(Refusal::stranger(caller.name(), namespace, name)),
-            Ending::Unreachable => return Err(Refusal::unreachable()),
+            Ending::Gone => Err(Refusal::stranger(caller.name(), namespace, name)),
+            Ending::Unreachable => Err(Refusal::unreachable()),
         };
-        told(&caller, &right, namespace, name, &record);
-        Ok((record, waited))
+        match &found {
+            Ok((record, _)) => told(&caller, &right, namespace, name, record),
+            Err(refusal) => refused(&caller, namespace, name, refusal),
+        }
+        found
     }
 
     /// Who shows this token, and by what right they have that of the account.
@@ -227,7 +230,11 @@ impl Endpoint {
                 format!("This token is nobody's in this cluster, has ended, or is not made for the audience {AUDIENCE}.");
             Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
         })?;
-        let stranger = || Refusal::stranger(caller.name(), namespace, name);
+        let stranger = || {
+            let refusal = Refusal::stranger(caller.name(), namespace, name);
+            refused(&caller, namespace, name, &refusal);
+            refusal
+        };
         let found = (self.flights.find)(namespace, name).ok_or_else(stranger)?;
         let right = caller.right(world, namespace, name, &token_secret_name(&found)).await?;
         match right {
@@ -271,6 +278,12 @@ fn told(caller: &Caller, right: &Right, namespace: &str, name: &str, record: &Re
         requestID = entropy::request_id(),
         "token handed out"
     );
+}
+
+/// Who was not given one, for the audit: whoever the cluster does not know is only counted.
+fn refused(caller: &Caller, namespace: &str, name: &str, refusal: &Refusal) {
+    let (who, result, what) = (caller.name(), refusal.code, "token refused");
+    tracing::info!(target: "audit", who, what, namespace, name, result, requestID = entropy::request_id(), "{what}");
 }
 
 #[cfg(test)]

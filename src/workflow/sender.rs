@@ -291,14 +291,14 @@ fn taken_out(value: &mut Value, token: &str, within: usize) -> bool {
             }
             changed
         }
-        Value::Array(items) => items.iter_mut().fold(false, |held, item| taken_out(item, token, within) || held),
+        Value::Array(items) => items.iter_mut().map(|item| usize::from(taken_out(item, token, within))).sum::<usize>() > 0,
         Value::Object(fields) => {
             let named: Vec<_> = fields.keys().filter(|name| name.contains(token)).cloned().collect();
             for name in &named {
                 let field = fields.remove(name).unwrap_or_default();
                 fields.insert(name.replace(token, MASK), field);
             }
-            fields.values_mut().fold(!named.is_empty(), |held, field| taken_out(field, token, within) || held)
+            fields.values_mut().map(|field| usize::from(taken_out(field, token, within))).sum::<usize>() + named.len() > 0
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }

@@ -3,9 +3,7 @@
 use super::{ApiError, call};
 use crate::api::vocabulary::GROUP;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use k8s_openapi::api::authorization::v1::{
-    LocalSubjectAccessReview, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
-};
+use k8s_openapi::api::authorization::v1::{LocalSubjectAccessReview, ResourceAttributes, SubjectAccessReviewSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, PostParams};
@@ -116,22 +114,11 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Whether somebody may do this to an account.
+/// Whether somebody may do this, asked in the target's namespace: that needs a right there only.
 ///
 /// # Errors
 /// As [`authenticate`].
-pub async fn may(client: &Client, person: &Person, verb: &str, namespace: &str, name: &str) -> Result<bool, ApiError> {
-    let spec = asked(person, verb, Target::account(namespace, name));
-    let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-    let review = call(Api::<SubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review)).await?;
-    Ok(review.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
-}
-
-/// The same, asked in the target's namespace: that needs a right there only.
-///
-/// # Errors
-/// As [`authenticate`].
-pub async fn may_there(client: &Client, person: &Person, verb: &str, target: Target<'_>) -> Result<bool, ApiError> {
+pub async fn may(client: &Client, person: &Person, verb: &str, target: Target<'_>) -> Result<bool, ApiError> {
     let metadata = ObjectMeta { namespace: Some(target.namespace.to_owned()), ..ObjectMeta::default() };
     let spec = asked(person, verb, target);
     let review = LocalSubjectAccessReview { metadata, spec, ..LocalSubjectAccessReview::default() };

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// An object as the API server tells it. [`kube::core::DeserializeGuard`] is meant for the same, but reads with the list's own reader, whose
 /// limit of 128 levels (`serde_json`) ends the whole list at one object that is nested deeper; the API server takes 10,000.
 #[derive(Clone, Debug)]
-pub struct Guarded<K>(pub Result<K, Unreadable>);
+pub struct Guarded<K>(pub Result<K, Box<Unreadable>>);
 
 /// One that this version cannot read.
 #[derive(Clone, Debug)]
@@ -31,8 +31,9 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
 }
 
 /// Anybody who may write an object may put anything into its managed fields, and nobody needs them here.
-fn without_managed_fields<K: DeserializeOwned>(text: &str) -> Result<K, Unreadable> {
-    let unreadable = |error: serde_json::Error| Unreadable { error: error.to_string(), metadata: ObjectMeta::default() };
+fn without_managed_fields<K: DeserializeOwned>(text: &str) -> Result<K, Box<Unreadable>> {
+    let told = |error: serde_json::Error, metadata| Box::new(Unreadable { error: error.to_string(), metadata });
+    let unreadable = |error| told(error, ObjectMeta::default());
     let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(unreadable)?;
     let mut metadata: BTreeMap<String, &RawValue> = match fields.get("metadata") {
         Some(metadata) => serde_json::from_str(metadata.get()).map_err(unreadable)?,
@@ -42,7 +43,7 @@ fn without_managed_fields<K: DeserializeOwned>(text: &str) -> Result<K, Unreadab
     let metadata = serde_json::value::to_raw_value(&metadata).map_err(unreadable)?;
     fields.insert("metadata".into(), &metadata);
     let read = serde_json::to_string(&fields).and_then(|text| serde_json::from_str(&text));
-    read.map_err(|error| Unreadable { metadata: serde_json::from_str(metadata.get()).unwrap_or_default(), ..unreadable(error) })
+    read.map_err(|error| told(error, serde_json::from_str(metadata.get()).unwrap_or_default()))
 }
 
 impl<K: Resource> Resource for Guarded<K> {

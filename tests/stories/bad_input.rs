@@ -280,13 +280,15 @@ async fn garbage_in_a_secret_is_named_without_being_shown() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_client_secret_stalls_until_it_is_corrected() -> Result<()> {
     let (story, provider) = story("wrong-secret").await?;
-    let _operator = story.operator("operator-1").await?;
+    let operator = story.operator("operator-1").await?;
     let client = provider.register(3600, "client_secret_basic").await?;
     let wrong = Client { secret: "certainly-not-the-secret".into(), ..client.clone() };
     story.account("wrong", &issuer(provider), &wrong, &json!({}))?;
     let message = story.until("wrong", "Stalled", "True", "Authentication").await?;
     assert!(message.contains("invalid_client") && message.contains("spec.client.secretRef"), "{message}");
     story.until("wrong", "Authorized", "False", "Authentication").await?;
+    let audit: Vec<_> = operator.log().into_iter().filter(|line| line["target"] == "audit").collect();
+    assert!(audit.len() == 1 && audit[0]["what"] == "no token obtained" && audit[0]["result"] == "invalid_client", "{audit:?}");
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(
         provider.token_requests(&client).await?.1 + provider.token_requests(&wrong).await?.1,

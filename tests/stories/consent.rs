@@ -186,6 +186,9 @@ async fn only_those_who_may_connect_an_account_and_only_in_one_browser() -> Resu
     let (status, said) = ticket(&story, &pages, "bot", &viewer).await?;
     assert_eq!(status, 403);
     assert!(said["error"].as_str().is_some_and(|why| why.contains("may not authorize oauthaccounts/bot")), "{said}");
+    let log = pages.operator.log();
+    let told = log.iter().find(|line| line["target"] == "audit" && line["what"] == "link refused").ok_or("no audit line")?;
+    assert!(told["name"] == json!("bot") && told["who"].as_str().is_some_and(|who| who.ends_with(":viewer")), "{told}");
     assert_eq!(ticket_by(&story, &pages, "bot", "not-a-token").await?.0, 401);
     assert_eq!(ticket(&story, &pages, "nobody", &alice).await?.0, 404);
     let whole = story.kubectl().run(&["create", "token", &alice])?;

@@ -156,6 +156,9 @@ async fn who_may(story: &Story<'_>, provider: &AuthorizationServer, operator: &O
         assert_eq!(here.message(), nowhere.message().replace("OAuthAccount none", "OAuthAccount one"), "names are not told");
         assert!(here.message().contains("must mount the account's token Secret"), "{here:?}");
     }
+    let nobody = format!("system:serviceaccount:{}:nobody", story.apps);
+    let told = operator.log().into_iter().filter(|line| line["what"] == "token refused" && line["who"] == json!(nobody)).count();
+    assert_eq!(told, 2, "who asked in vain is in the audit log");
     assert_eq!(program.ask("none", &entitled[2], None).await?.code(), (403, "not_entitled"));
     let elsewhere = program.of("default");
     assert_eq!(elsewhere.ask("one", &entitled[0], None).await?.code(), (403, "not_entitled"));

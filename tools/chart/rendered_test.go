@@ -403,7 +403,6 @@ var (
 		leases.coordination.k8s.io: create
 		leases.coordination.k8s.io oauth-operator: get update`)
 	tokenReview = lines("tokenreviews.authentication.k8s.io: create")
-	consent     = lines("tokenreviews.authentication.k8s.io: create\nsubjectaccessreviews.authorization.k8s.io: create")
 	restarts    = lines("deployments.apps: patch\nstatefulsets.apps: patch\ndaemonsets.apps: patch")
 	identities  = lines("serviceaccounts.: get\nserviceaccounts/token.: create")
 	webhook     = lines("mutatingwebhookconfigurations.admissionregistration.k8s.io oauth-operator-injection: get patch")
@@ -443,7 +442,7 @@ func TestRightsAreTheseAndNoOthers(t *testing.T) {
 		"everything": {
 			"ClusterRole /oauth-operator": inTenants, "Role " + home: atHome, "ClusterRole /oauth-operator-token-review": tokenReview,
 			"ClusterRole /oauth-operator-restart-targets": restarts, "ClusterRole /oauth-operator-workload-identity": identities,
-			"ClusterRole /oauth-operator-consent": consent, "ClusterRole /oauth-operator-injection": webhook,
+			"ClusterRole /oauth-operator-consent": tokenReview, "ClusterRole /oauth-operator-injection": webhook,
 		},
 		"rights of somebody else's": {},
 	} {
