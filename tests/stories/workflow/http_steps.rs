@@ -196,3 +196,19 @@ async fn runs_that_meet_one_refused_token_ask_for_one_new_one() -> Result<()> {
     assert!((6..=10).contains(&requests), "{requests}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_step_is_told_when_its_run_began() -> Result<()> {
+    let (workflows, _operator) = scene("wf-begun").await?;
+    let header = json!({"http": {"headers": [{"name": "x-begun", "value": "${run.startTime}"}]}});
+    let first = workflows.step("first", "/open/begun-1", &header);
+    let mut second = workflows.step("second", "/open/begun-2", &header);
+    second["dependsOn"] = json!(["first"]);
+    workflows.run("begun", &json!({"workflowSpec": {"steps": [first, second]}}))?;
+    let status = workflows.until_ended("begun", Phase::Completed).await?;
+    let began = status.start_time.ok_or("no startTime")?.0.to_string();
+    for place in ["/open/begun-1", "/open/begun-2"] {
+        assert_eq!(workflows.api.requests_to(place)[0].header("x-begun"), Some(began.as_str()), "{place}");
+    }
+    Ok(())
+}
