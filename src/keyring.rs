@@ -105,6 +105,12 @@ impl Keyring {
         self.encrypts.then(|| self.keys.first().map(|(name, _)| &**name)).flatten()
     }
 
+    /// Whether a record with this key (`None`: plain) is to be written anew: it has another one than it should have, and can be read. What
+    /// cannot be must not stand before what can.
+    pub fn is_to_be_rewritten(&self, key: Option<&str>) -> bool {
+        key != self.encrypts_with() && key.is_none_or(|key| self.keys.iter().any(|(name, _)| **name == *key))
+    }
+
     /// Encrypts a record of this name; as it is where no key encrypts.
     ///
     /// # Panics
@@ -195,6 +201,15 @@ pub(crate) mod tests {
             Keyring::default().open(&again, "login-a").unwrap_err(),
             "is encrypted with the key two, which is not in the keyring (there is none)"
         );
+    }
+
+    #[test]
+    fn what_has_another_key_than_it_should_have_and_can_be_read_is_rewritten() {
+        let (both, none) = (keyring(&["two", "one"], ""), keyring(&["two"], "encrypt: false\n"));
+        let keys = [None, Some("one"), Some("two"), Some("lost")];
+        assert_eq!(keys.map(|key| both.is_to_be_rewritten(key)), [true, true, false, false]);
+        assert_eq!(keys.map(|key| none.is_to_be_rewritten(key)), [false, false, true, false]);
+        assert_eq!(keys.map(|key| Keyring::default().is_to_be_rewritten(key)), [false; 4]);
     }
 
     #[test]

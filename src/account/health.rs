@@ -64,7 +64,10 @@ pub fn told(seen: &Seen, old: &OAuthAccountStatus) -> (Option<HealthStatus>, Opt
     let Ok(plan) = &seen.plan else { return (old.health.clone(), None) };
     let Some(check) = &plan.health_check else { return (None, None) };
     let host = check.url.host_str().unwrap_or_default();
-    let Some(Checked { generation, said: Some((_, verdict)), .. }) = &seen.checked else { return (old.health.clone(), None) };
+    let Some(Checked { generation, said: Some((asked, verdict)), .. }) = &seen.checked else { return (old.health.clone(), None) };
+    if *asked != check.url {
+        return (None, None);
+    }
     match verdict {
         Verdict::Accepted => (None, Some(("True", Reason::TokenAccepted, format!("{host} accepts the token.")))),
         Verdict::Unclear(why) => {

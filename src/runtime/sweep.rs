@@ -208,7 +208,7 @@ async fn forget(orphan: &LoginEntry, world: &World) {
 /// Writes records anew that another key encrypts than the keyring's first, or none. What is under way is left to its next write.
 async fn encrypt_anew(world: &World, leadership: &Leadership) {
     let keyring = world.keyring.current();
-    let stale = |login: &LoginEntry| login.encryption_key.as_deref() != keyring.encrypts_with();
+    let stale = |login: &LoginEntry| keyring.is_to_be_rewritten(login.encryption_key.as_deref());
     let client = &world.cluster.objects;
     for login in world.logins.all().into_iter().filter(stale).take(ENCRYPTED_AT_ONCE) {
         if !leadership.is_held() {

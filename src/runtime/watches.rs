@@ -28,11 +28,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// A watch that resumes tells nothing until something changes: it is taken for well when it was quiet for so long.
 /// Longer than a request that hangs and the patience after it.
 const INTERRUPTED_FOR: Duration = Duration::from_secs(360);
+
+/// Events on objects that cannot be read that are on their way at once, at most.
+static UNREADABLE_TOLD: Semaphore = Semaphore::const_new(16);
 
 /// Watches that a scope needs: its own five, and those of logins and consents.
 const WATCHES: usize = 7;
@@ -361,7 +364,7 @@ pub(super) fn readable<K>(event: Event<Guarded<K>>, world: &Arc<World>) -> Event
 where
     K: kube::Resource<DynamicType = ()> + Default,
 {
-    let read = |guard: Guarded<K>| match guard.0 {
+    let read = |guard: Guarded<K>, gone: bool| match guard.0 {
         Ok(mut object) => {
             object.meta_mut().managed_fields = None;
             if let Some(annotations) = &mut object.meta_mut().annotations {
@@ -378,18 +381,24 @@ where
             tracing::error!(namespace, name, kind = &*kind, error = %invalid.error, "this version cannot read the object; it is left alone");
             let mut stub = K::default();
             *stub.meta_mut() = metadata;
-            let (world, about) = (world.clone(), stub.object_ref(&()));
-            let note = format!("This version of the operator cannot read it, and leaves it alone: {}", invalid.error);
-            tokio::spawn(async move { world.events.tell(&about, EventType::Warning, "Unreadable", &note).await });
+            // Where there are many, the log has them all.
+            if let Some(place) = UNREADABLE_TOLD.try_acquire().ok().filter(|_| !gone) {
+                let (world, about) = (world.clone(), stub.object_ref(&()));
+                let note = format!("This version of the operator cannot read it, and leaves it alone: {}", invalid.error);
+                tokio::spawn(async move {
+                    world.events.tell(&about, EventType::Warning, "Unreadable", &note).await;
+                    drop(place);
+                });
+            }
             Err(stub)
         }
     };
     match event {
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
-        Event::Apply(guard) => read(guard).map_or_else(Event::Delete, Event::Apply),
+        Event::Apply(guard) => read(guard, false).map_or_else(Event::Delete, Event::Apply),
         // A list is told object by object; a deletion within it removes what was told before.
-        Event::InitApply(guard) => read(guard).map_or_else(Event::Delete, Event::InitApply),
-        Event::Delete(guard) => Event::Delete(read(guard).unwrap_or_else(|stub| stub)),
+        Event::InitApply(guard) => read(guard, false).map_or_else(Event::Delete, Event::InitApply),
+        Event::Delete(guard) => Event::Delete(read(guard, true).unwrap_or_else(|stub| stub)),
     }
 }

@@ -274,8 +274,10 @@ impl Progress<'_> {
         }
         if !self.is_untouched() || self.all_ended() {
             self.status.phase = Phase::Running;
-            let start = self.status.start_time.get_or_insert(Time(seen.begun.unwrap_or(now))).0;
-            self.status.deadline_time.get_or_insert(Time(later(start, self.definition().timeout)));
+            // What it waited for before its first step does not count.
+            let from = self.status.start_time.as_ref().map_or(now, |start| start.0);
+            self.status.start_time.get_or_insert(Time(seen.begun.unwrap_or(now)));
+            self.status.deadline_time.get_or_insert(Time(later(from, self.definition().timeout)));
         }
         if self.all_ended() && self.ending().is_none() {
             return self.conclude();

@@ -66,6 +66,11 @@ impl<K: Resource> Resource for Guarded<K> {
         K::plural(dynamic)
     }
 
+    /// Of Secrets and ConfigMaps nothing else is asked for, and nothing else may be.
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
     fn meta(&self) -> &ObjectMeta {
         self.0.as_ref().map_or_else(|unreadable| &unreadable.metadata, K::meta)
     }
@@ -91,6 +96,12 @@ mod tests {
         format!(
             r#"{{"apiVersion":"oauth-operator.dev/v1alpha1","kind":"WorkflowRun","metadata":{{"name":"{name}","namespace":"apps","managedFields":[{{"manager":"m","fieldsV1":{managed}}}]}},"spec":{{"workflowRef":{{"name":"w"}},"input":{input}}}}}"#
         )
+    }
+
+    #[test]
+    fn where_metadata_are_enough_nothing_else_is_asked_for() {
+        assert!(Guarded::<PartialObjectMeta<Secret>>::metadata_api());
+        assert!(!Guarded::<WorkflowRun>::metadata_api());
     }
 
     #[test]
