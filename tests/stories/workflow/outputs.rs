@@ -83,6 +83,9 @@ async fn what_may_not_be_kept_is_said_and_no_secret_of_others_is_overwritten() -
     workflows.run("answer", &run(json!([workflows.step("a", "/large?bytes=100000000", &json!({}))])))?;
     let most = json!({"http": {"maxResponseBytes": 8388608}});
     workflows.run("output", &run(json!([workflows.step("a", "/noise?bytes=2000000", &most)])))?;
+    let nested = |levels: usize| json!({"output": (0..levels).fold(json!(1), |inner, _| json!([inner]))});
+    workflows.run("nested", &run(json!([workflows.step("a", "/large?bytes=10", &nested(64))])))?;
+    workflows.run("too-nested", &run(json!([workflows.step("a", "/large?bytes=10", &nested(65))])))?;
     workflows.story.secret("foreign.a", &[("mine", "untouched")])?;
     workflows.run("foreign", &run(json!([workflows.step("a", "/large?bytes=20000", &json!({}))])))?;
 
@@ -97,6 +100,11 @@ async fn what_may_not_be_kept_is_said_and_no_secret_of_others_is_overwritten() -
         message.contains("compressed 15") && message.contains("a Secret holds 1048576; keep less of it with output"),
         "{message}"
     );
+    workflows.until_ended("nested", Phase::Completed).await?;
+    let status = workflows.until_ended("too-nested", Phase::Failed).await?;
+    let (reason, message) = why(&status, "a");
+    assert_eq!(reason, Some(RunReason::OutputTooLarge), "{message}");
+    assert!(message.contains("nested 65 levels deep, and at most 64 are kept"), "{message}");
     let status = workflows.until_ended("foreign", Phase::Failed).await?;
     let (reason, message) = why(&status, "a");
     assert_eq!(reason, Some(RunReason::StepFailed));
