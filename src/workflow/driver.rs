@@ -3,6 +3,7 @@
 mod drain;
 
 use super::decide::{Next, decide};
+use super::keep::Room;
 use super::limits::{Limits, Permit};
 use super::progress::{goes_on_there, is_under_way, progress};
 use super::seen::{AccountState, Identity, Kept, Outcome, Prepared, Seen, Turn, Work};
@@ -88,6 +89,8 @@ struct Driver {
     tasks: JoinSet<(Work, Finished)>,
     handles: HashMap<Work, AbortHandle>,
     permits: BTreeMap<String, Permit>,
+    /// For outputs in status, of all steps.
+    room: Arc<Room>,
     /// By step: requests under way whose answer would be lost with the process, and answers that are not stored.
     in_hand: BTreeMap<String, ReplyInHand<Arc<World>>>,
     pause: Duration,
@@ -117,6 +120,7 @@ impl Driver {
         };
         let version = Version::of(&run);
         let status = run.status.take().unwrap_or_default();
+        let room = Arc::new(Room::beside(&status));
         run.metadata.managed_fields = None;
         let seen = Seen { run: identity, me, status, cancel: run.spec.cancel, news: Some(clock::now()), ..Seen::default() };
         Self {
@@ -128,6 +132,7 @@ impl Driver {
             tasks: JoinSet::new(),
             handles: HashMap::new(),
             permits: BTreeMap::new(),
+            room,
             in_hand: BTreeMap::new(),
             pause: Duration::from_millis(50),
         }
@@ -289,7 +294,13 @@ impl Driver {
         let begun = *self.seen.begun.get_or_insert(Timestamp::from_second(now.as_second()).unwrap_or(now));
         let mut status = progress(&self.seen, now);
         status.start_time.get_or_insert(Time(begun));
-        let shared = work::Shared { tools: self.tools.clone(), run: self.seen.run.clone(), task: task.clone(), status };
+        let shared = work::Shared {
+            tools: self.tools.clone(),
+            run: self.seen.run.clone(),
+            task: task.clone(),
+            status,
+            room: self.room.clone(),
+        };
         let handle = match &work {
             Work::Preparing(step) => self.tasks.spawn(work::prepare(shared, step.clone(), self.seen.resume.clone())),
             Work::Step(step) => {

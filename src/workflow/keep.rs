@@ -5,7 +5,7 @@ use super::input::depth;
 use super::seen::{Identity, Kept};
 use super::sender::Sender;
 use crate::api::vocabulary as v;
-use crate::api::{OutputReference, RunReason, WorkflowRun};
+use crate::api::{OutputReference, RunReason, WorkflowRun, WorkflowRunStatus};
 use crate::world::secrets::{self, Written};
 use crate::world::{ApiError, World};
 use flate2::Compression;
@@ -21,12 +21,13 @@ use kube::{Resource, ResourceExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// Bytes of an output that stands in status.
-pub const INLINE: usize = 16 * 1024;
+const INLINE: usize = 16 * 1024;
 /// Bytes of all outputs of a run that stand in status.
-pub const INLINE_IN_ALL: i64 = 256 * 1024;
+const INLINE_IN_ALL: i64 = 256 * 1024;
 /// Levels of an output. What a run keeps must be readable in the object around it: readers of JSON end at 128 (`serde_json`).
 const DEEPEST: usize = 64;
 /// Bytes of an output as JSON.
@@ -36,12 +37,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes that a Secret may hold.
 const SECRET: usize = 1024 * 1024;
 
+/// What status has room for still, of the outputs of a run's steps. A place that was taken for what was not stored stays taken.
+pub struct Room(AtomicI64);
+
+impl Room {
+    /// Beside what stands there.
+    pub fn beside(status: &WorkflowRunStatus) -> Self {
+        let inline = status.steps.iter().filter(|step| step.output.is_some());
+        Self(AtomicI64::new(INLINE_IN_ALL - inline.filter_map(|step| step.output_bytes).sum::<i64>()))
+    }
+
+    fn take(&self, bytes: i64) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| (left >= bytes).then_some(left - bytes)).is_ok()
+    }
+}
+
 /// Keeps an output: in status, where it may be there, else in a Secret of this name. What was done is not lost because the API
 /// server is away: it is offered again until it is taken.
 ///
 /// # Errors
 /// Where it is too large, or may not be written.
-pub async fn keep(sender: &Sender, run: &Identity, secret: &str, output: &Value, inline: bool) -> Result<Kept, Failure> {
+pub async fn keep(sender: &Sender, run: &Identity, secret: &str, output: &Value, room: Option<&Room>) -> Result<Kept, Failure> {
     let too_large = |what: String| Failure::new(RunReason::OutputTooLarge, format!("{what}; keep less of it with output."));
     let levels = depth(output);
     if levels > DEEPEST {
@@ -49,7 +65,7 @@ pub async fn keep(sender: &Sender, run: &Identity, secret: &str, output: &Value,
     }
     let json = output.to_string().into_bytes();
     let bytes = i64::try_from(json.len()).unwrap_or(i64::MAX);
-    if json.len() <= INLINE && inline {
+    if json.len() <= INLINE && room.is_none_or(|room| room.take(bytes)) {
         return Ok(Kept::Inline { bytes });
     }
     if json.len() > LARGEST {

@@ -12,13 +12,13 @@ use super::answer::Judged;
 use super::definition::StepPlan;
 use super::driver::{Finished, Tools};
 use super::failure::Failure;
-use super::keep;
+use super::keep::{self, Room};
 use super::limits::Permit;
 use super::request::Call;
 use super::scope::{Outputs, named, scope};
 use super::seen::{Identity, Kept, Task, Work};
 use super::sender::permitted;
-use crate::api::{OAuthAccount, Phase, RunReason, StepStatus, WorkflowRunStatus};
+use crate::api::{OAuthAccount, RunReason, StepStatus, WorkflowRunStatus};
 use crate::expression::{References, Scope};
 use serde_json::Value;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct Shared {
     pub task: Task,
     /// How far it had come.
     pub status: WorkflowRunStatus,
+    /// What status has room for.
+    pub room: Arc<Room>,
 }
 
 /// Evaluates off the threads that everybody waits on.
@@ -85,15 +87,6 @@ impl Shared {
         let limit = account.and_then(|name| self.account(name)).and_then(|account| account.spec.max_concurrent_steps);
         self.tools.limits.turn(account.map(|name| (self.run.namespace.as_str(), name, limit))).await
     }
-
-    /// Whether status has room for one more output: what is under way may give as much as it may. What begins later counts this one.
-    fn may_be_inline(&self) -> bool {
-        let there: i64 = self.status.steps.iter().filter(|step| step.output.is_some()).filter_map(|step| step.output_bytes).sum();
-        let under_way = self.status.steps.iter().filter(|step| step.phase == Phase::Running).count().max(1);
-        let under_way = i64::try_from(under_way).unwrap_or(64);
-        let each = i64::try_from(keep::INLINE).unwrap_or(i64::MAX);
-        there + under_way.saturating_mul(each) <= keep::INLINE_IN_ALL
-    }
 }
 
 /// Makes what the run gives of what its steps gave.
@@ -108,7 +101,7 @@ async fn concluded(shared: &Shared) -> Result<(Value, Kept), Failure> {
     let outputs = evaluated(move || definition.outputs.as_ref().map_or(Ok(Value::Null), |tree| tree.evaluate(&scope)));
     let outputs = outputs.await?.map_err(|error| Failure::new(RunReason::InvalidDefinition, error.to_string()))?;
     let secret = format!("{}-outputs", shared.run.name);
-    let kept = keep::keep(&shared.tools.sender, &shared.run, &secret, &outputs, true).await?;
+    let kept = keep::keep(&shared.tools.sender, &shared.run, &secret, &outputs, None).await?;
     Ok((outputs, kept))
 }
 

@@ -237,7 +237,7 @@ async fn outcome(shared: &Shared, plan: &StepPlan, judged: Judged) -> Outcome {
         Judged::Unauthorized(failure) | Judged::Failed(failure) => return Outcome::Failed(failure),
     };
     let secret = format!("{}.{}", shared.run.name, plan.name);
-    match keep::keep(&shared.tools.sender, &shared.run, &secret, &done.output, shared.may_be_inline()).await {
+    match keep::keep(&shared.tools.sender, &shared.run, &secret, &done.output, Some(&shared.room)).await {
         Ok(kept) => Outcome::Completed(done, kept),
         Err(failure) => Outcome::Failed(failure),
     }

@@ -68,7 +68,7 @@ async fn many_medium_outputs_leave_room_in_the_runs_object() -> Result<()> {
     workflows.run("medium", &json!({"workflowSpec": {"parallelism": 20, "steps": steps, "outputs": outputs}}))?;
     let status = workflows.until_ended("medium", Phase::Completed).await?;
     let inline: i64 = status.steps.iter().filter(|step| step.output.is_some()).filter_map(|step| step.output_bytes).sum();
-    assert!(inline <= 256 * 1024, "{inline}");
+    assert!((240 * 1024..=256 * 1024).contains(&inline), "{inline}");
     assert!(status.steps.iter().all(|step| step.output.is_some() != step.output_ref.is_some()));
     assert!(serde_json::to_string(&status)?.len() < 500_000);
     let outputs = status.outputs.ok_or("small ones")?;
