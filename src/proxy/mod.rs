@@ -17,6 +17,7 @@ mod credential;
 mod fault;
 mod forward;
 pub(crate) mod head;
+mod interim;
 mod judge;
 mod listener;
 mod open_work;

@@ -1,6 +1,7 @@
 //! Connections to one upstream: made, kept, and handed out. Each worker has its own, so that nobody waits for a lock.
 
 use super::clock::{Moment, moment};
+use super::interim::{Bounded, InterimCount};
 use super::tape::RequestBody;
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -85,8 +86,14 @@ pub struct Upstream {
 #[derive(Default)]
 struct Lane {
     /// The one used last stands last.
-    idle: Vec<(http1::SendRequest<RequestBody>, Moment)>,
+    idle: Vec<(Single, Moment)>,
     shared: Vec<Shared>,
+}
+
+/// An HTTP/1.1 connection.
+struct Single {
+    sender: http1::SendRequest<RequestBody>,
+    interim: InterimCount,
 }
 
 /// An HTTP/2 connection.
@@ -96,7 +103,7 @@ struct Shared {
 }
 
 enum Sender {
-    Http1 { sender: http1::SendRequest<RequestBody>, reused: bool },
+    Http1 { connection: Single, reused: bool },
     Http2 { sender: http2::SendRequest<RequestBody>, stream: StreamCount, reused: bool },
 }
 
@@ -125,7 +132,7 @@ pub struct Held {
 }
 
 enum Kind {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Single),
     Http2(#[expect(dead_code, reason = "it counts while it lives")] StreamCount),
 }
 
@@ -171,10 +178,11 @@ impl Upstream {
         loop {
             let sender = if upgrade { Box::pin(self.connect(true)).await? } else { self.check_out(worker).await? };
             let failed = match sender {
-                Sender::Http1 { mut sender, reused } => {
+                Sender::Http1 { mut connection, reused } => {
                     *request.version_mut() = Version::HTTP_11;
-                    match sender.try_send_request(request).await {
-                        Ok(answer) => return Ok((answer, self.held(worker, Kind::Http1(sender)))),
+                    connection.interim.begin(&mut request);
+                    match connection.sender.try_send_request(request).await {
+                        Ok(answer) => return Ok((answer, self.held(worker, Kind::Http1(connection)))),
                         Err(error) => (error, reused),
                     }
                 }
@@ -236,14 +244,14 @@ impl Upstream {
             }
         }
         let now = moment();
-        while let Some((sender, since)) = lane.idle.pop() {
+        while let Some((connection, since)) = lane.idle.pop() {
             if now.saturating_sub(since) > STALE {
                 // Those below are older.
                 lane.idle.clear();
                 return None;
             }
-            if sender.is_ready() && !sender.is_closed() {
-                return Some(Sender::Http1 { sender, reused: true });
+            if connection.sender.is_ready() && !connection.sender.is_closed() {
+                return Some(Sender::Http1 { connection, reused: true });
             }
         }
         None
@@ -306,21 +314,22 @@ impl Upstream {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let broken = |error: hyper::Error| ConnectError::Unreachable(self.place.clone(), error.to_string());
-        let stream = TokioIo::new(stream);
         if http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).adaptive_window(true);
-            let (sender, connection) = builder.handshake(stream).await.map_err(broken)?;
+            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(broken)?;
             // What ends it is told to whoever waits for an answer.
             tokio::spawn(async move { connection.await.unwrap_or_default() });
             let stream = StreamCount::of(&Arc::default());
             return Ok(Sender::Http2 { sender, stream, reused: false });
         }
+        let interim = InterimCount::default();
         let mut builder = http1::Builder::new();
         builder.max_header_size(LARGEST_HEAD);
+        let stream = TokioIo::new(Bounded::new(stream, interim.clone()));
         let (sender, connection) = builder.handshake(stream).await.map_err(broken)?;
         tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_default() });
-        Ok(Sender::Http1 { sender, reused: false })
+        Ok(Sender::Http1 { connection: Single { sender, interim }, reused: false })
     }
 }
 
@@ -335,27 +344,27 @@ fn again((mut error, reused): (TrySendError<Request<RequestBody>>, bool)) -> Res
 impl Held {
     /// The answer has ended: the connection is free for the next request.
     pub fn give_back(self) {
-        let Kind::Http1(mut sender) = self.kind else { return };
-        if sender.is_closed() {
+        let Kind::Http1(mut connection) = self.kind else { return };
+        if connection.sender.is_closed() {
             return;
         }
-        if sender.is_ready() {
-            self.upstream.lane(self.worker).keep(sender);
+        if connection.sender.is_ready() {
+            self.upstream.lane(self.worker).keep(connection);
             return;
         }
         // It has not noticed yet that the answer has ended, or the request's body is still on its way.
         tokio::spawn(async move {
-            if matches!(tokio::time::timeout(Duration::from_secs(1), sender.ready()).await, Ok(Ok(()))) {
-                self.upstream.lane(self.worker).keep(sender);
+            if matches!(tokio::time::timeout(Duration::from_secs(1), connection.sender.ready()).await, Ok(Ok(()))) {
+                self.upstream.lane(self.worker).keep(connection);
             }
         });
     }
 }
 
 impl Lane {
-    fn keep(&mut self, sender: http1::SendRequest<RequestBody>) {
+    fn keep(&mut self, connection: Single) {
         if self.idle.len() < KEPT {
-            self.idle.push((sender, moment()));
+            self.idle.push((connection, moment()));
         }
     }
 }

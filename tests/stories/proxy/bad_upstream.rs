@@ -174,11 +174,11 @@ async fn an_endless_head_is_given_up() -> Result<()> {
     if skip() {
         return Ok(());
     }
-    for (number, (what, begin, repeat, status)) in [
-        ("fields", "HTTP/1.1 200 OK\r\n", "X-Forged: one\r\n", 502),
-        ("one field", "HTTP/1.1 200 OK\r\nX-Forged: ", "xxxxxxxxxxxxxxxx", 502),
-        ("a status line", "HTTP/1.1 200 ", "forgedforgedforged", 502),
-        ("continues", "", "HTTP/1.1 100 Continue\r\n\r\n", 504),
+    for (number, (what, begin, repeat)) in [
+        ("fields", "HTTP/1.1 200 OK\r\n", "X-Forged: one\r\n"),
+        ("one field", "HTTP/1.1 200 OK\r\nX-Forged: ", "xxxxxxxxxxxxxxxx"),
+        ("a status line", "HTTP/1.1 200 ", "forgedforgedforged"),
+        ("interim answers", "", "HTTP/1.1 100 Continue\r\n\r\n"),
     ]
     .into_iter()
     .enumerate()
@@ -196,7 +196,7 @@ async fn an_endless_head_is_given_up() -> Result<()> {
         let before = routed.proxy.memory()?;
         let began = Instant::now();
         let fetched = curl(&[&routed.proxy.url()]).await?;
-        assert_eq!((fetched.exit, fetched.status), (0, status), "{what}: {}{}", fetched.heads, fetched.text());
+        assert_eq!((fetched.exit, fetched.status), (0, 502), "{what}: {}{}", fetched.heads, fetched.text());
         assert!(!fetched.heads.contains("orged"), "{what}: {}", fetched.heads);
         assert!(began.elapsed() < Duration::from_secs(8), "{what}: {:?}", began.elapsed());
         let grown = routed.proxy.memory()?.saturating_sub(before);
