@@ -4,8 +4,14 @@ use super::{issuer, story};
 use crate::testbed::Result;
 use crate::testbed::authorization_server::{Client, random};
 use crate::testbed::story::{Story, account, eventually, merge};
+use crate::testbed::tls_server;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// Accounts of one client at one endpoint, applied at once.
 fn crowd(story: &Story<'_>, number: usize, name: &str, provider: &Value, client: &Client, patch: &Value) -> Result<()> {
@@ -89,5 +95,41 @@ async fn whoever_is_slow_to_say_that_a_token_is_good_keeps_nobody_from_the_provi
     eventually(Duration::from_secs(19), all).await?.ok_or("who checks keeps others from the provider")?;
     let asked = || Ok((endpoint.requests(slow) == CHECKED as u64).then_some(()));
     eventually(Duration::from_secs(10), asked).await?.ok_or("not all are checked")?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_answers_without_end_keeps_nobody_from_their_token() -> Result<()> {
+    const FLOODED: usize = 6;
+    let (story, provider) = story("flood").await?;
+    let _operator = story.operator("operator-1").await?;
+    let begun = Arc::new(AtomicUsize::new(0));
+    let counted = begun.clone();
+    let flood = move |mut stream: TlsStream<TcpStream>| {
+        let counted = counted.clone();
+        async move {
+            let piece = "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+            if stream.read(&mut [0; 4096]).await.is_ok_and(|length| length > 0) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            while stream.write_all(piece.as_bytes()).await.is_ok() {}
+        }
+    };
+    let (address, ca) = tls_server::connections("testbed flood", flood).await?;
+    story.ca("flood-ca", &ca)?;
+    let began = Instant::now();
+    for number in 0..FLOODED {
+        let endless = json!({"custom": {"tokenURL": format!("https://{address}/token")}, "caBundleRef": {"name": "flood-ca"}});
+        let client = Client { id: format!("client-{number}"), secret: random() };
+        story.account(&format!("endless-{number}"), &endless, &client, &json!({}))?;
+    }
+    let asked = || Ok((begun.load(Ordering::Relaxed) >= 2).then_some(()));
+    eventually(Duration::from_secs(20), asked).await?.ok_or("nobody is asked")?;
+    let client = provider.register(3600, "client_secret_basic").await?;
+    story.account("beside", &issuer(provider), &client, &json!({}))?;
+    story.until_ready("beside").await?;
+    assert!(began.elapsed() < Duration::from_secs(19), "it waited for the others' end: {:?}", began.elapsed());
+    let said = story.until("endless-0", "Ready", "False", "Network").await?;
+    assert!(said.contains("did not answer in time"), "{said}");
     Ok(())
 }
