@@ -56,6 +56,8 @@ struct Reply {
 enum Failure {
     /// Nothing was sent.
     Unsent(Fault),
+    /// The upstream said that it did nothing with it.
+    Unprocessed(Fault),
     /// Something may have been received; whether the connection had been used before.
     Unanswered(Fault, bool),
     /// It is the app's own fault.
@@ -70,6 +72,7 @@ fn outcome(ended: &Ended) -> Outcome {
     match ended {
         Ok(reply) => Outcome::Answered(reply.response.status()),
         Err(Failure::Unsent(_)) => Outcome::Unsent,
+        Err(Failure::Unprocessed(_)) => Outcome::Unprocessed,
         Err(Failure::Unanswered(_, kept)) => Outcome::Unanswered { kept: *kept },
         Err(Failure::App(_)) => Outcome::ByApp,
     }
@@ -78,7 +81,7 @@ fn outcome(ended: &Ended) -> Outcome {
 /// What is passed on when nothing better comes: the upstream's own words before ours, and the last before the first.
 fn better(before: Option<Ended>, now: Ended) -> Ended {
     match (before, now) {
-        (Some(Ok(reply)), Err(Failure::Unsent(_) | Failure::Unanswered(..))) => Ok(reply),
+        (Some(Ok(reply)), Err(Failure::Unsent(_) | Failure::Unprocessed(_) | Failure::Unanswered(..))) => Ok(reply),
         (_, now) => now,
     }
 }
@@ -95,6 +98,7 @@ pub struct Job<'a> {
     tape: Option<Arc<Tape>>,
     upgrade: Option<OnUpgrade>,
     tried: Vec<usize>,
+    unprocessed: usize,
 }
 
 impl<'a> Job<'a> {
@@ -119,7 +123,7 @@ impl<'a> Job<'a> {
         let target = head::target(&uri, way.strip_prefix.then_some(way.path.as_str()));
         let tape = (!body.is_end_stream())
             .then(|| Tape::new(body, way.limits.replay_bytes, gate.budget.clone(), way.timeouts.idle_seconds));
-        Self { gate, way, worker, began: Instant::now(), method, target, headers, tape, upgrade, tried: vec![] }
+        Self { gate, way, worker, began: Instant::now(), method, target, headers, tape, upgrade, tried: vec![], unprocessed: 0 }
     }
 
     /// Sends it until it is settled.
@@ -156,6 +160,8 @@ impl<'a> Job<'a> {
         let (mut renewed, mut repeated) = (false, false);
         loop {
             let ended = self.attempt(member, &credential).await;
+            let unprocessed = matches!(ended, Err(Failure::Unprocessed(_)));
+            self.unprocessed += usize::from(unprocessed);
             let course = Course {
                 replayable: self.is_replayable(),
                 safe: head::is_safe(&self.method),
@@ -163,6 +169,7 @@ impl<'a> Job<'a> {
                 accounts: self.tried.len(),
                 renewed,
                 repeated,
+                unprocessed: self.unprocessed,
             };
             match judge(outcome(&ended), &self.way.rejected, &course) {
                 Verdict::Settle => return (ended, None),
@@ -172,7 +179,7 @@ impl<'a> Job<'a> {
                     }
                     return (ended, Some(reason));
                 }
-                Verdict::Repeat => repeated = true,
+                Verdict::Repeat => repeated |= !unprocessed,
                 Verdict::SettleAndRenew => {
                     // The next request has the fresh token.
                     drop(self.renew(account, &credential));
@@ -219,7 +226,9 @@ impl<'a> Job<'a> {
     fn settle(mut self, best: Option<Ended>, obstacle: Obstacle) -> Result<Response<ResponseBody>, Fault> {
         match best {
             Some(Ok(reply)) => Ok(self.pass(reply)),
-            Some(Err(Failure::Unsent(fault) | Failure::Unanswered(fault, _) | Failure::App(fault))) => Err(fault),
+            Some(Err(
+                Failure::Unsent(fault) | Failure::Unprocessed(fault) | Failure::Unanswered(fault, _) | Failure::App(fault),
+            )) => Err(fault),
             None => Err(self.obstructed(obstacle)),
         }
     }
@@ -265,6 +274,11 @@ impl<'a> Job<'a> {
                 } else {
                     Fault::new(Code::BadRequest, "The request's body broke off, or is not what its head says.")
                 }))
+            }
+            Some(Err(SendError::Unprocessed)) => {
+                exchange.note(Ending::Neither);
+                let words = format!("{} does not take the request, nor its next attempts.", way.upstream.place);
+                Err(Failure::Unprocessed(Fault::new(Code::UpstreamBroken, words)))
             }
             Some(Err(SendError::Broken { error, reused })) => {
                 exchange.note(Ending::Failure);

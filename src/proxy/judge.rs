@@ -5,6 +5,8 @@ use http::StatusCode;
 
 /// Accounts that a request goes on to after its first.
 const SWITCHES: usize = 2;
+/// How often a request is sent again that the upstream said it did nothing with.
+const UNPROCESSED: usize = 6;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub enum Outcome {
     Answered(StatusCode),
     /// Nothing was sent.
     Unsent,
+    /// The upstream said that it did nothing with it (RFC 9113 §6.8 and §8.7).
+    Unprocessed,
     /// Something may have been received, and no answer came. `kept`: the connection had been used before, and may have ended
     /// at the very moment.
     Unanswered {
@@ -38,6 +42,8 @@ pub struct Course {
     pub renewed: bool,
     /// Whether it was sent again with the same token.
     pub repeated: bool,
+    /// How often the upstream said that it did nothing with it.
+    pub unprocessed: usize,
 }
 
 /// What is done next.
@@ -95,6 +101,9 @@ pub fn judge(outcome: Outcome, rejected: &[StatusCode], course: &Course) -> Verd
         Outcome::Answered(status) if is_transient(status) && may_fail_over => switch(Reason::Failed),
         Outcome::Answered(_) => Verdict::Settle,
         Outcome::Unsent => switch(Reason::Connect),
+        // Not one more, so that it ends with an upstream that refuses all.
+        Outcome::Unprocessed if course.unprocessed <= UNPROCESSED => Verdict::Repeat,
+        Outcome::Unprocessed => Verdict::Settle,
         Outcome::Unanswered { kept: true } if course.safe && !course.repeated => Verdict::Repeat,
         Outcome::Unanswered { .. } if may_fail_over => switch(Reason::Failed),
         Outcome::Unanswered { .. } => Verdict::Settle,
@@ -103,14 +112,21 @@ pub fn judge(outcome: Outcome, rejected: &[StatusCode], course: &Course) -> Verd
 
 #[cfg(test)]
 mod tests {
-    use super::Outcome::{Answered, ByApp, Unanswered, Unsent};
+    use super::Outcome::{Answered, ByApp, Unanswered, Unprocessed, Unsent};
     use super::Reason::{Connect, Failed, Rejected};
     use super::Verdict::{Renew, Repeat, Settle, SettleAndRenew, Switch};
     use super::*;
 
     /// A GET on its first attempt.
-    const GET: Course =
-        Course { replayable: true, safe: true, retry_idempotent: false, accounts: 1, renewed: false, repeated: false };
+    const GET: Course = Course {
+        replayable: true,
+        safe: true,
+        retry_idempotent: false,
+        accounts: 1,
+        renewed: false,
+        repeated: false,
+        unprocessed: 0,
+    };
     const POST: Course = Course { safe: false, ..GET };
 
     #[test]
@@ -142,6 +158,11 @@ mod tests {
             (Unsent, POST, Switch(Connect)),
             (Unsent, Course { accounts: 3, ..POST }, Settle),
             (Unsent, Course { replayable: false, ..POST }, Settle),
+            // Nothing was done with it: sent again, whatever the method, a few times.
+            (Unprocessed, Course { unprocessed: 1, ..POST }, Repeat),
+            (Unprocessed, Course { unprocessed: 6, repeated: true, ..POST }, Repeat),
+            (Unprocessed, Course { unprocessed: 7, ..POST }, Settle),
+            (Unprocessed, Course { replayable: false, unprocessed: 1, ..GET }, Settle),
             // Something may have been received.
             (kept, GET, Repeat),
             (kept, POST, Settle),
@@ -158,19 +179,22 @@ mod tests {
 
     #[test]
     fn a_request_ends_whatever_happens() {
-        let outcomes = [Answered(StatusCode::UNAUTHORIZED), Answered(StatusCode::BAD_GATEWAY), Unsent, Unanswered { kept: true }];
+        let (rejected, failed) = (Answered(StatusCode::UNAUTHORIZED), Answered(StatusCode::BAD_GATEWAY));
+        let outcomes = [Unprocessed, rejected, failed, Unsent, Unanswered { kept: true }];
         // Every history of outcomes, as a number whose digits they are.
         for history in 0..outcomes.len().pow(9) {
             let (mut course, mut attempts, mut rest) = (Course { retry_idempotent: true, ..GET }, 0, history);
             loop {
                 attempts += 1;
-                // With each of three accounts: sent, repeated, sent with a fresh token, repeated.
-                assert!(attempts <= 12, "{history}");
+                // With each of three accounts: sent, repeated, sent with a fresh token, repeated; and what was not processed.
+                assert!(attempts <= 12 + UNPROCESSED, "{history}");
                 let outcome = outcomes[rest % outcomes.len()];
                 rest /= outcomes.len();
+                course.unprocessed += usize::from(outcome == Unprocessed);
                 match judge(outcome, &[StatusCode::UNAUTHORIZED], &course) {
                     Settle | SettleAndRenew => break,
                     Renew => course = Course { renewed: true, repeated: false, ..course },
+                    Repeat if outcome == Unprocessed => {}
                     Repeat => course.repeated = true,
                     Switch(_) => course = Course { accounts: course.accounts + 1, renewed: false, repeated: false, ..course },
                 }

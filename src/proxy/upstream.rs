@@ -3,12 +3,14 @@
 use super::clock::{Moment, moment};
 use super::interim::{Bounded, InterimCount};
 use super::tape::RequestBody;
+use h2::Reason;
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +51,9 @@ pub enum SendError {
     /// Nothing was sent.
     #[error(transparent)]
     NotConnected(#[from] ConnectError),
+    /// The upstream said that it did nothing with it: the connection ends in good order, or the stream is refused.
+    #[error("the upstream did nothing with it")]
+    Unprocessed,
     /// Something may have been.
     #[error("the connection ended before the answer: {error}")]
     Broken {
@@ -337,8 +342,21 @@ impl Upstream {
 fn again((mut error, reused): (TrySendError<Request<RequestBody>>, bool)) -> Result<Request<RequestBody>, SendError> {
     match error.take_message() {
         Some(request) if reused => Ok(request),
-        _ => Err(SendError::Broken { error: error.into_error(), reused }),
+        _ => {
+            let error = error.into_error();
+            Err(if is_unprocessed(&error) { SendError::Unprocessed } else { SendError::Broken { error, reused } })
+        }
     }
+}
+
+/// Whether an HTTP/2 server has said so (RFC 9113 §6.8, §8.7): of streams above the last that it names in GOAWAY, and of those
+/// that it refuses.
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let said = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    said.is_some_and(|said| {
+        let reason = said.reason();
+        said.is_remote() && (said.is_go_away() && reason == Some(Reason::NO_ERROR) || reason == Some(Reason::REFUSED_STREAM))
+    })
 }
 
 impl Held {

@@ -9,10 +9,11 @@ use crate::testbed::token_volume::TokenVolume;
 use crate::testbed::{Result, authorization_server::random};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
 /// Kinds of servers: a route each, by which it is found.
-const KINDS: [&str; 6] = ["kept", "never-kept", "kept-a-second", "kept-once", "big", "h2"];
+const KINDS: [&str; 8] = ["kept", "never-kept", "kept-a-second", "kept-once", "big", "h2", "h2-of-twenty", "h2-of-two-at-once"];
 
 /// nginx with a server of each kind, and a proxy in front of all.
 struct World {
@@ -32,8 +33,9 @@ impl World {
             std::fs::write(folder.join("files").join(kind).join("file"), &file)?;
         }
         let authority = Authority::new(name)?;
-        authority.server(&["127.0.0.6", "localhost"])?.store(&folder, "nginx")?;
+        authority.server(&["127.0.0.6", "127.0.0.7", "127.0.0.8", "localhost"])?.store(&folder, "nginx")?;
         std::fs::write(folder.join("nginx-ca.crt"), &authority.certificate)?;
+        let tls = "ssl_certificate {folder}/nginx.crt; ssl_certificate_key {folder}/nginx.key;";
         let kinds = [
             String::new(),
             "keepalive_timeout 0;".into(),
@@ -42,15 +44,18 @@ impl World {
             (0..8).fold("large_client_header_buffers 4 64k;".into(), |all: String, number| {
                 format!("{all} add_header X-Big-{number} '{}';", "b".repeat(3000))
             }),
-            "ssl_certificate {folder}/nginx.crt; ssl_certificate_key {folder}/nginx.key;".into(),
+            tls.into(),
+            format!("{tls} keepalive_requests 20; location /h2-of-twenty/said {{ return 200 said; }}"),
+            format!("{tls} http2_max_concurrent_streams 2; location /h2-of-two-at-once/said {{ return 200 said; }}"),
         ];
         let (mut servers, mut routes) = (String::new(), vec![]);
         for (index, (kind, settings)) in KINDS.iter().zip(&kinds).enumerate() {
-            let (address, flags) = (format!("127.0.0.{}:{port}", index + 1), if *kind == "h2" { " ssl http2" } else { "" });
+            let (address, flags) =
+                (format!("127.0.0.{}:{port}", index + 1), if kind.starts_with("h2") { " ssl http2" } else { "" });
             servers += &format!(
                 "server {{ listen {address}{flags}; root {{folder}}/files; dav_methods PUT; client_max_body_size 0; {settings} }}\n"
             );
-            let upstream = if *kind == "h2" {
+            let upstream = if kind.starts_with("h2") {
                 json!({"url": format!("https://{address}"), "caFile": folder.join("nginx-ca.crt")})
             } else {
                 json!({"url": format!("http://{address}")})
@@ -191,6 +196,32 @@ async fn connections_that_nginx_ends_cost_nobody_a_request() -> Result<()> {
     }
     let requests = world.requests("kept-a-second")?;
     assert_eq!((requests.len(), connections(&requests)), (4, 4));
+    Ok(())
+}
+
+/// RFC 9113 §6.8 and §8.7: what a server says that it did nothing with is sent again, whatever its method.
+#[tokio::test]
+async fn what_nginx_says_that_it_did_nothing_with_is_sent_again() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let world = World::start("nginx-unprocessed").await?;
+    // A connection of twenty requests ends with GOAWAY; streams beyond two at once are refused, where the client has not
+    // heard yet that there are no more.
+    for (kind, at_once) in [("h2-of-twenty", 20), ("h2-of-two-at-once", 40)] {
+        let url = format!("{}/{kind}/said", world.proxy.url());
+        let body = world.nginx.folder.join("request-body");
+        std::fs::write(&body, "ten bytes.")?;
+        let arguments =
+            ["-n", "400", "-c", &at_once.to_string(), "-m", "1", "-d", &body.display().to_string(), &url].map(str::to_owned);
+        let output = tokio::task::spawn_blocking(move || Command::new("h2load").args(arguments).output()).await??;
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(report.contains("status codes: 400 2xx, 0 3xx, 0 4xx, 0 5xx"), "{kind}: {report}");
+        let requests = world.requests(kind)?;
+        let answered = requests.iter().filter(|request| request["status"] == json!(200)).count();
+        assert_eq!(answered, 400, "{kind}: none is executed twice");
+        assert!(requests.iter().all(|request| request["protocol"] == json!("HTTP/2.0")), "{kind}");
+    }
     Ok(())
 }
 
