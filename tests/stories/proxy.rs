@@ -6,6 +6,7 @@ mod corpus;
 mod curl;
 mod drain;
 mod h2load;
+mod http2_upstream;
 mod limits;
 mod nginx;
 mod reload;

@@ -206,6 +206,29 @@ async fn an_endless_head_is_given_up() -> Result<()> {
 }
 
 #[tokio::test]
+async fn interim_answers_are_passed_over() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let interim =
+        "HTTP/1.1 103 Early Hints\r\nLink: </forged>\r\n\r\n".repeat(50) + &"HTTP/1.1 102 Processing\r\n\r\n".repeat(50);
+    let upstream = RawUpstream::answering(move |_, stream| {
+        stream.write_all(interim.as_bytes())?;
+        stream.write_all(response("200 OK", &[], "said").as_bytes())?;
+        Ok(Next::Keep)
+    })?;
+    let routed = routed("bad-interim", &upstream.url(), json!({})).await?;
+    // Each request has as many before its answer, and all ride on one connection.
+    for _ in 0..3 {
+        let fetched = curl(&["--data", "x", &routed.proxy.url()]).await?;
+        assert_eq!((fetched.exit, fetched.status, fetched.text().as_str()), (0, 200, "said"), "{}", fetched.heads);
+        assert!(!fetched.heads.contains("forged"), "{}", fetched.heads);
+    }
+    assert_eq!(upstream.connections(), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_upstream_that_says_nothing_is_waited_for_as_long_as_the_route_says() -> Result<()> {
     if skip() {
         return Ok(());
