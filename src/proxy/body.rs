@@ -5,10 +5,11 @@ use super::breaker::Ending;
 use super::clock::moment;
 use super::patience::Patience;
 use super::tape::Tape;
-use super::upstream::Held;
+use super::upstream::{Held, UpstreamBody};
 use super::way::Way;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 pub enum Cut {
     /// The upstream broke off.
     #[error("the upstream broke off within its answer")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] Box<dyn Error + Send + Sync>),
     /// It said nothing for too long.
     #[error("the upstream's answer stalled")]
     Stalled,
@@ -95,7 +96,7 @@ impl ResponseBody {
 
 /// The upstream's body.
 pub struct Passing {
-    incoming: Incoming,
+    incoming: UpstreamBody,
     held: Option<Held>,
     exchange: Option<Exchange>,
     way: Arc<Way>,
@@ -104,12 +105,16 @@ pub struct Passing {
     deadline: Option<Pin<Box<Sleep>>>,
     /// The request's body may still be on its way; where it is the app that breaks off, the upstream is not to blame.
     request: Option<Arc<Tape>>,
+    /// Something was passed since the app's connection was last written to.
+    fresh: bool,
+    /// Why it is cut, once what has passed is written.
+    cut: Option<Cut>,
     ended: bool,
 }
 
 impl Passing {
     /// A body that begins to pass.
-    pub fn new(incoming: Incoming, held: Held, exchange: Exchange, began: Instant, request: Option<Arc<Tape>>) -> Self {
+    pub fn new(incoming: UpstreamBody, held: Held, exchange: Exchange, began: Instant, request: Option<Arc<Tape>>) -> Self {
         let way = exchange.way.clone();
         way.meters.open.inc();
         let mut passing = Self {
@@ -121,6 +126,8 @@ impl Passing {
             way,
             began,
             request,
+            fresh: true,
+            cut: None,
             ended: false,
         };
         if passing.incoming.is_end_stream() {
@@ -136,7 +143,7 @@ impl Passing {
         }
         self.exchange = None;
         if let Some(held) = self.held.take() {
-            held.give_back();
+            held.give_back(&mut self.incoming);
         }
     }
 
@@ -190,18 +197,31 @@ impl Body for ResponseBody {
         if this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
             return this.cut(Cut::Late);
         }
+        if let Some(cut) = this.cut.take() {
+            return this.cut(cut);
+        }
         match Pin::new(&mut this.incoming).poll_frame(context) {
-            Poll::Pending => match this.patience.poll_spent(context) {
-                Poll::Ready(()) => this.cut(Cut::Stalled),
-                Poll::Pending => Poll::Pending,
-            },
+            Poll::Pending => {
+                this.fresh = false;
+                match this.patience.poll_spent(context) {
+                    Poll::Ready(()) => this.cut(Cut::Stalled),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
             Poll::Ready(None) => {
                 this.end();
                 Poll::Ready(None)
             }
+            // Where there is nothing more at the moment, what has passed is written; and what is cut then is cut behind it.
+            Poll::Ready(Some(Err(error))) if this.fresh => {
+                (this.fresh, this.cut) = (false, Some(Cut::Upstream(error)));
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(Some(Err(error))) => this.cut(Cut::Upstream(error)),
             Poll::Ready(Some(Ok(frame))) => {
                 this.patience.progressed();
+                this.fresh = true;
                 if this.incoming.is_end_stream() {
                     this.end();
                 }

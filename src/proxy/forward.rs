@@ -13,7 +13,7 @@ use super::pool::Obstacle;
 use super::table::Gate;
 use super::tape::{RequestBody, Tape};
 use super::tunnel;
-use super::upstream::{ConnectError, Held, SendError};
+use super::upstream::{ConnectError, Held, SendError, UpstreamBody};
 use super::way::{Member, Way};
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
@@ -46,7 +46,7 @@ pub struct Worker {
 
 /// An answer of the upstream's that has not been passed on yet.
 struct Reply {
-    response: Response<Incoming>,
+    response: Response<UpstreamBody>,
     held: Held,
     exchange: Exchange,
     member: usize,
@@ -121,8 +121,7 @@ impl<'a> Job<'a> {
             headers.insert(UPGRADE, wanted);
         }
         let target = head::target(&uri, way.strip_prefix.then_some(way.path.as_str()));
-        let tape = (!body.is_end_stream())
-            .then(|| Tape::new(body, way.limits.replay_bytes, gate.budget.clone(), way.timeouts.idle_seconds));
+        let tape = (!body.is_end_stream()).then(|| Tape::new(body, way, gate.budget.clone()));
         Self { gate, way, worker, began: Instant::now(), method, target, headers, tape, upgrade, tried: vec![], unprocessed: 0 }
     }
 

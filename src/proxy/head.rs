@@ -1,8 +1,8 @@
 //! What of a request's and a response's head is passed on: hop-by-hop fields end here, and so do the app's own credentials.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, EXPECT,
+    HOST, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
@@ -159,6 +159,26 @@ pub fn strip_credentials(headers: &mut HeaderMap, further: &[HeaderName]) {
     strip(headers, |name| OWN.contains(name) || further.contains(name));
 }
 
+/// Takes away what may not come behind a body (RFC 9110 §6.5.1), as it says where the message ends, where it goes or who sent it.
+pub fn strip_trailers(trailers: &mut HeaderMap, further: impl Fn(&HeaderName) -> bool) {
+    const OWN: [HeaderName; 13] = [
+        AUTHORIZATION,
+        X_API_KEY,
+        EXPECT,
+        HOST,
+        COOKIE,
+        SET_COOKIE,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        MAX_FORWARDS,
+        RANGE,
+        TRAILER,
+    ];
+    strip(trailers, |name| is_connection_specific(name) || OWN.contains(name) || further(name));
+}
+
 /// Joins what HTTP/2 may have split (RFC 9113 §8.2.3): on HTTP/1.1 a request has one `Cookie`.
 pub fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
@@ -247,6 +267,21 @@ mod tests {
             headers(&[("authorization", "x"), ("x-api-key", "y"), ("expect", "100-continue"), ("cookie", "c"), ("x-mine", "z")]);
         strip_credentials(&mut headers, &[HeaderName::from_static("x-mine")]);
         assert_eq!(names(&headers), ["cookie"]);
+    }
+
+    #[test]
+    fn what_comes_behind_a_body_cannot_forge_what_stood_before_it() {
+        let mut trailers = headers(&[
+            ("authorization", "x"),
+            ("x-api-key", "x"),
+            ("content-length", "42"),
+            ("transfer-encoding", "chunked"),
+            ("host", "evil.example"),
+            ("x-mine", "x"),
+            ("grpc-status", "0"),
+        ]);
+        strip_trailers(&mut trailers, |name| name == "x-mine");
+        assert_eq!(names(&trailers), ["grpc-status"]);
     }
 
     #[test]

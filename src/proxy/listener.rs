@@ -4,7 +4,6 @@ use super::activity::{Activity, Connections, Order, Watched};
 use super::answer::answer;
 use super::clock::moment;
 use super::forward::Worker;
-use super::open_work::OpenWork;
 use super::table::Gate;
 use arc_swap::ArcSwap;
 use hyper::rt::{Read, Write};
@@ -101,7 +100,7 @@ impl Drop for Counted {
 pub async fn serve(door: Door, worker: Worker) -> io::Result<()> {
     let listener = TcpListener::from_std(door.listener)?;
     let (worker, connections) = (Arc::new(worker), Arc::new(Connections::default()));
-    tokio::spawn(look_after(connections.clone(), door.closing.clone(), worker.open.clone()));
+    tokio::spawn(look_after(connections.clone(), door.gate.clone(), door.closing.clone(), worker.clone()));
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -124,12 +123,15 @@ pub async fn serve(door: Door, worker: Worker) -> io::Result<()> {
 }
 
 /// Sees to it that connections end: when they rest, when their heads do not come, when the door closes, and when all is cut.
-async fn look_after(connections: Arc<Connections>, closing: CancellationToken, open: OpenWork) {
+async fn look_after(connections: Arc<Connections>, gate: Arc<ArcSwap<Gate>>, closing: CancellationToken, worker: Arc<Worker>) {
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = rounds.tick() => connections.look(moment()),
+            _ = rounds.tick() => {
+                connections.look(moment());
+                gate.load().ways().iter().for_each(|way| way.upstream.sweep(worker.number));
+            }
             () = closing.cancelled() => break,
         }
     }
@@ -138,7 +140,7 @@ async fn look_after(connections: Arc<Connections>, closing: CancellationToken, o
         connections.give(Order::End);
         tokio::select! {
             _ = rounds.tick() => {}
-            () = open.is_cut() => break,
+            () = worker.open.is_cut() => break,
         }
     }
     connections.give(Order::Drop);

@@ -161,11 +161,12 @@ impl Refresher {
                 .send(0, request, false)
                 .await
                 .map_err(|error| NoToken::new("unreachable", format!("the operator does not answer: {error}")))?;
-            let (head, body) = answer.into_parts();
-            let body = Limited::new(body, LARGEST).collect().await;
-            let body = body.map_err(|error| NoToken::new("unreachable", format!("the operator's answer broke off: {error}")))?;
-            held.give_back();
-            let body = body.to_bytes();
+            let (head, mut body) = answer.into_parts();
+            let whole = Limited::new(&mut body, LARGEST).collect().await;
+            let whole =
+                whole.map_err(|error| NoToken::new("unreachable", format!("the operator's answer broke off: {error}")))?;
+            held.give_back(&mut body);
+            let body = whole.to_bytes();
             if head.status == StatusCode::OK {
                 return read(&body, account);
             }

@@ -1,7 +1,9 @@
 //! A request's body, kept by reference count while it passes, so that it can be sent again.
 
 use super::clock::{Moment, moment};
+use super::head::strip_trailers;
 use super::patience::Patience;
+use super::way::Way;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
@@ -49,7 +51,7 @@ pub enum Cut {
 pub struct Tape {
     state: Mutex<State>,
     budget: Arc<Budget>,
-    most: usize,
+    way: Arc<Way>,
     /// Moment of the last progress.
     progress: AtomicU64,
     /// Whether it was the app that broke off.
@@ -74,8 +76,8 @@ struct State {
 }
 
 impl Tape {
-    /// Of a body, of which at most so many bytes are kept; it may stall for so many seconds.
-    pub fn new(source: Incoming, most: usize, budget: Arc<Budget>, idle_seconds: u64) -> Arc<Self> {
+    /// Of a body on this way, which says how much of it is kept and how long it may stall.
+    pub fn new(source: Incoming, way: &Arc<Way>, budget: Arc<Budget>) -> Arc<Self> {
         let size = source.size_hint();
         let state = State {
             source,
@@ -84,14 +86,14 @@ impl Tape {
             kept: 0,
             complete: false,
             // What is too large is known beforehand where the app says its length.
-            lost: size.lower() > most as u64,
+            lost: size.lower() > way.limits.replay_bytes as u64,
             reader: 0,
-            patience: Patience::new(idle_seconds),
+            patience: Patience::new(way.timeouts.idle_seconds),
         };
         Arc::new(Self {
             state: Mutex::new(state),
             budget,
-            most,
+            way: way.clone(),
             progress: AtomicU64::new(moment()),
             cut: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
@@ -195,9 +197,9 @@ impl Body for Reader {
                 this.tape.cut.store(true, Ordering::Relaxed);
                 Poll::Ready(Some(Err(Cut::App(error))))
             }
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref().filter(|_| !state.lost) {
-                    if state.kept + data.len() <= this.tape.most && this.tape.budget.take(data.len()) {
+                    if state.kept + data.len() <= this.tape.way.limits.replay_bytes && this.tape.budget.take(data.len()) {
                         state.kept += data.len();
                         state.chunks.push(data.clone());
                         this.position += 1;
@@ -206,7 +208,9 @@ impl Body for Reader {
                         this.position = 0;
                     }
                 }
-                if let Some(trailers) = frame.trailers_ref() {
+                if let Some(trailers) = frame.trailers_mut() {
+                    let way = &this.tape.way;
+                    strip_trailers(trailers, |name| *name == way.header || way.strip.contains(name));
                     state.trailers = Some(trailers.clone());
                     state.complete = true;
                     this.ended = true;

@@ -1,21 +1,23 @@
 //! Connections to one upstream: made, kept, and handed out. Each worker has its own, so that nobody waits for a lock.
 
 use super::clock::{Moment, moment};
-use super::interim::{Bounded, InterimCount};
+use super::http1::{Answer, Connection, Stream, Unanswered};
 use super::tape::RequestBody;
 use h2::Reason;
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
@@ -28,8 +30,6 @@ const KEPT: usize = 256;
 const STALE: Moment = 50_000;
 /// Streams on one HTTP/2 connection: what every server should permit (RFC 9113 §6.5.2).
 const STREAMS: usize = 100;
-/// Bytes of a response's head.
-const LARGEST_HEAD: usize = 128 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -51,14 +51,14 @@ pub enum SendError {
     /// Nothing was sent.
     #[error(transparent)]
     NotConnected(#[from] ConnectError),
-    /// The upstream said that it did nothing with it: the connection ends in good order, or the stream is refused.
+    /// The upstream did nothing with it: nothing could be sent, the connection ends in good order, or the stream is refused.
     #[error("the upstream did nothing with it")]
     Unprocessed,
     /// Something may have been.
     #[error("the connection ended before the answer: {error}")]
     Broken {
         /// What ended it.
-        error: hyper::Error,
+        error: Box<dyn Error + Send + Sync>,
         /// Whether it had been used before: it may have ended while the request was on its way.
         reused: bool,
     },
@@ -91,14 +91,8 @@ pub struct Upstream {
 #[derive(Default)]
 struct Lane {
     /// The one used last stands last.
-    idle: Vec<(Single, Moment)>,
+    idle: Vec<(Box<Connection>, Moment)>,
     shared: Vec<Shared>,
-}
-
-/// An HTTP/1.1 connection.
-struct Single {
-    sender: http1::SendRequest<RequestBody>,
-    interim: InterimCount,
 }
 
 /// An HTTP/2 connection.
@@ -108,7 +102,7 @@ struct Shared {
 }
 
 enum Sender {
-    Http1 { connection: Single, reused: bool },
+    Http1 { connection: Box<Connection>, reused: bool },
     Http2 { sender: http2::SendRequest<RequestBody>, stream: StreamCount, reused: bool },
 }
 
@@ -129,16 +123,20 @@ impl Drop for StreamCount {
     }
 }
 
-/// The connection that an answer comes on. To be given back when the body has ended, and dropped where it is cut.
+/// What an answer has of its upstream. To be given back when the body has ended, and dropped where it is cut.
 pub struct Held {
     upstream: Arc<Upstream>,
     worker: usize,
-    kind: Kind,
+    /// It counts while it lives.
+    _stream: Option<StreamCount>,
 }
 
-enum Kind {
-    Http1(Single),
-    Http2(#[expect(dead_code, reason = "it counts while it lives")] StreamCount),
+/// The body of an upstream's answer.
+pub enum UpstreamBody {
+    /// It has its connection with it.
+    Http1(Answer),
+    /// It is one of the streams of a connection.
+    Http2(Incoming),
 }
 
 impl Upstream {
@@ -178,18 +176,17 @@ impl Upstream {
         worker: usize,
         mut request: Request<RequestBody>,
         upgrade: bool,
-    ) -> Result<(Response<Incoming>, Held), SendError> {
+    ) -> Result<(Response<UpstreamBody>, Held), SendError> {
         request.headers_mut().insert(HOST, self.host_header.clone());
         loop {
             let sender = if upgrade { Box::pin(self.connect(true)).await? } else { self.check_out(worker).await? };
             let failed = match sender {
-                Sender::Http1 { mut connection, reused } => {
-                    *request.version_mut() = Version::HTTP_11;
-                    connection.interim.begin(&mut request);
-                    match connection.sender.try_send_request(request).await {
-                        Ok(answer) => return Ok((answer, self.held(worker, Kind::Http1(connection)))),
-                        Err(error) => (error, reused),
-                    }
+                Sender::Http1 { connection, reused } => {
+                    return match connection.send(request).await {
+                        Ok(answer) => Ok((answer.map(UpstreamBody::Http1), self.held(worker, None))),
+                        Err(Unanswered::Unsent) => Err(SendError::Unprocessed),
+                        Err(Unanswered::Broken(error)) => Err(SendError::Broken { error: error.into(), reused }),
+                    };
                 }
                 Sender::Http2 { mut sender, stream, reused } => {
                     let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
@@ -200,7 +197,7 @@ impl Upstream {
                     request.headers_mut().remove(HOST);
                     *request.version_mut() = Version::HTTP_2;
                     match sender.try_send_request(request).await {
-                        Ok(answer) => return Ok((answer, self.held(worker, Kind::Http2(stream)))),
+                        Ok(answer) => return Ok((answer.map(UpstreamBody::Http2), self.held(worker, Some(stream)))),
                         Err(error) => (error, reused),
                     }
                 }
@@ -218,8 +215,14 @@ impl Upstream {
         request.headers_mut().insert(HOST, self.host_header.clone());
     }
 
-    fn held(self: &Arc<Self>, worker: usize, kind: Kind) -> Held {
-        Held { upstream: self.clone(), worker, kind }
+    fn held(self: &Arc<Self>, worker: usize, stream: Option<StreamCount>) -> Held {
+        Held { upstream: self.clone(), worker, _stream: stream }
+    }
+
+    /// Ends a worker's connections that nobody has used for long, and those that the upstream has ended.
+    pub fn sweep(&self, worker: usize) {
+        let now = moment();
+        self.lane(worker).idle.retain_mut(|(connection, since)| now.saturating_sub(*since) <= STALE && connection.is_alive());
     }
 
     /// The lane stays whole whatever its holder did.
@@ -249,13 +252,13 @@ impl Upstream {
             }
         }
         let now = moment();
-        while let Some((connection, since)) = lane.idle.pop() {
+        while let Some((mut connection, since)) = lane.idle.pop() {
             if now.saturating_sub(since) > STALE {
                 // Those below are older.
                 lane.idle.clear();
                 return None;
             }
-            if connection.sender.is_ready() && !connection.sender.is_closed() {
+            if connection.is_alive() {
                 return Some(Sender::Http1 { connection, reused: true });
             }
         }
@@ -273,7 +276,7 @@ impl Upstream {
     async fn open(&self, http1_only: bool) -> Result<Sender, ConnectError> {
         let stream = self.dial().await?;
         let Some(tls) = &self.tls else {
-            return self.handshake(stream, self.prior_http2 && !http1_only).await;
+            return self.greet(Stream::Plain(stream), self.prior_http2 && !http1_only).await;
         };
         let broken = |error: std::io::Error| ConnectError::Tls(self.place.clone(), error.to_string());
         let name = match &self.host {
@@ -284,7 +287,7 @@ impl Upstream {
         let config = if http1_only { &tls.http1 } else { &tls.any };
         let stream = TlsConnector::from(config.clone()).connect(name, stream).await.map_err(broken)?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.handshake(stream, http2).await
+        self.greet(Stream::Tls(Box::new(stream)), http2).await
     }
 
     async fn dial(&self) -> Result<TcpStream, ConnectError> {
@@ -314,27 +317,18 @@ impl Upstream {
         Err(last)
     }
 
-    async fn handshake<S>(&self, stream: S, http2: bool) -> Result<Sender, ConnectError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let broken = |error: hyper::Error| ConnectError::Unreachable(self.place.clone(), error.to_string());
-        if http2 {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).adaptive_window(true);
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(broken)?;
-            // What ends it is told to whoever waits for an answer.
-            tokio::spawn(async move { connection.await.unwrap_or_default() });
-            let stream = StreamCount::of(&Arc::default());
-            return Ok(Sender::Http2 { sender, stream, reused: false });
+    async fn greet(&self, stream: Stream, http2: bool) -> Result<Sender, ConnectError> {
+        if !http2 {
+            return Ok(Sender::Http1 { connection: Connection::new(stream), reused: false });
         }
-        let interim = InterimCount::default();
-        let mut builder = http1::Builder::new();
-        builder.max_header_size(LARGEST_HEAD);
-        let stream = TokioIo::new(Bounded::new(stream, interim.clone()));
-        let (sender, connection) = builder.handshake(stream).await.map_err(broken)?;
-        tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_default() });
-        Ok(Sender::Http1 { connection: Single { sender, interim }, reused: false })
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).adaptive_window(true);
+        let broken = |error: hyper::Error| ConnectError::Unreachable(self.place.clone(), error.to_string());
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // What ends it is told to whoever waits for an answer.
+        tokio::spawn(async move { connection.await.unwrap_or_default() });
+        let stream = StreamCount::of(&Arc::default());
+        Ok(Sender::Http2 { sender, stream, reused: false })
     }
 }
 
@@ -344,7 +338,7 @@ fn again((mut error, reused): (TrySendError<Request<RequestBody>>, bool)) -> Res
         Some(request) if reused => Ok(request),
         _ => {
             let error = error.into_error();
-            Err(if is_unprocessed(&error) { SendError::Unprocessed } else { SendError::Broken { error, reused } })
+            Err(if is_unprocessed(&error) { SendError::Unprocessed } else { SendError::Broken { error: error.into(), reused } })
         }
     }
 }
@@ -360,29 +354,47 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
 }
 
 impl Held {
-    /// The answer has ended: the connection is free for the next request.
-    pub fn give_back(self) {
-        let Kind::Http1(mut connection) = self.kind else { return };
-        if connection.sender.is_closed() {
-            return;
-        }
-        if connection.sender.is_ready() {
+    /// The answer has ended: its connection is free for the next request.
+    pub fn give_back(self, body: &mut UpstreamBody) {
+        let UpstreamBody::Http1(answer) = body else { return };
+        if let Some(connection) = answer.release() {
             self.upstream.lane(self.worker).keep(connection);
-            return;
         }
-        // It has not noticed yet that the answer has ended, or the request's body is still on its way.
-        tokio::spawn(async move {
-            if matches!(tokio::time::timeout(Duration::from_secs(1), connection.sender.ready()).await, Ok(Ok(()))) {
-                self.upstream.lane(self.worker).keep(connection);
-            }
-        });
     }
 }
 
 impl Lane {
-    fn keep(&mut self, connection: Single) {
+    fn keep(&mut self, connection: Box<Connection>) {
         if self.idle.len() < KEPT {
             self.idle.push((connection, moment()));
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Http1(answer) => Pin::new(answer).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Self::Http2(incoming) => {
+                Pin::new(incoming).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(answer) => answer.is_end_stream(),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(answer) => answer.size_hint(),
+            Self::Http2(incoming) => incoming.size_hint(),
         }
     }
 }

@@ -4,10 +4,10 @@ use super::{issuer, story};
 use crate::testbed::authorization_server::{AuthorizationServer, Client};
 use crate::testbed::aws::Aws;
 use crate::testbed::operator::Operator;
+use crate::testbed::process::free_port;
 use crate::testbed::story::{Story, eventually};
 use crate::testbed::{Result, browser, root};
 use serde_json::{Value, json};
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -20,7 +20,7 @@ struct Pages {
 }
 
 async fn pages(story: &Story<'_>, identity: &str) -> Result<Pages> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port()?;
     pages_at(story, identity, &format!("https://127.0.0.1:{port}"), port).await
 }
 
@@ -279,8 +279,7 @@ async fn a_replica_that_does_not_lead_serves_the_pages_and_the_leader_redeems() 
     }
     let (story, provider) = story("consent-replica").await?;
     // People reach the second; the first leads.
-    let port = || -> Result<u16> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()) };
-    let (first, second) = (port()?, port()?);
+    let (first, second) = (free_port()?, free_port()?);
     let url = format!("https://127.0.0.1:{second}");
     let leader = pages_at(&story, "operator-1", &url, first).await?;
     leader.operator.process.until("leading", SOON, async || leader.operator.leads().await).await?;

@@ -1,0 +1,503 @@
+//! An HTTP/1.1 connection to an upstream: one request at a time, sent and answered without a task and without a channel between
+//! it and the socket. What is said is in [`super::message`].
+
+use super::message::{Framing, Head, LARGEST_HEAD, Malformed, Piece, Sent, may_be_whole, read_head, write_field, write_head};
+use super::tape::{self, RequestBody};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::client::TlsStream;
+
+/// Bytes that a read asks for, at least and at most. It grows while reads are filled.
+const READ: (usize, usize) = (8 * 1024, 256 * 1024);
+/// Reads in a row of which so little came that the next ask for less.
+const SMALL: u8 = 8;
+/// Interim answers (1xx, RFC 9110 §15.2) to one request: servers send one or two (100, 103), and some 102 in a row for work that
+/// takes long.
+const INTERIM: usize = 100;
+
+/// What ends an exchange before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The upstream closed the connection.
+    #[error("it closed the connection")]
+    Closed,
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// What came is no answer.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    /// It never came to its answer.
+    #[error("it sent more than {INTERIM} interim answers")]
+    Interim,
+    /// The request's own body broke off.
+    #[error(transparent)]
+    Request(#[from] tape::Cut),
+    /// The request's body was not as long as its head said.
+    #[error("the request's body has another length than its head says")]
+    Length,
+}
+
+/// A request that was not answered.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// Nothing of it was sent.
+    Unsent,
+    /// Something of it may have been.
+    Broken(Broken),
+}
+
+/// With TLS or without.
+pub enum Stream {
+    /// Without.
+    Plain(TcpStream),
+    /// With.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+/// A connection that stands.
+pub struct Connection {
+    stream: Stream,
+    /// The request that was sent last, or is still on its way.
+    sending: Sending,
+    waiting: Waiting,
+    /// What was read and is not used up. It has no memory while nothing comes.
+    input: BytesMut,
+    /// Bytes that the next read asks for.
+    read: usize,
+    /// Small reads in a row.
+    small: u8,
+}
+
+/// What has come before an answer's head.
+#[derive(Default)]
+struct Waiting {
+    /// What was asked.
+    method: Method,
+    /// Bytes that hold no whole head.
+    known: usize,
+    interim: usize,
+}
+
+impl Connection {
+    /// One on which nothing is under way.
+    pub fn new(stream: Stream) -> Box<Self> {
+        let (sending, waiting) = (Sending::nothing(), Waiting::default());
+        Box::new(Self { stream, sending, waiting, input: BytesMut::new(), read: READ.0, small: 0 })
+    }
+
+    /// Whether it can still be used: the upstream has neither closed it nor sent what nobody asked for. Costs no system call
+    /// where nothing has happened to it.
+    pub fn is_alive(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        pin!(self.stream.read(&mut [0])).poll(&mut context).is_pending()
+    }
+
+    /// Sends a request, and waits for its answer's head.
+    ///
+    /// # Errors
+    /// Why there is none. The connection is gone then.
+    pub fn send(
+        mut self: Box<Self>,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Answer>, Unanswered>> + Send {
+        self.waiting = Waiting { method: request.method().clone(), ..Waiting::default() };
+        self.sending.begin(request);
+        async move {
+            let Head { response, framing, keeps } = poll_fn(|context| self.poll_answer(context)).await?;
+            let more = self.sending.is_under_way() && !framing.is_ended();
+            let direct = Direct { framing, keeps: keeps && self.sending.is_done(), connection: self };
+            let body = if more { Kind::Pumped(Pumped::begin(direct)) } else { Kind::Direct(direct) };
+            Ok(response.map(|()| Answer(body)))
+        }
+    }
+
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Unanswered>> {
+        self.poll_send(context)?;
+        // It may have answered before it stopped to read.
+        let answered = ready!(self.poll_head(context));
+        Poll::Ready(answered.map_err(|error| Unanswered::Broken(self.sending.broken.take().unwrap_or(error))))
+    }
+
+    /// Goes on with the request as far as it can.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Result<(), Unanswered> {
+        self.sending.poll(&mut self.stream, context)
+    }
+
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Broken>> {
+        loop {
+            while !self.input.is_empty() && may_be_whole(&self.input, self.waiting.known) {
+                self.waiting.known = self.input.len();
+                let Some(head) = read_head(&mut self.input, &self.waiting.method)? else { break };
+                let status = head.response.status();
+                if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                    return Poll::Ready(Ok(head));
+                }
+                self.waiting.known = 0;
+                self.waiting.interim += 1;
+                if self.waiting.interim > INTERIM {
+                    return Poll::Ready(Err(Broken::Interim));
+                }
+            }
+            self.waiting.known = self.input.len();
+            if self.input.len() > LARGEST_HEAD {
+                return Poll::Ready(Err(Malformed("its head is larger than 128 KiB").into()));
+            }
+            if ready!(self.poll_fill(context))? == 0 {
+                return Poll::Ready(Err(Broken::Closed));
+            }
+        }
+    }
+
+    /// Reads what there is; 0 at the end.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Stream::Plain(stream) = &self.stream
+            && stream.poll_read_ready(context)?.is_pending()
+        {
+            if self.input.is_empty() {
+                // A thousand streams that rest have no buffers.
+                self.input = BytesMut::new();
+            }
+            return Poll::Pending;
+        }
+        self.input.reserve(self.read);
+        let room = self.input.capacity() - self.input.len();
+        let count = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context))?;
+        if count == room {
+            (self.read, self.small) = ((self.read * 2).min(READ.1), 0);
+        } else if count < self.read / 4 {
+            self.small += 1;
+            if self.small >= SMALL {
+                (self.read, self.small) = ((self.read / 2).max(READ.0), 0);
+            }
+        } else {
+            self.small = 0;
+        }
+        Poll::Ready(Ok(count))
+    }
+}
+
+/// A request on its way: what is written is at most its head and one piece of its body.
+struct Sending {
+    body: RequestBody,
+    framing: Sent,
+    /// Bytes of the body that are still to come, where that is known.
+    left: u64,
+    before: BytesMut,
+    data: Bytes,
+    after: &'static [u8],
+    /// All of the body has come.
+    ended: bool,
+    /// Something was written.
+    begun: bool,
+    flushed: bool,
+    broken: Option<Broken>,
+}
+
+impl Sending {
+    /// A request that was sent.
+    fn nothing() -> Self {
+        Self {
+            body: RequestBody::Empty,
+            framing: Sent::Nothing,
+            left: 0,
+            before: BytesMut::new(),
+            data: Bytes::new(),
+            after: b"",
+            ended: true,
+            begun: true,
+            flushed: true,
+            broken: None,
+        }
+    }
+
+    fn begin(&mut self, request: Request<RequestBody>) {
+        let hint = request.body().size_hint().exact();
+        let framing = match hint {
+            _ if request.body().is_end_stream() => Sent::Nothing,
+            Some(length) => Sent::Length(length),
+            None => Sent::Chunked,
+        };
+        *self = Self { before: std::mem::take(&mut self.before), framing, left: hint.unwrap_or(0), ..Self::nothing() };
+        self.before.clear();
+        write_head(&request, framing, &mut self.before);
+        (self.ended, self.begun, self.flushed) = (framing == Sent::Nothing, false, false);
+        self.body = request.into_body();
+    }
+
+    /// All of it was sent.
+    fn is_done(&self) -> bool {
+        self.flushed && self.broken.is_none()
+    }
+
+    fn is_under_way(&self) -> bool {
+        !self.flushed && self.broken.is_none()
+    }
+
+    /// Goes on as far as it can. That the upstream takes no more is noted: there may be an answer all the same.
+    fn poll(&mut self, stream: &mut Stream, context: &mut Context<'_>) -> Result<(), Unanswered> {
+        if !self.is_under_way() {
+            return Ok(());
+        }
+        match self.poll_write(stream, context) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => (self.flushed, self.body) = (true, RequestBody::Empty),
+            Poll::Ready(Err(Broken::Io(_))) if !self.begun => return Err(Unanswered::Unsent),
+            Poll::Ready(Err(error @ Broken::Io(_))) => self.broken = Some(error),
+            Poll::Ready(Err(error)) => return Err(Unanswered::Broken(error)),
+        }
+        Ok(())
+    }
+
+    fn poll_write(&mut self, stream: &mut Stream, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            let waits = !self.ended && self.data.is_empty() && self.after.is_empty() && self.poll_body(context)?.is_pending();
+            if self.before.is_empty() && self.data.is_empty() && self.after.is_empty() {
+                // TLS keeps what the socket did not take.
+                ready!(Pin::new(&mut *stream).poll_flush(context))?;
+                match (self.ended, waits) {
+                    (true, _) => return Poll::Ready(Ok(())),
+                    (false, true) => return Poll::Pending,
+                    (false, false) => continue,
+                }
+            }
+            let slices = [IoSlice::new(&self.before), IoSlice::new(&self.data), IoSlice::new(self.after)];
+            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(context, &slices))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
+            }
+            self.begun = true;
+            self.advance(written);
+        }
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        for buffer in [&mut self.before as &mut dyn Buf, &mut self.data, &mut self.after] {
+            let taken = written.min(buffer.remaining());
+            buffer.advance(taken);
+            written -= taken;
+        }
+    }
+
+    /// The next piece of the body is to be written.
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(context)).transpose()? {
+            None => self.end(None),
+            Some(frame) => match frame.into_data() {
+                Ok(data) => self.piece(data),
+                Err(frame) => self.end(frame.trailers_ref()),
+            },
+        }
+        .into()
+    }
+
+    fn piece(&mut self, data: Bytes) -> Result<(), Broken> {
+        match self.framing {
+            Sent::Chunked if data.is_empty() => return Ok(()),
+            Sent::Chunked => {
+                self.before.put_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                self.after = b"\r\n";
+            }
+            Sent::Length(_) | Sent::Nothing => {
+                self.left = self.left.checked_sub(data.len() as u64).ok_or(Broken::Length)?;
+                self.ended = self.left == 0;
+            }
+        }
+        self.data = data;
+        Ok(())
+    }
+
+    fn end(&mut self, trailers: Option<&http::HeaderMap>) -> Result<(), Broken> {
+        self.ended = true;
+        if self.framing != Sent::Chunked {
+            return if self.left == 0 { Ok(()) } else { Err(Broken::Length) };
+        }
+        self.before.put_slice(b"0\r\n");
+        for (name, value) in trailers.into_iter().flatten() {
+            write_field(name, value, &mut self.before);
+        }
+        self.before.put_slice(b"\r\n");
+        Ok(())
+    }
+}
+
+/// The body of an answer.
+pub struct Answer(Kind);
+
+enum Kind {
+    Direct(Direct),
+    Pumped(Pumped),
+    Ended,
+}
+
+/// Read from its connection by whoever wants it.
+struct Direct {
+    connection: Box<Connection>,
+    framing: Framing,
+    keeps: bool,
+}
+
+/// The answer to a request that is still on its way: both go on, whatever the app does with the other.
+struct Pumped {
+    frames: mpsc::Receiver<Result<Frame<Bytes>, Broken>>,
+    length: Option<u64>,
+}
+
+impl Answer {
+    /// The connection, where the body has ended and it can be used again.
+    pub fn release(&mut self) -> Option<Box<Connection>> {
+        match std::mem::replace(&mut self.0, Kind::Ended) {
+            Kind::Direct(direct) if direct.keeps && direct.framing.is_ended() && direct.connection.input.is_empty() => {
+                Some(direct.connection)
+            }
+            _ => None,
+        }
+    }
+
+    /// The connection of an upgrade, and what came behind its answer.
+    pub fn into_upgraded(self) -> Option<(Stream, Bytes)> {
+        match self.0 {
+            Kind::Direct(direct) => Some((direct.connection.stream, direct.connection.input.freeze())),
+            Kind::Pumped(_) | Kind::Ended => None,
+        }
+    }
+}
+
+impl Direct {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            match self.framing.next(&mut self.connection.input) {
+                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Ok(Piece::End) => return Poll::Ready(None),
+                Ok(Piece::Missing) => match ready!(self.connection.poll_fill(context)) {
+                    Ok(0) if self.framing == Framing::UntilClose => {
+                        self.framing = Framing::Length(0);
+                        return Poll::Ready(None);
+                    }
+                    Ok(0) => return Poll::Ready(Some(Err(Broken::Closed))),
+                    Ok(_) => {}
+                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                },
+                Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
+            }
+        }
+    }
+}
+
+impl Pumped {
+    fn begin(direct: Direct) -> Self {
+        let length = if let Framing::Length(length) = direct.framing { Some(length) } else { None };
+        let (frames, receiver) = mpsc::channel(1);
+        tokio::spawn(pump(direct, frames));
+        Self { frames: receiver, length }
+    }
+}
+
+/// Sends and reads until the answer has ended, or nobody wants it.
+async fn pump(mut direct: Direct, frames: mpsc::Sender<Result<Frame<Bytes>, Broken>>) {
+    // What breaks the request is told by the answer's end.
+    loop {
+        let mut room = pin!(frames.reserve());
+        let room = poll_fn(|context| {
+            let _ = direct.connection.poll_send(context);
+            room.as_mut().poll(context)
+        });
+        let Ok(room) = room.await else { return };
+        let mut unwanted = pin!(frames.closed());
+        let frame = poll_fn(|context| {
+            if unwanted.as_mut().poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            let _ = direct.connection.poll_send(context);
+            direct.poll_frame(context)
+        });
+        match frame.await {
+            Some(Ok(frame)) => room.send(Ok(frame)),
+            Some(Err(error)) => return room.send(Err(error)),
+            None => return,
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut self.get_mut().0 {
+            Kind::Direct(direct) => direct.poll_frame(context),
+            Kind::Pumped(pumped) => pumped.frames.poll_recv(context),
+            Kind::Ended => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Direct(direct) => direct.framing.is_ended(),
+            Kind::Pumped(_) => false,
+            Kind::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let length = match &self.0 {
+            Kind::Direct(Direct { framing: Framing::Length(length), .. }) => Some(*length),
+            Kind::Direct(_) => None,
+            Kind::Pumped(pumped) => pumped.length,
+            Kind::Ended => Some(0),
+        };
+        length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
