@@ -161,6 +161,47 @@ pub fn routes(data: &[u8]) {
     }
 }
 
+/// What an upstream says is understood the same way however it comes, and ends where it says.
+pub fn http_answer(data: &[u8]) {
+    use crate::proxy::message::{Head, Malformed, Piece, read_head};
+    use bytes::BytesMut;
+    /// Status, body, trailers, and what is left behind them.
+    type Said = (u16, Vec<u8>, usize, Vec<u8>);
+    let all = |size: usize| -> Result<Option<Said>, Malformed> {
+        let (mut bytes, mut pieces) = (BytesMut::new(), data.chunks(size));
+        let Head { response, mut framing, .. } = loop {
+            if let Some(head) = read_head(&mut bytes, &http::Method::GET)? {
+                break head;
+            }
+            let Some(piece) = pieces.next() else { return Ok(None) };
+            bytes.extend_from_slice(piece);
+        };
+        let (mut body, mut trailers) = (vec![], 0);
+        loop {
+            match framing.next(&mut bytes)? {
+                Piece::Data(piece) => {
+                    assert!(!piece.is_empty(), "nothing is no piece");
+                    body.extend_from_slice(&piece);
+                }
+                Piece::Trailers(fields) => trailers = fields.len(),
+                Piece::End => break,
+                Piece::Missing => {
+                    let Some(piece) = pieces.next() else { break };
+                    bytes.extend_from_slice(piece);
+                }
+            }
+        }
+        let left = pieces.fold(bytes.to_vec(), |left, piece| [&left, piece].concat());
+        Ok(Some((response.status().as_u16(), body, trailers, left)))
+    };
+    let whole = all(data.len().max(1));
+    for size in [1, 7] {
+        // Which of two faults is found first depends on what has come; that there is one does not.
+        let pieces = all(size);
+        assert_eq!(pieces.as_ref().ok(), whole.as_ref().ok(), "in pieces of {size}");
+    }
+}
+
 /// Heads of requests: lines as they come, a method and a path first.
 pub fn http_head(data: &[u8]) {
     use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
@@ -204,10 +245,11 @@ mod tests {
     /// All targets: what a fuzzer begins with goes through each on every run of the tests, whole, cut off, and with a byte changed.
     #[test]
     fn what_a_fuzzer_begins_with_is_understood_or_refused() {
-        let targets: [(&str, Target); 9] = [
+        let targets: [(&str, Target); 10] = [
             ("discovery", super::discovery),
             ("error_body", super::error_body),
             ("expression", super::expression),
+            ("http_answer", super::http_answer),
             ("http_head", super::http_head),
             ("jwt", super::jwt),
             ("object_yaml", super::object_yaml),

@@ -145,6 +145,9 @@ impl Passing {
         if let Some(held) = self.held.take() {
             held.give_back(&mut self.incoming);
         }
+        if let Some(request) = self.request.take() {
+            request.hear_out();
+        }
     }
 
     /// It is cut, and who did it.

@@ -312,6 +312,9 @@ fn read_trailers(bytes: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
         let endless = bytes.len() > LARGEST_TRAILERS;
         return if endless { Err(Malformed("its trailers are larger than 16 KiB")) } else { Ok(None) };
     };
+    if length > LARGEST_TRAILERS {
+        return Err(Malformed("its trailers are larger than 16 KiB"));
+    }
     let lines = lines(fields, bytes)?;
     header_map(lines, &bytes.split_to(length).freeze()).map(Some)
 }

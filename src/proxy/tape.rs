@@ -6,11 +6,17 @@ use super::patience::Patience;
 use super::way::Way;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How long an app is heard out whose request was answered before its end, and how long it may say nothing meanwhile: as nginx's
+/// `lingering_time` and `lingering_timeout`.
+const LINGER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
 
 /// Bytes that all tapes of a process may keep at once.
 #[derive(Debug)]
@@ -126,6 +132,21 @@ impl Tape {
         let mut state = self.state();
         state.reader += 1;
         Reader { tape: self.clone(), number: state.reader, position: 0, ended: false }
+    }
+
+    /// Takes what is still to come, and keeps none of it: who is cut off within a request may never read its answer. To be
+    /// called when the answer has ended.
+    pub fn hear_out(self: &Arc<Self>) {
+        let mut state = self.state();
+        if state.complete || self.was_cut() {
+            return;
+        }
+        self.lose(&mut state);
+        drop(state);
+        let mut reader = self.reader();
+        tokio::spawn(tokio::time::timeout(LINGER.0, async move {
+            while let Ok(Some(Ok(_))) = tokio::time::timeout(LINGER.1, reader.frame()).await {}
+        }));
     }
 
     /// What is kept stays whole whatever its holder did.

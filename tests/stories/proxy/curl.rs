@@ -5,8 +5,16 @@ use crate::testbed::curl::{curl, skip};
 use crate::testbed::process::folder;
 use crate::testbed::raw_upstream::{Next, RawUpstream, response};
 use crate::testbed::{Result, authorization_server::random};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use serde_json::json;
-use std::io::Write;
+use std::convert::Infallible;
+use std::io::{Read, Write};
+use std::time::Duration;
+use tokio::net::TcpListener;
 
 /// An upstream that says `ok`, with a proxy in front.
 async fn plain(name: &str) -> Result<(Routed, RawUpstream)> {
@@ -141,7 +149,7 @@ async fn trailers_of_a_request_arrive() -> Result<()> {
     wire.send(
         b"POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 42\r\n\r\n",
     );
-    let heard = wire.hear_until(std::time::Duration::from_secs(10), |bytes| bytes.ends_with(b"ok"))?;
+    let heard = wire.hear_until(Duration::from_secs(10), |bytes| bytes.ends_with(b"ok"))?;
     assert_eq!(heard.statuses(), ["200"]);
     let seen = upstream.seen().pop().ok_or("nothing came")?;
     assert_eq!((seen.body.as_slice(), seen.trailers.as_slice()), (&b"body"[..], &[("x-sum".to_owned(), "42".to_owned())][..]));
@@ -208,5 +216,69 @@ async fn answers_without_a_body_have_none() -> Result<()> {
         }
     }
     assert_eq!(upstream.seen().len(), 8);
+    Ok(())
+}
+
+/// An API that answers with what it is told, while it is told.
+async fn echo() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer =
+                service_fn(|request: Request<Incoming>| async { Ok::<_, Infallible>(Response::new(request.into_body())) });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+        }
+    });
+    Ok(format!("http://{address}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_begins_before_its_request_has_ended_goes_on_with_it() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    let routed = routed("curl-echo", &echo().await?, json!({})).await?;
+    let told: Vec<u8> = random().bytes().cycle().take(8 << 20).collect();
+    let file = folder("curl-echo")?.join("told");
+    std::fs::write(&file, &told)?;
+    let data = format!("@{}", file.display());
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        for length in ["Expect:", "Transfer-Encoding: chunked"] {
+            let field = if version == "--http1.1" { length } else { "Content-Length:" };
+            let fetched = curl(&[version, "-H", field, "--data-binary", &data, &routed.proxy.url()]).await?;
+            assert_eq!((fetched.exit, fetched.status), (0, 200), "{version} {field}: {}", fetched.heads);
+            assert!(fetched.body == told, "{version} {field}: {} bytes", fetched.body.len());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_to_half_a_request_is_passed_on() -> Result<()> {
+    if skip() {
+        return Ok(());
+    }
+    // It reads a little, answers, and reads no more; what is still sent there is not read by anybody.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                stream.read(&mut [0; 4096])?;
+                stream.write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nmuch")?;
+                std::thread::sleep(Duration::from_secs(5));
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    let routed = routed("curl-half", &format!("http://{address}"), json!({})).await?;
+    let file = folder("curl-half")?.join("told");
+    std::fs::write(&file, vec![b'x'; 64 << 20])?;
+    let data = format!("@{}", file.display());
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let fetched = curl(&[version, "-H", "Expect:", "--data-binary", &data, &routed.proxy.url()]).await?;
+        assert_eq!((fetched.status, fetched.text().as_str()), (413, "much"), "{version}: exit {}", fetched.exit);
+    }
     Ok(())
 }
