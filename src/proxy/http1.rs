@@ -112,7 +112,7 @@ pub struct Connection {
     /// The request that was sent last, or is still on its way.
     sending: Sending,
     waiting: Waiting,
-    /// What was read and is not used up. It has no memory while nothing comes.
+    /// What was read and is not used up.
     input: BytesMut,
     /// Bytes that the next read asks for.
     read: usize,
@@ -200,17 +200,20 @@ impl Connection {
         }
     }
 
+    /// Gives back the memory that nothing stands in.
+    pub fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+    }
+
     /// Reads what there is; 0 at the end.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Stream::Plain(stream) = &self.stream
-            && stream.poll_read_ready(context)?.is_pending()
-        {
-            if self.input.is_empty() {
-                // A thousand streams that rest have no buffers.
-                self.input = BytesMut::new();
-            }
-            return Poll::Pending;
+        if let Stream::Plain(stream) = &self.stream {
+            // Before there is something, no memory is needed for it.
+            ready!(stream.poll_read_ready(context))?;
         }
+        // What stood there before has been written in most cases, and its memory serves again.
         self.input.reserve(self.read);
         let room = self.input.capacity() - self.input.len();
         let count = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context))?;
@@ -312,8 +315,12 @@ impl Sending {
                     (false, false) => continue,
                 }
             }
-            let slices = [IoSlice::new(&self.before), IoSlice::new(&self.data), IoSlice::new(self.after)];
-            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(context, &slices))?;
+            let written = if self.data.is_empty() && self.after.is_empty() {
+                ready!(Pin::new(&mut *stream).poll_write(context, &self.before))?
+            } else {
+                let slices = [IoSlice::new(&self.before), IoSlice::new(&self.data), IoSlice::new(self.after)];
+                ready!(Pin::new(&mut *stream).poll_write_vectored(context, &slices))?
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }
@@ -421,14 +428,19 @@ impl Direct {
                 Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Ok(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Ok(Piece::End) => return Poll::Ready(None),
-                Ok(Piece::Missing) => match ready!(self.connection.poll_fill(context)) {
-                    Ok(0) if self.framing == Framing::UntilClose => {
+                Ok(Piece::Missing) => match self.connection.poll_fill(context) {
+                    Poll::Pending => {
+                        // A thousand streams that rest have no buffers.
+                        self.connection.rest();
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(0)) if self.framing == Framing::UntilClose => {
                         self.framing = Framing::Length(0);
                         return Poll::Ready(None);
                     }
-                    Ok(0) => return Poll::Ready(Some(Err(Broken::Closed))),
-                    Ok(_) => {}
-                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Some(Err(Broken::Closed))),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 },
                 Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
             }
