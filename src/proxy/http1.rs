@@ -1,9 +1,10 @@
 //! An HTTP/1.1 connection to an upstream: one request at a time, sent and answered without a task and without a channel between
 //! it and the socket. What is said is in [`super::message`].
 
-use super::message::{Framing, Head, LARGEST_HEAD, Malformed, Piece, Sent, may_be_whole, read_head, write_field, write_head};
+use super::message::{Framing, Head, LARGEST_HEAD, Malformed, Piece, may_be_whole, read_head};
+use super::sending::Sending;
 use super::tape::{self, RequestBody};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use std::future::{Future, poll_fn};
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::client::TlsStream;
 
 /// Bytes that a read asks for, at least and at most. It grows while reads are filled.
-const READ: (usize, usize) = (8 * 1024, 256 * 1024);
+const READ: (usize, usize) = (8 * 1024, 512 * 1024);
 /// Reads in a row of which so little came that the next ask for less.
 const SMALL: u8 = 8;
 /// Interim answers (1xx, RFC 9110 §15.2) to one request: servers send one or two (100, 103), and some 102 in a row for work that
@@ -50,7 +51,7 @@ pub enum Broken {
 #[derive(Debug)]
 pub enum Unanswered {
     /// Nothing of it was sent.
-    Unsent,
+    Unsent(Broken),
     /// Something of it may have been.
     Broken(Broken),
 }
@@ -228,154 +229,6 @@ impl Connection {
             self.small = 0;
         }
         Poll::Ready(Ok(count))
-    }
-}
-
-/// A request on its way: what is written is at most its head and one piece of its body.
-struct Sending {
-    body: RequestBody,
-    framing: Sent,
-    /// Bytes of the body that are still to come, where that is known.
-    left: u64,
-    before: BytesMut,
-    data: Bytes,
-    after: &'static [u8],
-    /// All of the body has come.
-    ended: bool,
-    /// Something was written.
-    begun: bool,
-    flushed: bool,
-    broken: Option<Broken>,
-}
-
-impl Sending {
-    /// A request that was sent.
-    fn nothing() -> Self {
-        Self {
-            body: RequestBody::Empty,
-            framing: Sent::Nothing,
-            left: 0,
-            before: BytesMut::new(),
-            data: Bytes::new(),
-            after: b"",
-            ended: true,
-            begun: true,
-            flushed: true,
-            broken: None,
-        }
-    }
-
-    fn begin(&mut self, request: Request<RequestBody>) {
-        let hint = request.body().size_hint().exact();
-        let framing = match hint {
-            _ if request.body().is_end_stream() => Sent::Nothing,
-            Some(length) => Sent::Length(length),
-            None => Sent::Chunked,
-        };
-        *self = Self { before: std::mem::take(&mut self.before), framing, left: hint.unwrap_or(0), ..Self::nothing() };
-        self.before.clear();
-        write_head(&request, framing, &mut self.before);
-        (self.ended, self.begun, self.flushed) = (framing == Sent::Nothing, false, false);
-        self.body = request.into_body();
-    }
-
-    /// All of it was sent.
-    fn is_done(&self) -> bool {
-        self.flushed && self.broken.is_none()
-    }
-
-    fn is_under_way(&self) -> bool {
-        !self.flushed && self.broken.is_none()
-    }
-
-    /// Goes on as far as it can. That the upstream takes no more is noted: there may be an answer all the same.
-    fn poll(&mut self, stream: &mut Stream, context: &mut Context<'_>) -> Result<(), Unanswered> {
-        if !self.is_under_way() {
-            return Ok(());
-        }
-        match self.poll_write(stream, context) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => (self.flushed, self.body) = (true, RequestBody::Empty),
-            Poll::Ready(Err(Broken::Io(_))) if !self.begun => return Err(Unanswered::Unsent),
-            Poll::Ready(Err(error @ Broken::Io(_))) => self.broken = Some(error),
-            Poll::Ready(Err(error)) => return Err(Unanswered::Broken(error)),
-        }
-        Ok(())
-    }
-
-    fn poll_write(&mut self, stream: &mut Stream, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        loop {
-            let waits = !self.ended && self.data.is_empty() && self.after.is_empty() && self.poll_body(context)?.is_pending();
-            if self.before.is_empty() && self.data.is_empty() && self.after.is_empty() {
-                // TLS keeps what the socket did not take.
-                ready!(Pin::new(&mut *stream).poll_flush(context))?;
-                match (self.ended, waits) {
-                    (true, _) => return Poll::Ready(Ok(())),
-                    (false, true) => return Poll::Pending,
-                    (false, false) => continue,
-                }
-            }
-            let written = if self.data.is_empty() && self.after.is_empty() {
-                ready!(Pin::new(&mut *stream).poll_write(context, &self.before))?
-            } else {
-                let slices = [IoSlice::new(&self.before), IoSlice::new(&self.data), IoSlice::new(self.after)];
-                ready!(Pin::new(&mut *stream).poll_write_vectored(context, &slices))?
-            };
-            if written == 0 {
-                return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
-            }
-            self.begun = true;
-            self.advance(written);
-        }
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        for buffer in [&mut self.before as &mut dyn Buf, &mut self.data, &mut self.after] {
-            let taken = written.min(buffer.remaining());
-            buffer.advance(taken);
-            written -= taken;
-        }
-    }
-
-    /// The next piece of the body is to be written.
-    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        match ready!(Pin::new(&mut self.body).poll_frame(context)).transpose()? {
-            None => self.end(None),
-            Some(frame) => match frame.into_data() {
-                Ok(data) => self.piece(data),
-                Err(frame) => self.end(frame.trailers_ref()),
-            },
-        }
-        .into()
-    }
-
-    fn piece(&mut self, data: Bytes) -> Result<(), Broken> {
-        match self.framing {
-            Sent::Chunked if data.is_empty() => return Ok(()),
-            Sent::Chunked => {
-                self.before.put_slice(format!("{:x}\r\n", data.len()).as_bytes());
-                self.after = b"\r\n";
-            }
-            Sent::Length(_) | Sent::Nothing => {
-                self.left = self.left.checked_sub(data.len() as u64).ok_or(Broken::Length)?;
-                self.ended = self.left == 0;
-            }
-        }
-        self.data = data;
-        Ok(())
-    }
-
-    fn end(&mut self, trailers: Option<&http::HeaderMap>) -> Result<(), Broken> {
-        self.ended = true;
-        if self.framing != Sent::Chunked {
-            return if self.left == 0 { Ok(()) } else { Err(Broken::Length) };
-        }
-        self.before.put_slice(b"0\r\n");
-        for (name, value) in trailers.into_iter().flatten() {
-            write_field(name, value, &mut self.before);
-        }
-        self.before.put_slice(b"\r\n");
-        Ok(())
     }
 }
 

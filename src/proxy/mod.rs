@@ -29,6 +29,7 @@ mod request_id;
 mod route_check;
 pub(crate) mod routes;
 mod run;
+mod sending;
 mod settings;
 mod standing;
 mod table;

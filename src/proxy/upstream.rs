@@ -186,8 +186,11 @@ impl Upstream {
                 Sender::Http1 { connection, reused } => {
                     return match connection.send(request).await {
                         Ok(answer) => Ok((answer.map(UpstreamBody::Http1), self.held(worker, None))),
-                        Err(Unanswered::Unsent) => Err(SendError::Unprocessed),
-                        Err(Unanswered::Broken(error)) => Err(SendError::Broken { error: error.into(), reused }),
+                        // It ended just before.
+                        Err(Unanswered::Unsent(_)) if reused => Err(SendError::Unprocessed),
+                        Err(Unanswered::Unsent(error) | Unanswered::Broken(error)) => {
+                            Err(SendError::Broken { error: error.into(), reused })
+                        }
                     };
                 }
                 Sender::Http2 { mut sender, stream, reused } => {

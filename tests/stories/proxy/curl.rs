@@ -265,7 +265,7 @@ async fn an_answer_to_half_a_request_is_passed_on() -> Result<()> {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
-                stream.read(&mut [0; 4096])?;
+                stream.read_exact(&mut [0; 1024])?;
                 stream.write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nmuch")?;
                 std::thread::sleep(Duration::from_secs(5));
                 std::io::Result::Ok(())
