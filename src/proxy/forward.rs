@@ -276,7 +276,8 @@ impl<'a> Job<'a> {
             }
             Some(Err(SendError::Unprocessed)) => {
                 exchange.note(Ending::Neither);
-                let words = format!("{} does not take the request, nor its next attempts.", way.upstream.place);
+                let words =
+                    format!("{} ends connections, or refuses streams, and did nothing with the request.", way.upstream.place);
                 Err(Failure::Unprocessed(Fault::new(Code::UpstreamBroken, words)))
             }
             Some(Err(SendError::Broken { error, reused })) => {

@@ -1,20 +1,22 @@
 //! An HTTP/1.1 connection to an upstream: one request at a time, sent and answered without a task and without a channel between
 //! it and the socket. What is said is in [`super::message`].
 
-use super::message::{Framing, Head, LARGEST_HEAD, Malformed, Piece, may_be_whole, read_head};
+use super::framing::{Framing, Piece};
+use super::message::{Head, LARGEST_HEAD, Malformed, may_be_whole, read_head};
 use super::sending::Sending;
 use super::tape::{self, RequestBody};
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// Bytes that a read asks for, at least and at most. It grows while reads are filled.
 const READ: (usize, usize) = (8 * 1024, 512 * 1024);
@@ -56,56 +58,8 @@ pub enum Unanswered {
     Broken(Broken),
 }
 
-/// With TLS or without.
-pub enum Stream {
-    /// Without.
-    Plain(TcpStream),
-    /// With.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
+/// Without TLS, or with it.
+pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A connection that stands.
 pub struct Connection {
@@ -210,7 +164,7 @@ impl Connection {
 
     /// Reads what there is; 0 at the end.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Stream::Plain(stream) = &self.stream {
+        if let Either::Left(stream) = &self.stream {
             // Before there is something, no memory is needed for it.
             ready!(stream.poll_read_ready(context))?;
         }
@@ -312,21 +266,28 @@ impl Pumped {
 
 /// Sends and reads until the answer has ended, or nobody wants it.
 async fn pump(mut direct: Direct, frames: mpsc::Sender<Result<Frame<Bytes>, Broken>>) {
-    // What breaks the request is told by the answer's end.
     loop {
-        let mut room = pin!(frames.reserve());
+        let (mut room, mut broken) = (pin!(frames.reserve()), None);
         let room = poll_fn(|context| {
-            let _ = direct.connection.poll_send(context);
+            // Where the request breaks off, the upstream must see that it does: not one byte more goes there.
+            if broken.is_none() {
+                broken = direct.connection.poll_send(context).err();
+            }
             room.as_mut().poll(context)
         });
         let Ok(room) = room.await else { return };
+        if let Some(Unanswered::Broken(error) | Unanswered::Unsent(error)) = broken {
+            return room.send(Err(error));
+        }
         let mut unwanted = pin!(frames.closed());
         let frame = poll_fn(|context| {
             if unwanted.as_mut().poll(context).is_ready() {
                 return Poll::Ready(None);
             }
-            let _ = direct.connection.poll_send(context);
-            direct.poll_frame(context)
+            match direct.connection.poll_send(context) {
+                Err(Unanswered::Broken(error) | Unanswered::Unsent(error)) => Poll::Ready(Some(Err(error))),
+                Ok(()) => direct.poll_frame(context),
+            }
         });
         match frame.await {
             Some(Ok(frame)) => room.send(Ok(frame)),

@@ -229,6 +229,8 @@ impl Body for Reader {
                         this.position = 0;
                     }
                 }
+                // Whoever knows the length does not ask for more behind it.
+                state.complete |= state.source.is_end_stream();
                 if let Some(trailers) = frame.trailers_mut() {
                     let way = &this.tape.way;
                     strip_trailers(trailers, |name| *name == way.header || way.strip.contains(name));

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_util::either::Either;
 use url::{Host, Url};
 
 /// Connections of a worker that are kept though nobody uses them.
@@ -287,7 +288,7 @@ impl Upstream {
     async fn open(&self, http1_only: bool) -> Result<Sender, ConnectError> {
         let stream = self.dial().await?;
         let Some(tls) = &self.tls else {
-            return self.greet(Stream::Plain(stream), self.prior_http2 && !http1_only).await;
+            return self.greet(Either::Left(stream), self.prior_http2 && !http1_only).await;
         };
         let broken = |error: std::io::Error| ConnectError::Tls(self.place.clone(), error.to_string());
         let name = match &self.host {
@@ -298,7 +299,7 @@ impl Upstream {
         let config = if http1_only { &tls.http1 } else { &tls.any };
         let stream = TlsConnector::from(config.clone()).connect(name, stream).await.map_err(broken)?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.greet(Stream::Tls(Box::new(stream)), http2).await
+        self.greet(Either::Right(Box::new(stream)), http2).await
     }
 
     async fn dial(&self) -> Result<TcpStream, ConnectError> {

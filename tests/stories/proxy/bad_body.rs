@@ -10,7 +10,7 @@ use crate::testbed::token_volume::TokenVolume;
 use crate::testbed::wire::Wire;
 use crate::testbed::{Result, authorization_server::random};
 use serde_json::json;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -186,5 +186,56 @@ async fn a_body_that_is_too_large_to_keep_is_sent_once() -> Result<()> {
         }
     }
     assert_eq!(upstream.faults(), [""; 0]);
+    Ok(())
+}
+
+/// RFC 9112 §7.1: a body without its last chunk is cut, and the upstream must see it so, also where it has begun to answer.
+#[tokio::test]
+async fn a_body_that_breaks_off_under_its_answer_never_looks_whole() -> Result<()> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = vec![];
+            let mut piece = [0; 4096];
+            stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+            while !bytes.ends_with(b"body\r\n") {
+                let count = stream.read(&mut piece)?;
+                bytes.extend_from_slice(&piece[..count]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
+            let mut ended = false;
+            for _ in 0..15 {
+                // It goes on to speak, and listens.
+                let _ = stream.write_all(b"4\r\nmore\r\n");
+                match stream.read(&mut piece) {
+                    Ok(0) => ended = true,
+                    Ok(count) => bytes.extend_from_slice(&piece[..count]),
+                    Err(error) => ended = !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+                }
+                if ended {
+                    break;
+                }
+            }
+            told.send((String::from_utf8_lossy(&bytes).into_owned(), ended)).map_err(std::io::Error::other)?;
+        }
+        std::io::Result::Ok(())
+    });
+    let routed = routed("bad-body-under-answer", &url, json!({})).await?;
+    for broken in ["zz\r\n", "4\r\nbod"] {
+        let mut wire = Wire::to(routed.proxy.data[0])?;
+        wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n");
+        let first =
+            wire.hear_until(Duration::from_secs(5), |bytes| bytes.ends_with(b"first\r\n") || bytes.ends_with(b"more\r\n"))?;
+        assert_eq!(first.statuses(), ["200"], "{broken:?}");
+        wire.send(broken.as_bytes());
+        if broken.ends_with("bod") {
+            drop(wire);
+        }
+        let (bytes, ended) = heard.recv_timeout(Duration::from_secs(10))?;
+        assert!(!bytes.contains("\r\n0\r\n"), "{broken:?} looks whole: {bytes}");
+        assert!(ended, "{broken:?}: the upstream waits for the rest of {bytes}");
+    }
     Ok(())
 }
