@@ -163,7 +163,8 @@ pub fn routes(data: &[u8]) {
 
 /// What an upstream says is understood the same way however it comes, and ends where it says.
 pub fn http_answer(data: &[u8]) {
-    use crate::proxy::message::{Head, Malformed, Piece, read_head};
+    use crate::proxy::framing::Piece;
+    use crate::proxy::message::{Head, Malformed, read_head};
     use bytes::BytesMut;
     /// Status, body, trailers, and what is left behind them.
     type Said = (u16, Vec<u8>, usize, Vec<u8>);

@@ -1,6 +1,7 @@
 //! Messages of HTTP/1.1 towards an upstream (RFC 9112), as bytes: a request's head is written, an answer's head and body are read.
 //! Pure: what has come is given, and what of it is used up is taken away.
 
+use super::framing::{Chunked, Framing};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -12,11 +13,7 @@ use std::ops::Range;
 /// Bytes of an answer's head.
 pub const LARGEST_HEAD: usize = 128 * 1024;
 /// Fields of an answer's head, or trailers.
-const FIELDS: usize = 128;
-/// Bytes of the line before a chunk, its extensions included.
-const LARGEST_CHUNK_LINE: usize = 4 * 1024;
-/// Bytes of an answer's trailers.
-const LARGEST_TRAILERS: usize = 16 * 1024;
+pub(super) const FIELDS: usize = 128;
 
 /// Why what came is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,45 +31,6 @@ impl From<httparse::Error> for Malformed {
     }
 }
 
-/// How the end of an answer's body is known (RFC 9112 §6.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// So many bytes are still to come.
-    Length(u64),
-    /// By chunks.
-    Chunked(Chunked),
-    /// By the connection's end.
-    UntilClose,
-}
-
-/// Where in its chunks a body stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chunked {
-    /// Before a chunk.
-    Size,
-    /// Within one, of which so many bytes are still to come.
-    Data(u64),
-    /// Behind one.
-    DataEnd,
-    /// Behind the last.
-    Trailers,
-    /// Behind all.
-    Ended,
-}
-
-/// What comes next of a body.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// Bytes.
-    Data(Bytes),
-    /// Fields behind it.
-    Trailers(HeaderMap),
-    /// Nothing: it has ended.
-    End,
-    /// More has to be read.
-    Missing,
-}
-
 /// An answer's head, and what follows from it.
 #[derive(Debug)]
 pub struct Head {
@@ -86,7 +44,7 @@ pub struct Head {
 
 /// How a request's body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum RequestFraming {
     /// There is none.
     Nothing,
     /// By its length.
@@ -96,7 +54,7 @@ pub enum Sent {
 }
 
 /// Writes a request's head. Fields of its framing are the proxy's own to write.
-pub fn write_head<B>(request: &Request<B>, sent: Sent, to: &mut BytesMut) {
+pub fn write_head<B>(request: &Request<B>, sent: RequestFraming, to: &mut BytesMut) {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     to.reserve(512);
     for part in [request.method().as_str(), " ", target, " HTTP/1.1\r\n"] {
@@ -112,14 +70,14 @@ pub fn write_head<B>(request: &Request<B>, sent: Sent, to: &mut BytesMut) {
     }
     match sent {
         // As the app has it: a POST of nothing says so (RFC 9110 §8.6).
-        Sent::Nothing if has_length => to.put_slice(b"content-length: 0\r\n"),
-        Sent::Nothing => {}
-        Sent::Length(bytes) => {
+        RequestFraming::Nothing if has_length => to.put_slice(b"content-length: 0\r\n"),
+        RequestFraming::Nothing => {}
+        RequestFraming::Length(bytes) => {
             to.put_slice(b"content-length: ");
             to.put_slice(bytes.to_string().as_bytes());
             to.put_slice(b"\r\n");
         }
-        Sent::Chunked => to.put_slice(b"transfer-encoding: chunked\r\n"),
+        RequestFraming::Chunked => to.put_slice(b"transfer-encoding: chunked\r\n"),
     }
     to.put_slice(b"\r\n");
 }
@@ -167,9 +125,9 @@ pub fn read_head(bytes: &mut BytesMut, asked: &Method) -> Result<Option<Head>, M
 }
 
 /// Names, and where their values are.
-type Lines = SmallVec<[(HeaderName, Range<usize>); 24]>;
+pub(super) type Lines = SmallVec<[(HeaderName, Range<usize>); 24]>;
 
-fn lines(fields: &[httparse::Header<'_>], bytes: &[u8]) -> Result<Lines, Malformed> {
+pub(super) fn lines(fields: &[httparse::Header<'_>], bytes: &[u8]) -> Result<Lines, Malformed> {
     let start = bytes.as_ptr() as usize;
     let line = |field: &httparse::Header<'_>| {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed("a field's name is malformed"))?;
@@ -181,7 +139,7 @@ fn lines(fields: &[httparse::Header<'_>], bytes: &[u8]) -> Result<Lines, Malform
 }
 
 /// Values share the memory that was read.
-fn header_map(lines: Lines, bytes: &Bytes) -> Result<HeaderMap, Malformed> {
+pub(super) fn header_map(lines: Lines, bytes: &Bytes) -> Result<HeaderMap, Malformed> {
     let mut map = HeaderMap::with_capacity(lines.len());
     for (name, range) in lines {
         let value = HeaderValue::from_maybe_shared(bytes.slice(range)).map_err(|_| Malformed("a field's value is malformed"))?;
@@ -227,96 +185,6 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
         }
     }
     Ok(known)
-}
-
-impl Framing {
-    /// Whether nothing more is to come.
-    pub fn is_ended(&self) -> bool {
-        matches!(self, Self::Length(0) | Self::Chunked(Chunked::Ended))
-    }
-
-    /// Takes what comes next from the bytes that have come. With [`Framing::UntilClose`] the end is the caller's to know.
-    ///
-    /// # Errors
-    /// Where the chunks are none.
-    pub fn next(&mut self, bytes: &mut BytesMut) -> Result<Piece, Malformed> {
-        match self {
-            Self::Length(0) => Ok(Piece::End),
-            _ if bytes.is_empty() && !self.is_ended() => Ok(Piece::Missing),
-            Self::Length(left) => Ok(data(left, bytes)),
-            Self::UntilClose => Ok(Piece::Data(bytes.split().freeze())),
-            Self::Chunked(state) => state.next(bytes),
-        }
-    }
-}
-
-/// As much as there is, and no more than is left.
-fn data(left: &mut u64, bytes: &mut BytesMut) -> Piece {
-    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-    *left -= length as u64;
-    Piece::Data(bytes.split_to(length).freeze())
-}
-
-impl Chunked {
-    fn next(&mut self, bytes: &mut BytesMut) -> Result<Piece, Malformed> {
-        loop {
-            match self {
-                Self::Ended => return Ok(Piece::End),
-                Self::Size => {
-                    let parsed = httparse::parse_chunk_size(bytes).map_err(|_| Malformed("a chunk's size is none"))?;
-                    let httparse::Status::Complete((length, size)) = parsed else {
-                        let endless = bytes.len() > LARGEST_CHUNK_LINE;
-                        return if endless { Err(Malformed("the line before a chunk is too long")) } else { Ok(Piece::Missing) };
-                    };
-                    if length > LARGEST_CHUNK_LINE {
-                        return Err(Malformed("the line before a chunk is too long"));
-                    }
-                    let _ = bytes.split_to(length);
-                    *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
-                }
-                Self::Data(left) => {
-                    if bytes.is_empty() {
-                        return Ok(Piece::Missing);
-                    }
-                    let piece = data(left, bytes);
-                    if *left == 0 {
-                        *self = Self::DataEnd;
-                    }
-                    return Ok(piece);
-                }
-                Self::DataEnd => {
-                    if !b"\r\n".starts_with(&bytes[..bytes.len().min(2)]) {
-                        return Err(Malformed("a chunk is longer than it says"));
-                    }
-                    if bytes.len() < 2 {
-                        return Ok(Piece::Missing);
-                    }
-                    let _ = bytes.split_to(2);
-                    *self = Self::Size;
-                }
-                Self::Trailers => {
-                    let trailers = read_trailers(bytes)?;
-                    let Some(trailers) = trailers else { return Ok(Piece::Missing) };
-                    *self = Self::Ended;
-                    return Ok(if trailers.is_empty() { Piece::End } else { Piece::Trailers(trailers) });
-                }
-            }
-        }
-    }
-}
-
-fn read_trailers(bytes: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let parsed = httparse::parse_headers(bytes, &mut fields).map_err(|_| Malformed("its trailers are malformed"))?;
-    let httparse::Status::Complete((length, fields)) = parsed else {
-        let endless = bytes.len() > LARGEST_TRAILERS;
-        return if endless { Err(Malformed("its trailers are larger than 16 KiB")) } else { Ok(None) };
-    };
-    if length > LARGEST_TRAILERS {
-        return Err(Malformed("its trailers are larger than 16 KiB"));
-    }
-    let lines = lines(fields, bytes)?;
-    header_map(lines, &bytes.split_to(length).freeze()).map(Some)
 }
 
 #[cfg(test)]
@@ -392,74 +260,21 @@ mod tests {
         assert_eq!(head.extensions().get::<ReasonPhrase>().unwrap().as_bytes(), b"Quite fine");
     }
 
-    /// All of a body that comes in pieces of this size: its bytes, and its trailers.
-    fn all(mut framing: Framing, body: &[u8], size: usize) -> Result<(Vec<u8>, HeaderMap, usize), Malformed> {
-        let (mut bytes, mut data, mut trailers) = (BytesMut::new(), vec![], HeaderMap::new());
-        let mut pieces = body.chunks(size);
-        loop {
-            match framing.next(&mut bytes)? {
-                Piece::Data(piece) => {
-                    assert!(!piece.is_empty(), "nothing is no piece");
-                    data.extend_from_slice(&piece);
-                }
-                Piece::Trailers(fields) => trailers = fields,
-                Piece::End => return Ok((data, trailers, bytes.len() + pieces.map(<[u8]>::len).sum::<usize>())),
-                Piece::Missing => bytes.put_slice(pieces.next().ok_or(Malformed("cut"))?),
-            }
-        }
-    }
-
-    #[test]
-    fn a_body_is_the_same_however_it_comes() {
-        let chunked = Framing::Chunked(Chunked::Size);
-        let text = "5\r\nshort\r\n0A;why=not\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\nHTTP/1.1";
-        for size in 1..text.len() {
-            let (data, trailers, left) = all(chunked.clone(), text.as_bytes(), size).unwrap();
-            assert_eq!((data.as_slice(), left), (&b"short0123456789"[..], 8), "{size}");
-            assert_eq!(trailers["x-sum"], "1");
-            let (data, trailers, left) = all(Framing::Length(7), b"seven b and more", size).unwrap();
-            assert_eq!((data.as_slice(), trailers.len(), left), (&b"seven b"[..], 0, 9), "{size}");
-        }
-    }
-
-    #[test]
-    fn chunks_that_are_none_are_told_from_those_that_are_cut() {
-        let outcome = |text: &str| all(Framing::Chunked(Chunked::Size), text.as_bytes(), 1).map(|(data, ..)| data.len());
-        assert_eq!(outcome("0\r\n\r\n"), Ok(0));
-        for cut in ["", "5", "5\r\nsho", "5\r\nshort", "5\r\nshort\r\n", "5\r\nshort\r\n0\r\n", "0\r\nX-Sum: 1\r\n"] {
-            assert_eq!(outcome(cut), Err(Malformed("cut")), "{cut:?}");
-        }
-        let long = format!("5;{}\r\nshort\r\n0\r\n\r\n", "x".repeat(5000));
-        let trailers = format!("0\r\nX-Sum: {}\r\n\r\n", "x".repeat(20_000));
-        for bad in [
-            "x\r\n",
-            "-1\r\n",
-            "5\r\nshort0\r\n",
-            "5\r\nshort\n0\r\n\r\n",
-            "fffffffffffffffff\r\n",
-            "0\r\nno field\r\n\r\n",
-            &long,
-            &trailers,
-        ] {
-            assert!(outcome(bad).is_err_and(|why| why != Malformed("cut")), "{bad:?}");
-        }
-    }
-
     #[test]
     fn a_head_is_written_with_one_framing() {
         let request = Request::post("/a?b=c").header("content-length", "5").header("content-length", "5").header("x-a", "1");
         let request = request.body(()).unwrap();
         for (sent, framing) in [
-            (Sent::Nothing, "content-length: 0\r\n"),
-            (Sent::Length(7), "content-length: 7\r\n"),
-            (Sent::Chunked, "transfer-encoding: chunked\r\n"),
+            (RequestFraming::Nothing, "content-length: 0\r\n"),
+            (RequestFraming::Length(7), "content-length: 7\r\n"),
+            (RequestFraming::Chunked, "transfer-encoding: chunked\r\n"),
         ] {
             let mut bytes = BytesMut::new();
             write_head(&request, sent, &mut bytes);
             assert_eq!(bytes, format!("POST /a?b=c HTTP/1.1\r\nx-a: 1\r\n{framing}\r\n"));
         }
         let mut bytes = BytesMut::new();
-        write_head(&Request::new(()), Sent::Nothing, &mut bytes);
+        write_head(&Request::new(()), RequestFraming::Nothing, &mut bytes);
         assert_eq!(bytes, "GET / HTTP/1.1\r\n\r\n");
     }
 }

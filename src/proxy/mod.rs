@@ -2,7 +2,7 @@
 //!
 //! `routes` (or `settings`, in the simple case) say what goes where; a `table` of it is served at each address by a
 //! `listener`. A request is given its `answer`: it finds its `way`, the `pool` says with which `account`'s `credential`, `forward` sends it
-//! through an `upstream`, to which it is a `message` on an `http1` connection or a stream of HTTP/2, and `judge` says what is done then. Tokens come from a `volume` or the API server, and from the
+//! through an `upstream`, to which it is a `message` (and its `framing`) on an `http1` connection, `sending` until all is there, or a stream of HTTP/2, and `judge` says what is done then. Tokens come from a `volume` or the API server, and from the
 //! operator by `refresh`.
 
 mod account;
@@ -16,6 +16,7 @@ mod clock;
 mod credential;
 mod fault;
 mod forward;
+pub(crate) mod framing;
 pub(crate) mod head;
 mod http1;
 mod judge;

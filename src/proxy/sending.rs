@@ -1,7 +1,7 @@
 //! A request on its way over an HTTP/1.1 connection.
 
 use super::http1::{Broken, Stream, Unanswered};
-use super::message::{Sent, write_field, write_head};
+use super::message::{RequestFraming, write_field, write_head};
 use super::tape::RequestBody;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::Request;
@@ -14,7 +14,7 @@ use tokio::io::AsyncWrite;
 /// A request on its way: what is written is at most its head and one piece of its body.
 pub struct Sending {
     body: RequestBody,
-    framing: Sent,
+    framing: RequestFraming,
     /// Bytes of the body that are still to come, where that is known.
     left: u64,
     before: BytesMut,
@@ -34,7 +34,7 @@ impl Sending {
     pub fn nothing() -> Self {
         Self {
             body: RequestBody::Empty,
-            framing: Sent::Nothing,
+            framing: RequestFraming::Nothing,
             left: 0,
             before: BytesMut::new(),
             data: Bytes::new(),
@@ -50,14 +50,14 @@ impl Sending {
     pub fn begin(&mut self, request: Request<RequestBody>) {
         let hint = request.body().size_hint().exact();
         let framing = match hint {
-            _ if request.body().is_end_stream() => Sent::Nothing,
-            Some(length) => Sent::Length(length),
-            None => Sent::Chunked,
+            _ if request.body().is_end_stream() => RequestFraming::Nothing,
+            Some(length) => RequestFraming::Length(length),
+            None => RequestFraming::Chunked,
         };
         *self = Self { before: std::mem::take(&mut self.before), framing, left: hint.unwrap_or(0), ..Self::nothing() };
         self.before.clear();
         write_head(&request, framing, &mut self.before);
-        (self.ended, self.begun, self.flushed) = (framing == Sent::Nothing, false, false);
+        (self.ended, self.begun, self.flushed) = (framing == RequestFraming::Nothing, false, false);
         self.body = request.into_body();
     }
 
@@ -137,12 +137,12 @@ impl Sending {
 
     fn piece(&mut self, data: Bytes) -> Result<(), Broken> {
         match self.framing {
-            Sent::Chunked if data.is_empty() => return Ok(()),
-            Sent::Chunked => {
+            RequestFraming::Chunked if data.is_empty() => return Ok(()),
+            RequestFraming::Chunked => {
                 self.before.put_slice(format!("{:x}\r\n", data.len()).as_bytes());
                 self.after = b"\r\n";
             }
-            Sent::Length(_) | Sent::Nothing => {
+            RequestFraming::Length(_) | RequestFraming::Nothing => {
                 self.left = self.left.checked_sub(data.len() as u64).ok_or(Broken::Length)?;
                 self.ended = self.left == 0;
             }
@@ -153,7 +153,7 @@ impl Sending {
 
     fn end(&mut self, trailers: Option<&http::HeaderMap>) -> Result<(), Broken> {
         self.ended = true;
-        if self.framing != Sent::Chunked {
+        if self.framing != RequestFraming::Chunked {
             return if self.left == 0 { Ok(()) } else { Err(Broken::Length) };
         }
         self.before.put_slice(b"0\r\n");
