@@ -3,6 +3,8 @@
 use super::Result;
 use super::process::{Process, folder};
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 /// An nginx with servers of the story's own.
 pub struct Nginx {
     process: Process,
+    port: u16,
     /// Where its files are.
     pub folder: PathBuf,
 }
@@ -63,11 +66,16 @@ impl Nginx {
         let process = Process::start("nginx", &folder, Path::new("nginx"), &arguments, &[])?;
         let listens = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
         process.until("listening", Duration::from_secs(10), listens).await?;
-        Ok(Self { process, folder })
+        Ok(Self { process, port, folder })
     }
 
     /// Requests that it has answered, of whatever a story has asked for by name.
     pub fn requests(&self) -> Result<Vec<Value>> {
+        // It logs a request after the last of its answer has gone. It does one thing after the other: when it answers again, it
+        // has logged all before.
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port))?;
+        connection.write_all(b"GET /logged HTTP/1.0\r\n\r\n")?;
+        connection.read_to_end(&mut vec![])?;
         let text = std::fs::read_to_string(self.folder.join("access.log"))?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }

@@ -4,16 +4,17 @@
 use super::{Routed, routed};
 use crate::testbed::Result;
 use crate::testbed::curl::{curl, skip};
+use crate::testbed::wire::Wire;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use hyper::body::Bytes;
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
-/// Method and body of every stream that came, as long as a server runs.
+/// Method, body and names of the trailers of every stream that came, as long as a server runs.
 type Came = Arc<Mutex<Vec<String>>>;
 
 /// A server that does with a stream what it is told: the number of the stream is given, from 0.
@@ -54,6 +55,9 @@ async fn read(request: Request<RecvStream>) -> String {
     while let Some(Ok(bytes)) = body.data().await {
         line += &String::from_utf8_lossy(&bytes);
     }
+    for name in body.trailers().await.ok().flatten().iter().flat_map(HeaderMap::keys) {
+        line += &format!(" {name}");
+    }
     line
 }
 
@@ -90,6 +94,21 @@ async fn a_refused_stream_is_sent_again_whole_whatever_its_method() -> Result<()
     }
     let expected: Vec<_> = ["GET", "POST"].iter().flat_map(|method| vec![format!("{method} ten bytes."); 3]).collect();
     assert_eq!(lines(&came), expected);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_behind_a_body_does_not_say_who_sent_it() -> Result<()> {
+    let (url, came) = serving(|_, respond| async { said(respond) }).await?;
+    let routed = routed_http2("http2-trailers", &url).await?;
+    let mut wire = Wire::to(routed.proxy.data[0])?;
+    wire.send(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTrailer: x-sum, authorization\r\nTransfer-Encoding: chunked\r\n\r\n\
+        4\r\nbody\r\n0\r\nX-Sum: 1\r\nAuthorization: Bearer forged\r\nX-Api-Key: forged\r\n\r\n",
+    );
+    let heard = wire.hear_until(Duration::from_secs(10), |bytes| bytes.windows(4).any(|four| four == b"said"))?;
+    assert_eq!(heard.statuses(), ["200"]);
+    assert_eq!(lines(&came), ["POST body x-sum"]);
     Ok(())
 }
 
