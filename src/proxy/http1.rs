@@ -1,11 +1,12 @@
 //! An HTTP/1.1 connection to an upstream: one request at a time, sent and answered without a task and without a channel between
 //! it and the socket. What is said is in [`super::message`].
 
+use super::buffer::Buffer;
 use super::framing::{Framing, Piece};
 use super::message::{Head, LARGEST_HEAD, Malformed, may_be_whole, read_head};
 use super::sending::Sending;
 use super::tape::{self, RequestBody};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use std::future::{Future, poll_fn};
@@ -18,10 +19,6 @@ use tokio::sync::mpsc;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-/// Bytes that a read asks for, at least and at most. It grows while reads are filled.
-const READ: (usize, usize) = (8 * 1024, 512 * 1024);
-/// Reads in a row of which so little came that the next ask for less.
-const SMALL: u8 = 8;
 /// Interim answers (1xx, RFC 9110 §15.2) to one request: servers send one or two (100, 103), and some 102 in a row for work that
 /// takes long.
 const INTERIM: usize = 100;
@@ -67,12 +64,7 @@ pub struct Connection {
     /// The request that was sent last, or is still on its way.
     sending: Sending,
     waiting: Waiting,
-    /// What was read and is not used up.
-    input: BytesMut,
-    /// Bytes that the next read asks for.
-    read: usize,
-    /// Small reads in a row.
-    small: u8,
+    input: Buffer,
 }
 
 /// What has come before an answer's head.
@@ -89,7 +81,7 @@ impl Connection {
     /// One on which nothing is under way.
     pub fn new(stream: Stream) -> Box<Self> {
         let (sending, waiting) = (Sending::nothing(), Waiting::default());
-        Box::new(Self { stream, sending, waiting, input: BytesMut::new(), read: READ.0, small: 0 })
+        Box::new(Self { stream, sending, waiting, input: Buffer::default() })
     }
 
     /// Whether it can still be used: the upstream has neither closed it nor sent what nobody asked for. Costs no system call
@@ -155,34 +147,16 @@ impl Connection {
         }
     }
 
-    /// Gives back the memory that nothing stands in.
-    pub fn rest(&mut self) {
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-        }
-    }
-
     /// Reads what there is; 0 at the end.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Either::Left(stream) = &self.stream {
-            // Before there is something, no memory is needed for it.
-            ready!(stream.poll_read_ready(context))?;
+        let room = self.input.make_room();
+        let read = pin!(self.stream.read_buf(&mut *self.input)).poll(context)?;
+        match read {
+            Poll::Ready(count) => self.input.filled(count, room),
+            // A thousand streams that rest have no buffers.
+            Poll::Pending => self.input.rest(),
         }
-        // What stood there before has been written in most cases, and its memory serves again.
-        self.input.reserve(self.read);
-        let room = self.input.capacity() - self.input.len();
-        let count = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context))?;
-        if count == room {
-            (self.read, self.small) = ((self.read * 2).min(READ.1), 0);
-        } else if count < self.read / 4 {
-            self.small += 1;
-            if self.small >= SMALL {
-                (self.read, self.small) = ((self.read / 2).max(READ.0), 0);
-            }
-        } else {
-            self.small = 0;
-        }
-        Poll::Ready(Ok(count))
+        read.map(Ok)
     }
 }
 
@@ -212,7 +186,8 @@ impl Answer {
     /// The connection, where the body has ended and it can be used again.
     pub fn release(&mut self) -> Option<Box<Connection>> {
         match std::mem::replace(&mut self.0, Kind::Ended) {
-            Kind::Direct(direct) if direct.keeps && direct.framing.is_ended() && direct.connection.input.is_empty() => {
+            Kind::Direct(mut direct) if direct.keeps && direct.framing.is_ended() && direct.connection.input.is_empty() => {
+                direct.connection.input.rest();
                 Some(direct.connection)
             }
             _ => None,
@@ -222,7 +197,7 @@ impl Answer {
     /// The connection of an upgrade, and what came behind its answer.
     pub fn into_upgraded(self) -> Option<(Stream, Bytes)> {
         match self.0 {
-            Kind::Direct(direct) => Some((direct.connection.stream, direct.connection.input.freeze())),
+            Kind::Direct(direct) => Some((direct.connection.stream, direct.connection.input.into_bytes())),
             Kind::Pumped(_) | Kind::Ended => None,
         }
     }
@@ -236,11 +211,7 @@ impl Direct {
                 Ok(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Ok(Piece::End) => return Poll::Ready(None),
                 Ok(Piece::Missing) => match self.connection.poll_fill(context) {
-                    Poll::Pending => {
-                        // A thousand streams that rest have no buffers.
-                        self.connection.rest();
-                        return Poll::Pending;
-                    }
+                    Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(0)) if self.framing == Framing::UntilClose => {
                         self.framing = Framing::Length(0);
                         return Poll::Ready(None);

@@ -11,6 +11,7 @@ mod admin;
 mod answer;
 mod body;
 mod breaker;
+mod buffer;
 mod clients;
 mod clock;
 mod credential;

@@ -29,8 +29,6 @@ use url::{Host, Url};
 const KEPT: usize = 256;
 /// Milliseconds after which one is not used again: most servers keep theirs for a minute or more.
 const STALE: Moment = 50_000;
-/// Milliseconds after which one that nobody uses has no memory of its own.
-const RESTED: Moment = 5_000;
 /// Streams on one HTTP/2 connection: what every server should permit (RFC 9113 §6.5.2).
 const STREAMS: usize = 100;
 
@@ -228,13 +226,7 @@ impl Upstream {
     /// Looks after a worker's connections: those that nobody has used for long are ended, and those that the upstream has ended.
     pub fn sweep(&self, worker: usize) {
         let now = moment();
-        self.lane(worker).idle.retain_mut(|(connection, since)| {
-            let rested = now.saturating_sub(*since);
-            if rested > RESTED {
-                connection.rest();
-            }
-            rested <= STALE && connection.is_alive()
-        });
+        self.lane(worker).idle.retain_mut(|(connection, since)| now.saturating_sub(*since) <= STALE && connection.is_alive());
     }
 
     /// The lane stays whole whatever its holder did.
