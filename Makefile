@@ -119,6 +119,13 @@ bench-proxy: ## The sidecar proxy beside nginx and haproxy (a quarter of an hour
 	@tools/images.sh binaries
 	PROXY_BENCH_BINARY=target/images/binaries/oauth-proxy cargo bench --locked --bench proxy $(if $(QUICK),-- --quick)
 
+.PHONY: bench-refused
+bench-refused: ## What a refused token costs an app whose successor is there already (a minute)
+	@tools/install.sh kubernetes
+	@tools/install.sh binaries
+	@tools/images.sh binaries
+	cargo bench --locked --bench refused
+
 .PHONY: coverage
 coverage: ## Which lines the unit tests run: of the pure core at least 95 %
 	@tools/coverage.sh

@@ -46,6 +46,7 @@ pub async fn measure(
     secrets.delete_collection(&DeleteParams::default(), &ours).await?;
     let operator = story.released_operator("oauth-operator", None).await?;
     let mut meanwhile = from_apply_to_secret(client, &applied, "meanwhile", (count / ONE_IN).max(1)).await?;
+    eprintln!("{count} starting: apply to Secret, one after another: {meanwhile:.0?} ms");
     meanwhile.sort_by(f64::total_cmp);
     let there = secrets.list_metadata(&ours).await?.items.len();
     if there >= count {

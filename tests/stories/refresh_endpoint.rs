@@ -15,19 +15,6 @@ use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Lets the operator ask the API server whose a token is, as deploy/operator.yaml does.
-pub(super) fn may_review(story: &Story<'_>) -> Result<()> {
-    let mut objects: Vec<Value> = manifest()?;
-    objects.retain(|object| object["metadata"]["name"] == json!("oauth-operator-token-review"));
-    assert_eq!(objects.len(), 2);
-    for object in &mut objects {
-        object["metadata"]["name"] = json!(format!("oauth-operator-token-review-{}", story.system));
-    }
-    objects[1]["roleRef"]["name"] = objects[0]["metadata"]["name"].clone();
-    objects[1]["subjects"][0]["namespace"] = json!(story.system);
-    story.cluster.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()).map(drop)
-}
-
 /// A ServiceAccount of the tenant's with these rights, and no Pod; its token.
 fn person(story: &Story<'_>, name: &str, rules: Value) -> Result<String> {
     let (meta, rights) = (json!({"name": name}), "rbac.authorization.k8s.io/v1");
@@ -57,7 +44,7 @@ async fn account(story: &Story<'_>, provider: &AuthorizationServer) -> Result<(C
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_is_replaced_for_twenty_who_ask_by_one_token_request() -> Result<()> {
     let (story, provider) = story("asked").await?;
-    may_review(&story)?;
+    story.may_review()?;
     let operator = story.operator("operator-1").await?;
     let (client, first) = account(&story, provider).await?;
     pod(&story, "web", mounting("one"))?;
@@ -199,7 +186,7 @@ fn knows_by_keys(operator: &Operator) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_given_to_whoever_has_it_anyway_and_to_nobody_else() -> Result<()> {
     let (story, provider) = story("entitled").await?;
-    may_review(&story)?;
+    story.may_review()?;
     let operator = story.operator("operator-1").await?;
     who_may(&story, provider, &operator).await?;
     assert!(!knows_by_keys(&operator));
@@ -313,6 +300,7 @@ async fn why_there_is_no_newer_token_is_said_in_a_sentence() -> Result<()> {
         json!([
             {"name": "one", "secret": {"secretName": "one-token"}}, {"name": "first", "secret": {"secretName": "first-token"}},
             {"name": "busy", "secret": {"secretName": "busy-token"}}, {"name": "over", "secret": {"secretName": "over-token"}},
+            {"name": "new", "secret": {"secretName": "new-token"}},
         ]),
     )?;
     let (program, token) = (Program::beside(&story, &operator).await?, projected(&story, "web")?);
@@ -354,6 +342,23 @@ async fn why_there_is_no_newer_token_is_said_in_a_sentence() -> Result<()> {
         assert!(!answer.body.to_string().contains(&held), "{answer:?}");
         story.until("over", "ReauthorizationRequired", "True", "RedeemedElsewhere").await?;
     }
+
+    // Nobody has logged in yet.
+    let device = "urn:ietf:params:oauth:grant-type:device_code";
+    let waiting = json!({
+        "token_endpoint_auth_method": "none", "response_types": [], "grant_types": [device, "refresh_token"], "redirect_uris": [],
+    });
+    let waiting = provider.register_with(&waiting).await?;
+    let spec = json!({
+        "grant": {"clientCredentials": null, "deviceCode": {}}, "client": {"secretRef": null}, "scopes": ["openid", "offline_access"],
+    });
+    story.account_alone("new", &issuer(provider), &waiting, &spec)?;
+    story.until("new", "Ready", "False", "AuthorizationPending").await?;
+    let answer = program.ask("new", &token, None).await?;
+    assert_eq!(answer.code(), (503, "consent_required"), "{answer:?}");
+    assert!(answer.message().contains("new-authorization"), "where the code is: {answer:?}");
+    let code = story.key("new-authorization", "user_code")?;
+    assert!(!answer.body.to_string().contains(&code), "who has it could log in as another: {answer:?}");
 
     // Nobody can be reached, and there is no token at all.
     let endpoint = story.faulty_endpoint().await?;

@@ -1,10 +1,9 @@
 //! The sidecar with the real operator behind it: what an app sees of tokens that end before their time, and of accounts that
 //! fail. The API checks every token at the authorization server.
 
-use super::refresh_endpoint::may_review;
 use super::{issuer, story};
 use crate::testbed::Result;
-use crate::testbed::app_pod::AppPod;
+use crate::testbed::app_pod::{AppPod, CA, bundle};
 use crate::testbed::authorization_server::{AuthorizationServer, Client};
 use crate::testbed::operator::Operator;
 use crate::testbed::proxy::Proxy;
@@ -12,7 +11,9 @@ use crate::testbed::resource_server::ResourceServer;
 use crate::testbed::story::{Story, eventually};
 use crate::testbed::token_volume::TokenVolume;
 use reqwest::StatusCode;
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -26,6 +27,8 @@ pub(super) struct Scene {
     pub(super) operator: Operator,
     pub(super) api: ResourceServer,
     accounts: Vec<(String, Client)>,
+    /// File with the CA that the proxy believes.
+    ca: PathBuf,
     pub(super) proxy: Proxy,
     pub(super) app: reqwest::Client,
 }
@@ -44,7 +47,7 @@ pub(super) struct Plan<'a> {
 impl Scene {
     pub(super) async fn begin(name: &str, plan: Plan<'_>) -> Result<Self> {
         let (story, provider) = story(name).await?;
-        may_review(&story)?;
+        story.may_review()?;
         let operator = story.operator_with("operator-1", &AT_LOOPBACK).await?;
         let api = ResourceServer::start(provider).await?;
         let mut accounts = vec![];
@@ -86,7 +89,7 @@ impl Scene {
         let proxy = Proxy::routed_with(&format!("{name}/proxy"), &routes, kubeconfig.as_deref()).await?;
         proxy.until_ready().await?;
         let app = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
-        Ok(Self { story, provider, operator, api, accounts, proxy, app })
+        Ok(Self { story, provider, operator, api, accounts, ca: pod.ca, proxy, app })
     }
 
     fn client(&self, account: &str) -> &Client {
@@ -320,4 +323,34 @@ async fn while_the_operator_is_away_a_refused_token_is_the_upstreams_word_and_th
     let _operator = scene.story.operator_with("operator-3", &flags).await?;
     let helped = async || scene.get().await.is_ok_and(|(status, _)| status == StatusCode::OK);
     scene.proxy.process.until("helped", Duration::from_secs(60), helped).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_with_another_ca_is_believed_as_soon_as_the_kubelet_has_brought_it() -> Result<()> {
+    let mut scene = Scene::begin("sidecar-ca", one()).await?;
+    let (first, port) = (bundle(&scene.story).await?, scene.operator.tls_address.port());
+    // As after a restore into a cluster where the CA's Secret was not kept.
+    scene.operator.process.signal(Signal::TERM);
+    scene.operator.process.end_within(SOON).await.ok_or("it did not end")?;
+    scene.story.cluster.kubectl().namespaced(&scene.story.system).run(&["delete", "secret", CA])?;
+    let listen = format!("127.0.0.1:{port}");
+    let flags = [&AT_LOOPBACK[..], &["--listen-tls", &listen]].concat();
+    scene.operator = scene.story.operator_with("operator-2", &flags).await?;
+    let another = || {
+        let told = scene.story.kubectl().run(&["get", "configmap", CA, "-o", r"jsonpath={.data.ca\.crt}"])?;
+        Ok(Some(told).filter(|told| !told.is_empty() && *told != first))
+    };
+    let another = eventually(SOON, another).await?.ok_or("the namespace is not told of the new CA")?;
+
+    // Whoever answers there is a stranger: no question goes to it, and no ServiceAccount token.
+    scene.revoke("bot").await?;
+    assert_eq!(scene.get().await?, (StatusCode::UNAUTHORIZED, json!("who are you?")));
+    let log = scene.proxy.process.output();
+    assert!(log.contains("the operator does not answer") && log.contains("certificate"), "{log}");
+    assert_eq!(scene.issued("bot").await?, 1);
+    std::fs::write(&scene.ca, another)?;
+    let helped = async || scene.get().await.is_ok_and(|(status, _)| status == StatusCode::OK);
+    scene.proxy.process.until("helped", Duration::from_secs(60), helped).await?;
+    assert_eq!(scene.issued("bot").await?, 2, "one for all who asked");
+    Ok(())
 }

@@ -112,6 +112,19 @@ impl<'a> Story<'a> {
         Ok(Self { cluster, apps: apps.into(), system: system.into(), folder, kubeconfig, credentials, reach: Reach::All })
     }
 
+    /// Lets the operator ask the API server whose a token is, as deploy/operator.yaml does.
+    pub fn may_review(&self) -> Result<()> {
+        let mut objects: Vec<Value> = manifest()?;
+        objects.retain(|object| object["metadata"]["name"] == json!("oauth-operator-token-review"));
+        assert_eq!(objects.len(), 2);
+        for object in &mut objects {
+            object["metadata"]["name"] = json!(format!("oauth-operator-token-review-{}", self.system));
+        }
+        objects[1]["roleRef"]["name"] = objects[0]["metadata"]["name"].clone();
+        objects[1]["subjects"][0]["namespace"] = json!(self.system);
+        self.cluster.kubectl().apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()).map(drop)
+    }
+
     /// kubectl of the tenant.
     pub fn kubectl(&self) -> Kubectl {
         self.cluster.kubectl().namespaced(&self.apps)
@@ -134,6 +147,11 @@ impl<'a> Story<'a> {
             None => self.kubeconfig.clone(),
         };
         self.start(&released()?, identity, &kubeconfig, &["--allowed-cidrs", "127.0.0.0/8"]).await
+    }
+
+    /// The operator as users run it, with flags of its own.
+    pub async fn released_operator_with(&self, identity: &str, flags: &[&str]) -> Result<Operator> {
+        self.start(&released()?, identity, &self.kubeconfig, flags).await
     }
 
     /// The operator that was built beside us, behind a relay.

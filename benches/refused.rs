@@ -1,0 +1,127 @@
+//! What a refused token costs an app where its successor is there already: the proxy asks the operator and sends the request again.
+//! `make bench-refused` runs it: the operator's own image binary, a real control plane, a proxy built for speed.
+//!
+//! `ACCOUNTS=60` says how many; each of them is refused once.
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::expect_used, reason = "a program for a terminal")]
+
+mod figures;
+#[path = "../tests/testbed/mod.rs"]
+mod testbed;
+
+use figures::Figure;
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::AUTHORIZATION;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use testbed::Result;
+use testbed::app_pod::AppPod;
+use testbed::authorization_server::{Client, random};
+use testbed::cluster::Cluster;
+use testbed::proxy::Proxy;
+use testbed::story::{Reach, Story};
+use testbed::token_volume::TokenVolume;
+use tokio::net::TcpListener;
+
+/// What tokens begin with that the API refuses.
+const STALE: &str = "stale-";
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let count: usize = std::env::var("ACCOUNTS").unwrap_or_else(|_| "60".into()).parse()?;
+    let figures = measure(count).await?;
+    figures::conclude(&figures, &testbed::root().join("target/bench"), "refused")
+}
+
+async fn measure(count: usize) -> Result<Vec<Figure>> {
+    let cluster = Cluster::start_silent("bench-refused").await?;
+    let story = Story::begin(&cluster, "bench-refused", Reach::Tenant).await?;
+    story.may_review()?;
+    let endpoint = story.faulty_endpoint().await?;
+    let oauth = Client { id: "bench".into(), secret: random() };
+    let names: Vec<String> = (0..=count).map(|number| format!("account-{number}")).collect();
+    for name in &names {
+        story.account(name, &endpoint.at("/lifetime/36000"), &oauth, &json!({}))?;
+    }
+    // The name that its certificate is for.
+    let operator = story.released_operator_with("oauth-operator", &["--allowed-cidrs", "127.0.0.0/8", "--consent-url", "https://127.0.0.1"]).await?;
+    for name in &names {
+        story.until_ready(name).await?;
+    }
+    let pod = AppPod::begin(&story, &names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    let upstream = api().await?;
+    let (mut accounts, mut routes) = (vec![], vec![]);
+    for name in &names {
+        let volume = TokenVolume::with("bench-refused", name, &format!("{STALE}{}", random()))?;
+        accounts.push(json!({"name": name, "directory": volume.path()}));
+        routes.push(json!({
+            "name": name, "path": format!("/{name}"), "upstream": {"url": format!("http://{upstream}")}, "pool": [{"account": name}],
+        }));
+    }
+    let routes: Value = json!({
+        "accounts": accounts,
+        "listeners": [{"addresses": ["127.0.0.1:0"], "routes": routes}],
+        "refresh": {
+            "url": format!("https://127.0.0.1:{}", operator.tls_address.port()),
+            "caFile": pod.ca, "tokenFile": pod.token, "namespace": story.apps,
+        },
+    });
+    let proxy = Proxy::routed("bench-refused-proxy", &routes).await?;
+    proxy.until_ready().await?;
+    let app = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+    let ask = async |name: &str| -> Result<f64> {
+        let began = Instant::now();
+        let status = app.get(format!("{}/{name}", proxy.url())).send().await?.status();
+        let took = began.elapsed().as_secs_f64() * 1000.0;
+        if status == StatusCode::OK { Ok(took) } else { Err(format!("{name}: {status}").into()) }
+    };
+    // The first one opens connections.
+    ask(&names[0]).await?;
+    let (mut refused, mut plain) = (vec![], vec![]);
+    for name in &names[1..] {
+        refused.push(ask(name).await?);
+        plain.push(ask(name).await?);
+    }
+    let given = proxy.metric(r#"oauth_proxy_refresh_requests_total{result="renewed"}"#).await?;
+    #[expect(clippy::cast_precision_loss, reason = "a small count")]
+    if given != Some(names.len() as f64) {
+        return Err(format!("{} requests were refused, and {given:?} tokens were given", names.len()).into());
+    }
+    for all in [&mut refused, &mut plain] {
+        all.sort_by(f64::total_cmp);
+    }
+    let added = |share: f64| refused[((count - 1) as f64 * share) as usize] - plain[(count - 1) / 2];
+    Ok(vec![
+        Figure::alone("an ordinary request, p50".into(), "ms", plain[(count - 1) / 2]),
+        Figure::at_most("refused, and its successor is there: added, p50".into(), "ms", added(0.5), 5.0),
+        Figure::alone("refused, and its successor is there: added, p95".into(), "ms", added(0.95)),
+    ])
+}
+
+/// An API that refuses what begins with [`STALE`].
+async fn api() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = stream.set_nodelay(true);
+            let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+            tokio::spawn(served);
+        }
+    });
+    Ok(address)
+}
+
+async fn answer(request: Request<Incoming>) -> std::result::Result<Response<Empty<Bytes>>, Infallible> {
+    let token = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let fresh = token.is_some_and(|token| !token.starts_with(STALE));
+    let mut answer = Response::new(Empty::new());
+    *answer.status_mut() = if fresh { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+    Ok(answer)
+}
