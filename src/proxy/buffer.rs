@@ -103,6 +103,18 @@ mod tests {
         room
     }
 
+    /// One whose reads were filled again and again.
+    fn full_ten_times() -> Buffer {
+        let mut buffer = Buffer::default();
+        for _ in 0..10 {
+            let room = buffer.make_room();
+            read(&mut buffer, room);
+            buffer.clear();
+            buffer.rest();
+        }
+        buffer
+    }
+
     #[test]
     fn what_is_given_back_last_is_lent_first() {
         let (mut one, mut other) = (Buffer::default(), Buffer::default());
@@ -139,13 +151,7 @@ mod tests {
 
     #[test]
     fn reads_grow_while_they_are_filled_and_shrink_when_little_comes() {
-        let mut buffer = Buffer::default();
-        for _ in 0..10 {
-            let room = buffer.make_room();
-            read(&mut buffer, room);
-            buffer.clear();
-            buffer.rest();
-        }
+        let mut buffer = full_ten_times();
         assert_eq!(buffer.make_room(), 512 * 1024);
         for _ in 0..6 * usize::from(SMALL) {
             read(&mut buffer, 10);
@@ -171,13 +177,7 @@ mod tests {
     /// A slow app pins what it was sent, which must not be a large buffer for a few bytes because others read much.
     #[test]
     fn who_reads_little_is_lent_little() {
-        let mut greedy = Buffer::default();
-        for _ in 0..10 {
-            let room = greedy.make_room();
-            read(&mut greedy, room);
-            greedy.clear();
-            greedy.rest();
-        }
+        full_ten_times();
         assert_eq!(Buffer::default().make_room(), 8 * 1024);
     }
 }
