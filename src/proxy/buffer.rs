@@ -130,17 +130,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_still_to_be_written_is_not_read_over() {
-        let (mut one, mut other) = (Buffer::default(), Buffer::default());
-        read(&mut one, 100);
-        let passed = one.split().freeze();
-        one.rest();
-        read(&mut other, 200);
-        other.fill(b'y');
-        assert_eq!(&passed[..], [b'x'; 100]);
-    }
-
-    #[test]
     fn what_is_not_used_up_stays() {
         let mut buffer = Buffer::default();
         read(&mut buffer, 100);

@@ -199,11 +199,14 @@ async fn a_body_that_breaks_off_under_its_answer_never_looks_whole() -> Result<(
         for mut stream in listener.incoming().flatten() {
             let mut bytes = vec![];
             let mut piece = [0; 4096];
-            stream.set_read_timeout(Some(Duration::from_millis(200)))?;
             while !bytes.ends_with(b"body\r\n") {
                 let count = stream.read(&mut piece)?;
+                if count == 0 {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
                 bytes.extend_from_slice(&piece[..count]);
             }
+            stream.set_read_timeout(Some(Duration::from_millis(200)))?;
             stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
             let mut ended = false;
             for _ in 0..15 {
