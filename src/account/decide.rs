@@ -28,7 +28,7 @@ pub fn decide(seen: &Seen, now: Timestamp) -> Next {
             Quiet::Yes => say_or_rest(seen, now),
             Quiet::AskReferences => Next::ReadInputs(plan.clone()),
             Quiet::No if !seen.turn && attempt_is_due(seen, plan, now) => Next::TakeTurn(plan.gate()),
-            Quiet::No if first_token_is_wanted(seen, plan) => Next::ReadAll(plan.clone()),
+            Quiet::No if only_a_token_is_missing(seen, plan) => Next::ReadAll(plan.clone()),
             Quiet::No => Next::ReadTokenSecret(plan.token_secret_name.clone()),
         };
     };
@@ -88,7 +88,9 @@ enum Quiet {
 fn attempt_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
     let status = &seen.status;
     let due = status.token.is_none() || status.next_refresh_time.as_ref().is_some_and(|next| next.0 <= now);
-    let due = due || health::wants_fresh(seen, None) || demand::is_due(seen, now);
+    // What is nowhere but in its Secret went with it.
+    let lost = seen.mark.is_none() && !plan.spends() && seen.pause_for_vandals().is_none_or(|until| until <= now);
+    let due = due || lost || health::wants_fresh(seen, None) || demand::is_due(seen, now);
     let may = !plan.suspended && !seen.waits(now) && !seen.asked_for_patience(now) && !report::conflicted(status);
     (may || seen.deposited)
         && seen.unpublished.is_none()
@@ -96,9 +98,11 @@ fn attempt_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
         && (due || seen.requested().is_some() || seen.deposited)
 }
 
-/// Whether nothing was ever tried.
-fn first_token_is_wanted(seen: &Seen, plan: &Plan) -> bool {
-    seen.status.last_attempt_time.is_none() && seen.mark.is_none() && seen.inputs.is_none() && !plan.suspended
+/// Whether there is no Secret, as far as is known, and it is tried now, or was never: all is read at once that it takes. Whoever
+/// may have spent something looks for that first.
+fn only_a_token_is_missing(seen: &Seen, plan: &Plan) -> bool {
+    let begins = (seen.turn && !plan.spends()) || seen.status.last_attempt_time.is_none();
+    begins && seen.mark.is_none() && seen.inputs.is_none() && !plan.suspended
 }
 
 fn restart_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {

@@ -2,7 +2,7 @@
 
 use super::world::{World, fault, no, yes};
 use crate::account::seen::tests::{account, at, unseen};
-use crate::account::{Next, decide};
+use crate::account::{Next, SecretMark, Seen, decide};
 use crate::api::ConditionType;
 use crate::oauth::{FaultKind, Sensitive};
 use serde_json::json;
@@ -302,9 +302,24 @@ fn nothing_is_asked_for_before_the_token_secret_was_read_live() {
     assert!(matches!(decide(&seen, at(0)), Next::TakeTurn(_)), "whoever waits for a turn holds nothing");
     seen.turn = true;
     assert!(matches!(decide(&seen, at(0)), Next::ReadAll(_)));
-    seen.status.last_attempt_time = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+    seen.mark = Some(SecretMark { resource_version: "1".into() });
     seen.account = Arc::new(account(&json!({})));
-    assert_eq!(decide(&seen, at(0)), Next::ReadTokenSecret("demo-token".into()));
+    assert_eq!(decide(&seen, at(0)), Next::ReadTokenSecret("demo-token".into()), "it may be a good one");
+}
+
+#[test]
+fn whoever_needs_a_turn_to_replace_a_lost_secret_waits_for_it_before_anything_is_read() {
+    let lost = |spec: &serde_json::Value| {
+        let mut world = World::new(spec);
+        world.reconcile();
+        Seen { status: world.status.clone(), ..unseen(world.account.clone()) }
+    };
+    let mut seen = lost(&json!({}));
+    assert!(matches!(decide(&seen, at(0)), Next::TakeTurn(_)), "thousands of them do not read before a new account");
+    seen.turn = true;
+    assert!(matches!(decide(&seen, at(0)), Next::ReadAll(_)));
+    let kept = lost(&json!({"grant": {"refreshToken": {"secretRef": {"name": "seed", "key": "refresh_token"}}}}));
+    assert_eq!(decide(&kept, at(0)), Next::ReadTokenSecret("demo-token".into()), "its token is in the record too, and needs no turn");
 }
 
 #[test]
