@@ -207,7 +207,8 @@ where
     let service = service_fn(move |request| {
         let busy = of_requests.busy(http2);
         let (gate, worker) = (gate.load_full(), worker.clone());
-        async move { Ok::<_, Infallible>(answer(&gate, &worker, request).await.map(|body| body.during(busy))) }
+        // Boxed: hyper has a place for it in each connection, which stays while an answer streams for hours.
+        Box::pin(async move { Ok::<_, Infallible>(answer(&gate, &worker, request).await.map(|body| body.during(busy))) })
     });
     if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());

@@ -71,6 +71,15 @@ impl Flights {
         Self { world, policy, find, mark, under_way: Mutex::default(), places: Semaphore::new(AT_ONCE) }
     }
 
+    /// The published token, where it is not the refused one: read anew, whoever else does. Asks nobody for another one.
+    ///
+    /// # Errors
+    /// Where the API server does not answer.
+    pub async fn at_hand(&self, found: &OAuthAccount, rejected: Option<&str>) -> Result<Option<Record>, ApiError> {
+        let published = self.published(found).await?;
+        Ok(published.filter(|record| demand::is_news(record, rejected, clock::now())))
+    }
+
     /// A token of this account that is not the refused one, or why there is none. Whoever wants the same at the same time
     /// shares what comes of it; whoever goes away ends nothing.
     pub async fn search(self: &Arc<Self>, namespace: &str, name: &str, rejected: Option<&str>) -> Ending {

@@ -73,6 +73,14 @@ impl Asked {
     }
 }
 
+/// Somebody who may have the token of an account.
+struct Admitted {
+    caller: Caller,
+    right: Right,
+    /// The published one, where it is not the one that was refused.
+    at_hand: Option<Record>,
+}
+
 /// An answer without a token.
 struct Refusal {
     status: StatusCode,
@@ -197,10 +205,29 @@ impl Endpoint {
         let body = body.map_err(|_| malformed("The body did not come in time."))?;
         let body = body.map_err(|_| malformed("The body is cut off, or larger than 4 KiB."))?;
         let asked = Asked::read(&body).map_err(malformed)?;
-        let (caller, right) = self.admit(shown, from, namespace, name).await?;
-        let _place = self.turnstile.enter(namespace).ok_or_else(Refusal::busy)?;
         let rejected = asked.rejected_fingerprint.as_deref();
-        let found = match self.flights.search(namespace, name, rejected).await {
+        let Admitted { caller, right, at_hand } = self.admit(shown, from, (namespace, name), rejected).await?;
+        let found = match at_hand {
+            Some(record) => Ok((record, false)),
+            None => self.searched(&caller, namespace, name, rejected).await,
+        };
+        match &found {
+            Ok((record, _)) => told(&caller, &right, namespace, name, record),
+            Err(refusal) => refused(&caller, namespace, name, refusal),
+        }
+        found
+    }
+
+    /// What a search ends with.
+    async fn searched(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        name: &str,
+        rejected: Option<&str>,
+    ) -> Result<(Record, bool), Refusal> {
+        let _place = self.turnstile.enter(namespace).ok_or_else(Refusal::busy)?;
+        match self.flights.search(namespace, name, rejected).await {
             Ending::Token(record, waited) => Ok((*record, waited)),
             Ending::Refused(obstacle, again) => {
                 let status = StatusCode::from_u16(obstacle.because.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
@@ -213,16 +240,18 @@ impl Endpoint {
             }
             Ending::Gone => Err(Refusal::stranger(caller.name(), namespace, name)),
             Ending::Unreachable => Err(Refusal::unreachable()),
-        };
-        match &found {
-            Ok((record, _)) => told(&caller, &right, namespace, name, record),
-            Err(refusal) => refused(&caller, namespace, name, refusal),
         }
-        found
     }
 
-    /// Who shows this token, and by what right they have that of the account.
-    async fn admit(&self, shown: &str, from: IpAddr, namespace: &str, name: &str) -> Result<(Caller, Right), Refusal> {
+    /// Who shows this token, and by what right they have that of the account. In place of one that was refused the published
+    /// one is read meanwhile: it is likely to be newer.
+    async fn admit(
+        &self,
+        shown: &str,
+        from: IpAddr,
+        (namespace, name): (&str, &str),
+        rejected: Option<&str>,
+    ) -> Result<Admitted, Refusal> {
         let _asked = self.turnstile.knock(from).await.ok_or_else(Refusal::busy)?;
         let world = &self.flights.world;
         let caller = self.reviews.caller(world, shown).await?.ok_or_else(|| {
@@ -236,9 +265,14 @@ impl Endpoint {
             refusal
         };
         let found = (self.flights.find)(namespace, name).ok_or_else(stranger)?;
-        let right = caller.right(world, namespace, name, &token_secret_name(&found)).await?;
-        match right {
-            Some(right) => Ok((caller, right)),
+        let secret = token_secret_name(&found);
+        let at_hand = async {
+            // Where it cannot be read, the search says so.
+            if rejected.is_some() { self.flights.at_hand(&found, rejected).await.ok().flatten() } else { None }
+        };
+        let (right, at_hand) = tokio::join!(caller.right(world, namespace, name, &secret), at_hand);
+        match right? {
+            Some(right) => Ok(Admitted { caller, right, at_hand }),
             None => Err(stranger()),
         }
     }
