@@ -6,10 +6,11 @@ use super::fault::{Code, ERROR_HEADER, Envelope, Fault, code_header};
 use super::forward::{Job, Worker};
 use super::head;
 use super::table::{Gate, Lost};
+use super::tape::hear_out;
 use super::way::Way;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use std::sync::Arc;
 
 /// Answers a request.
@@ -22,6 +23,8 @@ pub async fn answer(gate: &Gate, worker: &Worker, request: Request<Incoming>) ->
             // Where an improper request ends is a matter of opinion: nothing more is read after it.
             if fault.code == Code::BadRequest && request.version() <= http::Version::HTTP_11 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            } else if !request.body().is_end_stream() {
+                hear_out(request.into_body());
             }
             return response;
         }

@@ -223,13 +223,17 @@ impl<'a> Job<'a> {
 
     /// What the app gets: what there is, or that there is nothing, and why.
     fn settle(mut self, best: Option<Ended>, obstacle: Obstacle) -> Result<Response<ResponseBody>, Fault> {
-        match best {
-            Some(Ok(reply)) => Ok(self.pass(reply)),
+        let fault = match best {
+            Some(Ok(reply)) => return Ok(self.pass(reply)),
             Some(Err(
                 Failure::Unsent(fault) | Failure::Unprocessed(fault) | Failure::Unanswered(fault, _) | Failure::App(fault),
-            )) => Err(fault),
-            None => Err(self.obstructed(obstacle)),
+            )) => fault,
+            None => self.obstructed(obstacle),
+        };
+        if let Some(tape) = &self.tape {
+            tape.hear_out();
         }
+        Err(fault)
     }
 
     async fn attempt(&mut self, member: usize, credential: &Arc<Credential>) -> Ended {

@@ -53,6 +53,13 @@ pub enum Cut {
     Superseded,
 }
 
+/// Takes what is still to come of a body, and keeps none of it: who is cut off within a request may never read its answer.
+pub fn hear_out(mut body: impl Body + Unpin + Send + 'static) {
+    tokio::spawn(tokio::time::timeout(LINGER.0, async move {
+        while let Ok(Some(Ok(_))) = tokio::time::timeout(LINGER.1, body.frame()).await {}
+    }));
+}
+
 /// A body that is read once and kept.
 pub struct Tape {
     state: Mutex<State>,
@@ -134,8 +141,7 @@ impl Tape {
         Reader { tape: self.clone(), number: state.reader, position: 0, ended: false }
     }
 
-    /// Takes what is still to come, and keeps none of it: who is cut off within a request may never read its answer. To be
-    /// called when the answer has ended.
+    /// [`hear_out`], where something of it is still to come. To be called when nobody else reads it.
     pub fn hear_out(self: &Arc<Self>) {
         let mut state = self.state();
         if state.complete || self.was_cut() {
@@ -143,10 +149,7 @@ impl Tape {
         }
         self.lose(&mut state);
         drop(state);
-        let mut reader = self.reader();
-        tokio::spawn(tokio::time::timeout(LINGER.0, async move {
-            while let Ok(Some(Ok(_))) = tokio::time::timeout(LINGER.1, reader.frame()).await {}
-        }));
+        hear_out(self.reader());
     }
 
     /// What is kept stays whole whatever its holder did.

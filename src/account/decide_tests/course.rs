@@ -319,7 +319,11 @@ fn whoever_needs_a_turn_to_replace_a_lost_secret_waits_for_it_before_anything_is
     seen.turn = true;
     assert!(matches!(decide(&seen, at(0)), Next::ReadAll(_)));
     let kept = lost(&json!({"grant": {"refreshToken": {"secretRef": {"name": "seed", "key": "refresh_token"}}}}));
-    assert_eq!(decide(&kept, at(0)), Next::ReadTokenSecret("demo-token".into()), "its token is in the record too, and needs no turn");
+    assert_eq!(
+        decide(&kept, at(0)),
+        Next::ReadTokenSecret("demo-token".into()),
+        "its token is in the record too, and needs no turn"
+    );
 }
 
 #[test]

@@ -242,3 +242,30 @@ async fn a_body_that_breaks_off_under_its_answer_never_looks_whole() -> Result<(
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn who_is_refused_in_the_middle_of_an_upload_reads_why() -> Result<()> {
+    let upstream = RawUpstream::start()?;
+    let (there, none) = (TokenVolume::with("refused-upload", "api", &random())?, TokenVolume::empty("refused-upload", "none")?);
+    let route = |name: &str| json!({"name": name, "path": format!("/{name}"), "upstream": {"url": upstream.url()}, "pool": [{"account": name}]});
+    let routes = json!({
+        "accounts": [{"name": "api", "directory": there.path()}, {"name": "none", "directory": none.path()}],
+        "listeners": [{"addresses": ["127.0.0.1:0"], "routes": [route("api"), route("none")]}],
+    });
+    let proxy = Proxy::routed("refused-upload", &routes).await?;
+    let address = proxy.data[0];
+    // More than any socket holds.
+    let body = "x".repeat(16 << 20);
+    for (path, status) in [("/nowhere", "404"), ("/none", "503")] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let next = "GET /api HTTP/1.1\r\nHost: a\r\n\r\n";
+        let (taken, heard) = tokio::task::spawn_blocking(move || -> Result<_> {
+            let mut wire = Wire::to(address)?;
+            let taken = wire.send(request.as_bytes()) && wire.send(next.as_bytes());
+            Ok((taken, wire.hear_until(Duration::from_secs(10), |bytes| bytes.ends_with(b"ok"))?))
+        })
+        .await??;
+        assert_eq!((taken, heard.line().as_str()), (true, &*format!("{status} 200 open")), "{path}: {}", heard.text());
+    }
+    Ok(())
+}
