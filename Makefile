@@ -71,12 +71,12 @@ soak: ## Ten minutes of load on the sidecar while everything fails in turn: not 
 	SOAK_ROUNDS=$(or $(ROUNDS),20) cargo test --locked --test stories soak::
 
 .PHONY: chaos
-chaos: ## The leader is killed at random moments: SEED=… repeats a schedule, MINUTES=… says for how long (20)
+chaos: ## The leader is killed at random moments: SEED=… repeats a schedule, MINUTES=… says for how long (20), KILLS=… how often at least
 	@tools/install.sh kubernetes
 	@tools/install.sh authorization-server
 	@tools/install.sh binaries
 	@tools/images.sh binaries
-	CHAOS_SEED=$(or $(SEED),$$(date +%s)) CHAOS_SECONDS=$$(( $(or $(MINUTES),20) * 60 )) cargo test --locked --test stories -- chaos:: --nocapture
+	CHAOS_SEED=$(or $(SEED),$$(date +%s)) CHAOS_KILLS=$(or $(KILLS),2) CHAOS_SECONDS=$$(( $(or $(MINUTES),20) * 60 )) cargo test --locked --test stories -- chaos:: --nocapture
 
 .PHONY: histories
 histories: ## Histories that chance writes, on a real control plane, compared with a small model: SEED=…, MINUTES=… (20)

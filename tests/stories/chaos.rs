@@ -1,8 +1,9 @@
 //! SIGKILL at moments that chance chooses, again and again, while logins whose provider rotates strictly are renewed all at once: no refresh
 //! token is redeemed twice, and where a reply reached nobody, that is said and what was published stays.
 //!
-//! `CHAOS_SEED` chooses the schedule, `CHAOS_SECONDS` (default 40) says for how long. The gate plays one seed, so that it fails for a
-//! change's sake; `make chaos MINUTES=20` takes another each time, `SEED=7` that one.
+//! `CHAOS_SEED` chooses the schedule, `CHAOS_SECONDS` (default 40) and `CHAOS_KILLS` (2) say how long and how often at least. The gate
+//! plays one seed, so that it fails for a change's sake; `make chaos MINUTES=20` takes another each time, `SEED=7` that one, and
+//! `KILLS=100` goes on until there were so many.
 
 use super::{issuer, story};
 use crate::testbed::Result;
@@ -77,6 +78,14 @@ async fn leader(operators: &[Operator]) -> Option<usize> {
     None
 }
 
+/// Refreshes that are armed now: somebody may just have redeemed.
+fn under_way(story: &Story<'_>) -> Result<usize> {
+    let list = story.cluster.kubectl().namespaced(&story.system).run(&["get", "secrets", "-o", "json"])?;
+    let list: Value = serde_json::from_str(&list)?;
+    let secrets = list["items"].as_array().ok_or("no list")?;
+    Ok(secrets.iter().filter(|secret| secret["metadata"]["annotations"]["oauth-operator.dev/intent"].is_string()).count())
+}
+
 /// Status of a login, and what the operators have said of it.
 fn told(story: &Story<'_>, operators: &[Operator], name: &str) -> String {
     let status = story.get(name).map_or_else(|error| error.to_string(), |account| json!(account.status).to_string());
@@ -92,6 +101,7 @@ async fn whenever_it_is_killed_no_refresh_token_is_redeemed_twice() -> Result<()
     let schedule = format!("CHAOS_SEED={seed}");
     println!("{schedule}");
     let limit = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(40));
+    let least = number("CHAOS_KILLS").unwrap_or(2);
     let mut chance = fastrand::Rng::with_seed(seed);
 
     let (story, provider) = story("chaos").await?;
@@ -108,9 +118,9 @@ async fn whenever_it_is_killed_no_refresh_token_is_redeemed_twice() -> Result<()
         story.until_ready(&login.name).await?;
     }
 
-    let (began, mut kills, mut unknown, mut slowest) = (Instant::now(), 0, 0, Duration::ZERO);
-    while began.elapsed() < limit || kills < 2 {
-        let moment = jiff::Timestamp::from_second(1_767_225_600 + kills)?;
+    let (began, mut kills, mut amid, mut unknown, mut slowest) = (Instant::now(), 0, 0, 0, Duration::ZERO);
+    while began.elapsed() < limit || kills < least {
+        let moment = jiff::Timestamp::from_second(1_767_225_600 + i64::try_from(kills)?)?;
         let asked = format!("oauth-operator.dev/refresh-requested-at={moment}");
         story.kubectl().run(&["annotate", "oauthaccounts", "--all", "--overwrite", &asked])?;
         tokio::time::sleep(WAVE.mul_f64(chance.f64())).await;
@@ -121,6 +131,7 @@ async fn whenever_it_is_killed_no_refresh_token_is_redeemed_twice() -> Result<()
         killed.process.end_within(TAKEOVER).await.ok_or("SIGKILL does not end it")?;
         drop(killed);
         kills += 1;
+        amid += u64::from(under_way(&story)? > 0);
         // Its container starts again at once, or a long time after another one has taken over.
         let died = Instant::now();
         if chance.u8(..4) > 0 {
@@ -165,8 +176,9 @@ async fn whenever_it_is_killed_no_refresh_token_is_redeemed_twice() -> Result<()
         }
     }
     let redemptions = each_once(provider, &logins, &schedule).await?;
+    assert!(amid > 0, "{schedule}: none of {kills} kills came amid a refresh");
     println!(
-        "{kills} kills, {redemptions} redemptions, none twice; {unknown} replies reached nobody, and that was said; next leader after {:.1} s at most",
+        "{kills} kills, {amid} of them amid refreshes, {redemptions} redemptions, none twice; {unknown} replies reached nobody, and that was said; next leader after {:.1} s at most",
         slowest.as_secs_f32()
     );
     Ok(())
