@@ -88,8 +88,9 @@ enum Quiet {
 fn attempt_is_due(seen: &Seen, plan: &Plan, now: Timestamp) -> bool {
     let status = &seen.status;
     let due = status.token.is_none() || status.next_refresh_time.as_ref().is_some_and(|next| next.0 <= now);
-    // What is nowhere but in its Secret went with it.
-    let lost = seen.mark.is_none() && !plan.spends() && seen.pause_for_vandals().is_none_or(|until| until <= now);
+    // What is nowhere but in its Secret went with it. A Secret that is not the account's alone may be there without a mark.
+    let nowhere = seen.mark.is_none() && !plan.spends() && super::is_controlled(&seen.account);
+    let lost = nowhere && seen.pause_for_vandals().is_none_or(|until| until <= now);
     let due = due || lost || health::wants_fresh(seen, None) || demand::is_due(seen, now);
     let may = !plan.suspended && !seen.waits(now) && !seen.asked_for_patience(now) && !report::conflicted(status);
     (may || seen.deposited)

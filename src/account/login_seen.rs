@@ -21,6 +21,8 @@ pub struct Instance {
     pub unposted: Option<String>,
     /// Until when the holder of another intent may still be busy: the API server was away.
     pub unsteady_until: Option<Timestamp>,
+    /// The intent that the watch tells of, and when it did first.
+    pub armed: Option<(Box<str>, Timestamp)>,
 }
 
 impl Instance {

@@ -17,6 +17,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
     let secret = NamespacedName::new(namespace, &token_secret_name(&account));
     let mark = marks.of(uid, &secret);
     let others = marks.others(uid, &secret);
+    let record = state_secret_name(namespace, account.metadata.name.as_deref().unwrap_or_default());
     let seen = Seen {
         plan: Plan::of(&account).and_then(|plan| plan.permitted(policy)),
         status: memory.newer_status(uid, version).or_else(|| account.status.clone()).unwrap_or_default(),
@@ -27,7 +28,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
             .collect(),
         policy: policy.clone(),
         deposited: world.consents.has_deposit(namespace, account.metadata.name.as_deref().unwrap_or_default()),
-        demanded: world.logins.demanded(&state_secret_name(namespace, account.metadata.name.as_deref().unwrap_or_default())),
+        demanded: world.logins.demanded(&record),
         heals: memory.heals(uid),
         introspected: None,
         checked: memory.checked(uid).or_else(|| checked_before(&account, world.started)),
@@ -37,6 +38,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
             entropy: entropy::bytes(),
             unposted: memory.unposted(uid),
             unsteady_until: world.cluster.unsteady_until(),
+            armed: world.logins.armed(&record),
         },
         login: LoginSeen::default(),
         turn,

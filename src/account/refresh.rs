@@ -7,7 +7,7 @@
 use super::consent::{self, Candidate};
 use super::login::{Credential, CredentialKind, Login, Source};
 use super::login_faults::{again, copied, dead, duplicate, gone, login_changed, rolled_back, unknown};
-use super::login_seen::{Liveness, Redemption, Settlement};
+use super::login_seen::{Instance, Liveness, Redemption, Settlement};
 use super::revocation::Revocation;
 use super::settle::{lost, settle};
 use super::state::{self, INTENT_LIFETIME, Intent, State};
@@ -49,13 +49,17 @@ pub fn unfinished(seen: &Seen, plan: &Plan, now: Timestamp) -> Option<Next> {
     Some(Next::Keep { state: settled, over: Some(version.clone()), settlement })
 }
 
-/// Until when an intent keeps us from acting: while its holder may still be at work. One of our own that is not of this
-/// pass is of a process that is dead.
+/// Until when an intent keeps us from acting: while its holder may still be at work, counted from when we knew of it first, because
+/// the deadline in it is by the holder's clock. One of our own that is not of this pass is of a process that is dead.
 fn binding_until(seen: &Seen, intent: &Intent, now: Timestamp) -> Option<Timestamp> {
-    if intent.holder == seen.instance.identity {
+    let Instance { identity, armed, unsteady_until, .. } = &seen.instance;
+    if intent.holder == *identity {
         return None;
     }
-    let until = seen.instance.unsteady_until.map_or(intent.deadline, |until| until.max(intent.deadline));
+    // Where the watch has not told of it yet, it was armed just now.
+    let armed = armed.as_ref().filter(|(id, _)| **id == *intent.id).map_or(now, |(_, since)| *since);
+    let until = armed + INTENT_LIFETIME;
+    let until = unsteady_until.map_or(until, |unsteady| unsteady.max(until));
     (until > now).then_some(until)
 }
 

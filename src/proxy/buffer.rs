@@ -10,6 +10,8 @@ const LEAST: usize = 8 * 1024;
 const DOUBLED: usize = 6;
 /// Small reads in a row after which the next asks for less.
 const SMALL: u8 = 8;
+/// The size of a buffer that has more memory than its reads ask for: a head that came in pieces stands in it.
+const OUTGROWN: usize = usize::MAX;
 /// Buffers of one size that a worker keeps.
 const KEPT: usize = 4;
 
@@ -38,7 +40,11 @@ impl Buffer {
             self.bytes = FREE.with_borrow_mut(|free| free[self.doubled].pop()).unwrap_or_default();
             self.lent = Some(self.doubled);
         }
-        self.bytes.reserve(LEAST << self.doubled);
+        let size = LEAST << self.doubled;
+        self.bytes.reserve(size);
+        if self.bytes.capacity() > 2 * size {
+            self.lent = Some(OUTGROWN);
+        }
         self.bytes.capacity() - self.bytes.len()
     }
 
@@ -60,7 +66,7 @@ impl Buffer {
     pub fn rest(&mut self) {
         if let Some(doubled) = self.lent.filter(|_| self.bytes.is_empty()) {
             let (bytes, _) = (std::mem::take(&mut self.bytes), self.lent.take());
-            // It may have grown since: it is kept among those of its size, or not at all.
+            // It may have grown since, or its reads have: it is kept among those of its size, or not at all.
             if doubled == self.doubled {
                 FREE.with_borrow_mut(|free| {
                     if free[doubled].len() < KEPT {
@@ -161,6 +167,19 @@ mod tests {
             buffer.rest();
         });
         assert_eq!(FREE.with_borrow(|free| free.iter().map(Vec::len).sum::<usize>()), KEPT);
+    }
+
+    #[test]
+    fn what_came_in_many_pieces_before_it_could_be_used_is_lent_to_nobody() {
+        let mut buffer = Buffer::default();
+        for _ in 0..1000 {
+            read(&mut buffer, 100);
+        }
+        let large = buffer.as_ptr();
+        buffer.clear();
+        buffer.rest();
+        let mut other = Buffer::default();
+        assert!(other.make_room() <= 16 * 1024 && other.as_ptr() != large);
     }
 
     /// A slow app pins what it was sent, which must not be a large buffer for a few bytes because others read much.

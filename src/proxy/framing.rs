@@ -82,6 +82,10 @@ impl Chunked {
             match self {
                 Self::Ended => return Ok(Piece::End),
                 Self::Size => {
+                    // The parser takes a line without a digit for the last chunk's (RFC 9112 §7.1 wants one).
+                    if bytes.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+                        return Err(Malformed("a chunk's size is none"));
+                    }
                     let parsed = httparse::parse_chunk_size(bytes).map_err(|_| Malformed("a chunk's size is none"))?;
                     let httparse::Status::Complete((length, size)) = parsed else {
                         let endless = bytes.len() > LARGEST_CHUNK_LINE;
@@ -185,6 +189,10 @@ mod tests {
         for bad in [
             "x\r\n",
             "-1\r\n",
+            "\r\n\r\n",
+            ";x\r\n\r\n",
+            " \r\n\r\n",
+            "5\r\nshort\r\n\r\n\r\n",
             "5\r\nshort0\r\n",
             "5\r\nshort\n0\r\n\r\n",
             "fffffffffffffffff\r\n",

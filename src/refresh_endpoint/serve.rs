@@ -266,15 +266,13 @@ impl Endpoint {
         };
         let found = (self.flights.find)(namespace, name).ok_or_else(stranger)?;
         let secret = token_secret_name(&found);
+        let right = async { caller.right(world, namespace, name, &secret).await?.ok_or_else(stranger) };
         let at_hand = async {
             // Where it cannot be read, the search says so.
-            if rejected.is_some() { self.flights.at_hand(&found, rejected).await.ok().flatten() } else { None }
+            Ok(if rejected.is_some() { self.flights.at_hand(&found, rejected).await.ok().flatten() } else { None })
         };
-        let (right, at_hand) = tokio::join!(caller.right(world, namespace, name, &secret), at_hand);
-        match right? {
-            Some(right) => Ok(Admitted { caller, right, at_hand }),
-            None => Err(stranger()),
-        }
+        let (right, at_hand) = tokio::try_join!(right, at_hand)?;
+        Ok(Admitted { caller, right, at_hand })
     }
 }
 

@@ -143,8 +143,8 @@ async fn reconcile(name: Key, waited: Duration, controller: Arc<Controller>) {
 enum Ended {
     /// It came to rest, for so long at most.
     Rest(Option<Duration>),
-    /// It is to go on when its turn at this gate has come; when its published token expires.
-    Turn { host: String, expiry: Option<Timestamp> },
+    /// It is to go on when its turn at this gate has come: by when it needs it, and when the token that status tells of expires.
+    Turn { host: String, deadline: Timestamp, expiry: Option<Timestamp> },
 }
 
 /// Passes over one account until it rests: for how long, unless something changes. Whoever waits for a turn at a gate is nothing but a
@@ -162,11 +162,11 @@ async fn turns(name: &Key, controller: &Arc<Controller>, id: String) -> Result<O
             // It went meanwhile, and the pass may have noted something since.
             controller.scope.memory.forget(&uid);
         }
-        let (host, expiry) = match ended? {
+        let (host, deadline, expiry) = match ended? {
             Ended::Rest(rest) => return Ok(rest),
-            Ended::Turn { host, expiry } => (host, expiry),
+            Ended::Turn { host, deadline, expiry } => (host, deadline, expiry),
         };
-        turn = match await_turn(name, expiry, controller, &id, &host).await {
+        turn = match await_turn(name, (deadline, expiry), controller, &id, &host).await {
             Ok(permit) => Some(permit),
             // Somebody else's work now, or the next start's.
             Err(ApiError::LeaseLost) => return Ok(None),
@@ -179,15 +179,13 @@ async fn turns(name: &Key, controller: &Arc<Controller>, id: String) -> Result<O
 /// status from telling the truth.
 async fn await_turn(
     name: &Key,
-    expiry: Option<Timestamp>,
+    (deadline, expiry): (Timestamp, Option<Timestamp>),
     controller: &Controller,
     id: &str,
     host: &str,
 ) -> Result<Permit, ApiError> {
     let now = clock::now();
     let may_ask = || !controller.stop.is_cancelled() && controller.leadership.is_held();
-    // Who has no token goes before all whose token still lives.
-    let deadline = expiry.unwrap_or(now);
     let mut turn = pin!(token_endpoint::take_turn(&controller.world.gates, host, deadline, may_ask));
     let Some(expiry) = expiry.filter(|expiry| *expiry > now) else { return turn.await };
     let until_then = Duration::try_from(expiry.duration_since(now)).unwrap_or_default();
@@ -226,10 +224,11 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
                 return Ok(Ended::Rest(rest));
             }
             Next::TakeTurn(host) => {
-                let expiry = seen.account.status.as_ref().and_then(|status| status.token.as_ref());
-                let expiry = expiry.map(|token| token.expiration_time.0);
+                let expiry = seen.status.token.as_ref().map(|token| token.expiration_time.0);
+                // Who has no token goes before all whose token still lives, also whoever has lost it with its Secret.
+                let deadline = expiry.filter(|_| seen.mark.is_some()).unwrap_or(now);
                 remember(seen, controller);
-                return Ok(Ended::Turn { host, expiry });
+                return Ok(Ended::Turn { host, deadline, expiry });
             }
             next => next,
         };

@@ -1,7 +1,7 @@
 //! Which accounts hold a login, and by which digests their refresh tokens are known: what the watch of state Secrets has
 //! told, without any of their content.
 
-use super::clock::uptime;
+use super::clock::{now, uptime};
 use crate::api::NamespacedName;
 use crate::api::vocabulary as v;
 use jiff::Timestamp;
@@ -68,8 +68,24 @@ impl LoginEntry {
 struct Index {
     /// By name of the state Secret.
     entries: HashMap<Box<str>, LoginEntry>,
+    /// Since when the intents in them are known, by the boot clock: no clock of another machine is believed.
+    armed: HashMap<Box<str>, (Box<str>, Duration)>,
     /// Digests that accounts are about to import, until when.
     claims: HashMap<String, (String, Duration)>,
+}
+
+impl Index {
+    /// A state Secret has this intent, or none.
+    fn arm(&mut self, secret: &str, intent: Option<Box<str>>) {
+        match intent {
+            None => drop(self.armed.remove(secret)),
+            Some(intent) => {
+                if self.armed.get(secret).is_none_or(|(known, _)| *known != intent) {
+                    self.armed.insert(secret.into(), (intent, uptime()));
+                }
+            }
+        }
+    }
 }
 
 /// The logins of one operator.
@@ -101,6 +117,7 @@ impl Logins {
     pub fn set(&self, secret: &str, entry: Option<LoginEntry>) -> bool {
         let mut index = self.lock();
         let after = entry.as_ref().and_then(|entry| entry.intent.clone());
+        index.arm(secret, after.clone());
         let before = match entry {
             Some(entry) => index.entries.insert(secret.into(), entry),
             None => index.entries.remove(secret),
@@ -128,7 +145,19 @@ impl Logins {
 
     /// These and no other state Secrets are there.
     pub fn replace(&self, all: Vec<LoginEntry>) {
-        self.lock().entries = all.into_iter().map(|entry| (entry.secret.clone(), entry)).collect();
+        let mut index = self.lock();
+        index.entries = all.into_iter().map(|entry| (entry.secret.clone(), entry)).collect();
+        let Index { entries, armed, .. } = &mut *index;
+        armed.retain(|secret, _| entries.contains_key(secret));
+        let intents: Vec<_> = entries.values().map(|entry| (entry.secret.clone(), entry.intent.clone())).collect();
+        intents.into_iter().for_each(|(secret, intent)| index.arm(&secret, intent));
+    }
+
+    /// The intent in this state Secret, and when it was known first.
+    pub fn armed(&self, secret: &str) -> Option<(Box<str>, Timestamp)> {
+        let (intent, since) = self.lock().armed.get(secret)?.clone();
+        let known = jiff::SignedDuration::try_from(uptime().saturating_sub(since)).ok()?;
+        Some((intent, now() - known))
     }
 
     /// Since when somebody waits for a newer token of the account of this state Secret.
@@ -195,6 +224,29 @@ mod tests {
         assert!(!logins.set("apps-a", Some(armed.clone())));
         assert!(logins.set("apps-a", Some(LoginEntry { intent: None, ..armed.clone() })));
         assert!(!logins.set("apps-a", Some(LoginEntry { intent: None, ..armed })), "told already");
+    }
+
+    #[test]
+    fn an_intent_is_known_since_it_was_seen_first() {
+        let logins = Logins::default();
+        let armed = |intent: &str| LoginEntry { intent: Some(intent.into()), ..entry("apps/a", "r1", "r1") };
+        logins.set("apps-a", Some(armed("i1")));
+        logins.lock().armed.get_mut("apps-a").unwrap().1 -= Duration::from_secs(30);
+        logins.set("apps-a", Some(LoginEntry { demanded: Some(Timestamp::UNIX_EPOCH), ..armed("i1") }));
+        logins.replace(vec![armed("i1")]);
+        let known = |intent: &str| {
+            let (id, since) = logins.armed("apps-a").unwrap();
+            assert_eq!(&*id, intent);
+            now().duration_since(since).as_secs()
+        };
+        assert_eq!(known("i1"), 30, "neither another change nor another list makes it younger");
+        logins.replace(vec![armed("i2")]);
+        assert_eq!(known("i2"), 0);
+        logins.set("apps-a", Some(entry("apps/a", "r1", "r1")));
+        assert_eq!(logins.armed("apps-a"), None);
+        logins.set("apps-a", Some(armed("i3")));
+        logins.replace(vec![]);
+        assert_eq!(logins.armed("apps-a"), None);
     }
 
     #[test]

@@ -318,6 +318,12 @@ fn whoever_needs_a_turn_to_replace_a_lost_secret_waits_for_it_before_anything_is
     assert!(matches!(decide(&seen, at(0)), Next::TakeTurn(_)), "thousands of them do not read before a new account");
     seen.turn = true;
     assert!(matches!(decide(&seen, at(0)), Next::ReadAll(_)));
+    let shared = lost(&json!({"tokenSecret": {"deletionPolicy": "Retain"}}));
+    assert_eq!(
+        decide(&shared, at(0)),
+        Next::ReadTokenSecret("demo-token".into()),
+        "what is not the account's alone may be there all the same"
+    );
     let kept = lost(&json!({"grant": {"refreshToken": {"secretRef": {"name": "seed", "key": "refresh_token"}}}}));
     assert_eq!(
         decide(&kept, at(0)),

@@ -3,8 +3,9 @@
 use super::login::{edit, held, requested_at, rotating};
 use super::world::{Crash, World, no, yes};
 use crate::account::seen::tests::at;
-use crate::account::{INTENT_LIFETIME, Intent, State};
+use crate::account::{INTENT_LIFETIME, Intent, Seen, State, StateView, Version, refresh};
 use crate::api::ConditionType;
+use jiff::SignedDuration;
 use serde_json::json;
 
 #[test]
@@ -75,6 +76,41 @@ fn an_intent_of_another_is_waited_for_and_then_in_doubt() {
     world.reconcile();
     assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")));
     assert_eq!(world.login.seen, ["r1"], "an intent that ran out is no right to post");
+}
+
+#[test]
+fn an_intent_of_another_is_waited_for_as_long_whatever_his_clock_says() {
+    for skew in [SignedDuration::from_hours(1), -SignedDuration::from_hours(1)] {
+        let mut world = rotating(json!({}));
+        world.reconcile();
+        world.now = at(3000);
+        world.crash = Some(Crash::AfterStep("arm"));
+        world.pass().unwrap_err();
+        world.state.as_mut().unwrap().1.intent.as_mut().unwrap().deadline += skew;
+        (world.skew, world.identity) = (skew, "operator-2".into());
+        assert_eq!(world.reconcile(), Some(at(3000) + INTENT_LIFETIME), "{skew}: it may be at work");
+        world.now = at(3000) + INTENT_LIFETIME;
+        world.reconcile();
+        assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), Some(yes("OutcomeUnknown")), "{skew}");
+    }
+}
+
+#[test]
+fn an_intent_that_the_watch_has_not_told_of_was_armed_just_now() {
+    let mut world = rotating(json!({}));
+    world.reconcile();
+    world.now = at(3000);
+    world.crash = Some(Crash::AfterStep("arm"));
+    world.pass().unwrap_err();
+    world.identity = "operator-2".into();
+    let (version, state) = world.state.clone().unwrap();
+    let version = Version { uid: "u".into(), resource_version: version.to_string() };
+    let mut seen = world.observe();
+    seen.login.state = Some(StateView::Stored { version, state });
+    let until = |seen: &Seen, now| refresh::waits_until(seen, seen.plan.as_ref().unwrap(), now);
+    assert_eq!(until(&seen, at(5000)), None);
+    seen.instance.armed = Some(("another".into(), at(0)));
+    assert_eq!(until(&seen, at(5000)), Some(at(5000) + INTENT_LIFETIME));
 }
 
 #[test]

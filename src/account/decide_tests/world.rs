@@ -5,12 +5,12 @@ use super::provider::Provider;
 use crate::account::health::{Checked, Verdict};
 use crate::account::seen::tests::{account, at, unseen};
 use crate::account::{
-    Contents, Credentials, Held, Inputs, Liveness, Next, Plan, Record, SecretMark, Seen, State, Stray, TokenSecretView, Version,
-    decide,
+    Contents, Credentials, Held, INTENT_LIFETIME, Inputs, Liveness, Next, Plan, Record, SecretMark, Seen, State, Stray,
+    TokenSecretView, Version, decide,
 };
 use crate::api::{ConditionType, ExpirySource, OAuthAccount, OAuthAccountStatus, Trigger};
 use crate::oauth::{DPoPKey, Endpoints, Fault, FaultKind, Reply, Sensitive, TokenRequest};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{HashMap, HashSet};
 
 /// More turns than any pass may take.
@@ -84,6 +84,8 @@ pub struct World {
     /// The intent that the living process surely has not posted.
     pub unposted: Option<String>,
     pub unsteady_until: Option<Timestamp>,
+    /// By how much the clock of whoever armed it is ahead of ours.
+    pub skew: SignedDuration,
     /// Where the process ends in the next pass.
     pub crash: Option<Crash>,
     /// The step after which it ended last.
@@ -148,6 +150,7 @@ impl World {
             passes: 0,
             unposted: None,
             unsteady_until: None,
+            skew: SignedDuration::ZERO,
             crash: None,
             ended_after: "",
             doubtful: HashSet::new(),
@@ -227,6 +230,9 @@ impl World {
         seen.instance.identity.clone_from(&self.identity);
         seen.instance.unposted.clone_from(&self.unposted);
         seen.instance.unsteady_until = self.unsteady_until;
+        // The watch has told of it as soon as it was written.
+        let intent = self.state.as_ref().and_then(|(_, state)| state.intent.as_ref());
+        seen.instance.armed = intent.map(|intent| (intent.id.as_str().into(), intent.deadline - INTENT_LIFETIME - self.skew));
         seen.status = self.status.clone();
         // The index knows our own Secrets only.
         let ours = self.secret.as_ref().filter(|_| !self.foreign);
