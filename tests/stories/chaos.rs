@@ -1,24 +1,29 @@
 //! SIGKILL at moments that chance chooses, again and again, while logins whose provider rotates strictly are renewed all at once: no refresh
 //! token is redeemed twice, and where a reply reached nobody, that is said and what was published stays.
 //!
-//! `CHAOS_SEED` chooses the schedule, `CHAOS_SECONDS` (default 40) and `CHAOS_KILLS` (2) say how long and how often at least. The gate
-//! plays one seed, so that it fails for a change's sake; `make chaos MINUTES=20` takes another each time, `SEED=7` that one, and
-//! `KILLS=100` goes on until there were so many.
+//! `CHAOS_SEED` chooses the schedule, `CHAOS_SECONDS` (default 40) and `CHAOS_KILLS` (2) say how long, and how many kills amid refreshes
+//! there are to be at least. The gate plays one seed, so that it fails for a change's sake; `make chaos MINUTES=20` takes another each
+//! time, `SEED=7` that one, and `KILLS=100` goes on until there were so many.
 
 use super::{issuer, story};
 use crate::testbed::Result;
 use crate::testbed::authorization_server::{AuthorizationServer, Client};
+use crate::testbed::client::client;
 use crate::testbed::operator::Operator;
 use crate::testbed::story::{Story, eventually};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use oauth_operator::api::{OAuthAccount, OAuthAccountStatus};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 const LOGINS: usize = 8;
 /// A wave of refreshes is over before that: no kill comes later.
 const WAVE: Duration = Duration::from_millis(1500);
+/// Most kills come so soon after the first refresh of a wave was armed: while others are, and requests are on their way.
+const AMID: Duration = Duration::from_millis(150);
 /// Until the next leader works.
 const TAKEOVER: Duration = Duration::from_secs(15);
 /// Until everything is settled: another's intent binds for 45 s.
@@ -79,11 +84,28 @@ async fn leader(operators: &[Operator]) -> Option<usize> {
 }
 
 /// Refreshes that are armed now: somebody may just have redeemed.
-fn under_way(story: &Story<'_>) -> Result<usize> {
-    let list = story.cluster.kubectl().namespaced(&story.system).run(&["get", "secrets", "-o", "json"])?;
-    let list: Value = serde_json::from_str(&list)?;
-    let secrets = list["items"].as_array().ok_or("no list")?;
-    Ok(secrets.iter().filter(|secret| secret["metadata"]["annotations"]["oauth-operator.dev/intent"].is_string()).count())
+async fn under_way(records: &Api<Secret>) -> Result<usize> {
+    let all = records.list_metadata(&ListParams::default()).await?.items;
+    let armed = |annotations: &BTreeMap<_, _>| annotations.contains_key("oauth-operator.dev/intent");
+    Ok(all.iter().filter(|record| record.metadata.annotations.as_ref().is_some_and(armed)).count())
+}
+
+/// Asks for a refresh of each login, and waits for a moment of its wave that chance chooses.
+async fn wave(accounts: &Api<OAuthAccount>, records: &Api<Secret>, number: u64, chance: &mut fastrand::Rng) -> Result<()> {
+    let moment = jiff::Timestamp::from_second(1_767_225_600 + i64::try_from(number)?)?.to_string();
+    let asked = Patch::Merge(json!({"metadata": {"annotations": {"oauth-operator.dev/refresh-requested-at": moment}}}));
+    let asking = (0..LOGINS)
+        .map(async |index| accounts.patch_metadata(&format!("login-{index}"), &PatchParams::default(), &asked).await.map(drop));
+    let (amid, share) = (chance.u8(..5) > 0, chance.f64());
+    let strike = async {
+        let began = Instant::now();
+        while amid && began.elapsed() < WAVE && under_way(records).await? == 0 {}
+        tokio::time::sleep(if amid { AMID } else { WAVE }.mul_f64(share)).await;
+        Result::Ok(())
+    };
+    let (asked, struck) = tokio::join!(futures::future::try_join_all(asking), strike);
+    asked?;
+    struck
 }
 
 /// Status of a login, and what the operators have said of it.
@@ -118,20 +140,20 @@ async fn whenever_it_is_killed_no_refresh_token_is_redeemed_twice() -> Result<()
         story.until_ready(&login.name).await?;
     }
 
+    let client = client(&story.cluster.kubeconfig).await?;
+    let accounts: Api<OAuthAccount> = Api::namespaced(client.clone(), &story.apps);
+    let records: Api<Secret> = Api::namespaced(client, &story.system);
     let (began, mut kills, mut amid, mut unknown, mut slowest) = (Instant::now(), 0, 0, 0, Duration::ZERO);
-    while began.elapsed() < limit || kills < least {
-        let moment = jiff::Timestamp::from_second(1_767_225_600 + i64::try_from(kills)?)?;
-        let asked = format!("oauth-operator.dev/refresh-requested-at={moment}");
-        story.kubectl().run(&["annotate", "oauthaccounts", "--all", "--overwrite", &asked])?;
-        tokio::time::sleep(WAVE.mul_f64(chance.f64())).await;
+    while began.elapsed() < limit || amid < least {
         let led = leader(&operators).await.ok_or("nobody leads")?;
+        wave(&accounts, &records, kills, &mut chance).await?;
         let identity = operators[led].identity.clone();
         let killed = operators.swap_remove(led);
         killed.process.signal(Signal::KILL);
         killed.process.end_within(TAKEOVER).await.ok_or("SIGKILL does not end it")?;
         drop(killed);
         kills += 1;
-        amid += u64::from(under_way(&story)? > 0);
+        amid += u64::from(under_way(&records).await? > 0);
         // Its container starts again at once, or a long time after another one has taken over.
         let died = Instant::now();
         if chance.u8(..4) > 0 {
@@ -176,7 +198,6 @@ async fn whenever_it_is_killed_no_refresh_token_is_redeemed_twice() -> Result<()
         }
     }
     let redemptions = each_once(provider, &logins, &schedule).await?;
-    assert!(amid > 0, "{schedule}: none of {kills} kills came amid a refresh");
     println!(
         "{kills} kills, {amid} of them amid refreshes, {redemptions} redemptions, none twice; {unknown} replies reached nobody, and that was said; next leader after {:.1} s at most",
         slowest.as_secs_f32()

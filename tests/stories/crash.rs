@@ -267,6 +267,31 @@ async fn a_container_that_starts_again_keeps_its_reply_while_another_one_leads()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_dies_while_the_api_server_is_away_has_its_reply_when_it_is_back() -> Result<()> {
+    let mut scene = Scene::begin("keep-away", 3600).await?;
+    let held = scene.hold(Step::Redeem, Point::Reply);
+    scene.refresh()?;
+    held.hit(SOON).await?;
+    let away = scene.api.lose(Point::Request, |_| true);
+    held.release();
+    let folder = scene.story.folder.join("operator-1.journal");
+    let journalled = || Ok((std::fs::read_dir(&folder)?.count() > 0).then_some(()));
+    eventually(SOON, journalled).await?.ok_or("the reply is not in the journal")?;
+    scene.kill().await?;
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        away.release();
+    };
+    let (restarted, ()) = tokio::join!(scene.restart(), back);
+    restarted?;
+    scene.story.until_generation("login", 2).await?;
+    assert_eq!((scene.redemptions().await?, scene.published().await?.1), ((vec![1, 1], 0), true));
+    assert_eq!(scene.story.condition("login", "RefreshOutcomeUnknown")?, None);
+    assert_eq!(std::fs::read_dir(&folder)?.count(), 0, "the journal is empty");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_to_arming_that_is_lost_is_looked_up() -> Result<()> {
     let scene = Scene::begin("arm-lost", 3600).await?;
     let lost = scene.api.lose(Point::Reply, |passing| Step::Arm.is(passing));

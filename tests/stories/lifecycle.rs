@@ -2,7 +2,7 @@
 
 use super::{issuer, story};
 use crate::testbed::Result;
-use crate::testbed::authorization_server::{AuthorizationServer, Client};
+use crate::testbed::authorization_server::{AuthorizationServer, Client, random};
 use crate::testbed::story::eventually;
 use oauth_operator::oauth::Sensitive;
 use serde_json::{Value, json};
@@ -135,5 +135,23 @@ async fn a_token_that_its_resource_server_refuses_is_replaced_and_that_is_told()
     story.until("bot", "Healthy", "True", "TokenAccepted").await?;
     let history = story.get("bot")?.status.ok_or("no status")?.history;
     assert_eq!(format!("{:?}", history[0].trigger), "Rejected");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_server_that_refuses_every_token_costs_one_fresh_one() -> Result<()> {
+    let (story, _) = story("refuses-all").await?;
+    let _operator = story.operator("operator-1").await?;
+    let endpoint = story.faulty_endpoint().await?;
+    let client = Client { id: "refused".into(), secret: random() };
+    // It answers 401 to everything.
+    let check = json!({"healthCheck": {"url": format!("{}/echo", endpoint.url), "intervalSeconds": 60}});
+    story.account("bot", &endpoint.at("/lifetime/3599"), &client, &check)?;
+    story.until("bot", "TokenRejectedByResource", "True", "TokenRejected").await?;
+    // Longer than to the next look.
+    tokio::time::sleep(Duration::from_secs(75)).await;
+    assert!(endpoint.requests("/echo") >= 3, "it is looked at again: {}", endpoint.requests("/echo"));
+    assert_eq!(endpoint.requests("/lifetime/3599"), 2, "the first one, and one in its place");
+    story.until("bot", "TokenRejectedByResource", "True", "TokenRejected").await?;
     Ok(())
 }

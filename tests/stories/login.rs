@@ -7,7 +7,7 @@ use crate::testbed::relay::{Point, Relay};
 use crate::testbed::story::{Story, eventually};
 use oauth_operator::oauth::Sensitive;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// No refresh token came twice, and none was refused.
 pub async fn each_once(provider: &AuthorizationServer, client: &Client) -> Result<usize> {
@@ -273,5 +273,62 @@ async fn a_provider_that_does_not_rotate_and_one_that_speaks_of_another_user() -
     assert!(message.contains("is about another user than the one this account is for"), "{message}");
     assert!(story.read_secret("stolen-token")?.is_none(), "nothing of the other user's is published");
     assert!(!story.state("stolen")?.ok_or("no state")?["credential"].is_null(), "and his login is not thrown away");
+    Ok(())
+}
+
+/// Another instance has armed a refresh and is never heard of again. Its clock is an hour ahead, or an hour behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_armed_a_refresh_is_waited_for_as_long_whatever_his_clock_says() -> Result<()> {
+    use base64::Engine;
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let (story, provider) = story("clocks").await?;
+    let operator = story.operator("operator-1").await?;
+    let started = Instant::now();
+    let mut logins = vec![];
+    for (name, hours) in [("ahead", 1), ("behind", -1)] {
+        let (client, refresh_token) = provider.log_in(3600, "alice").await?;
+        story.login(name, &issuer(provider), &client, &refresh_token, &json!({}))?;
+        story.until_ready(name).await?;
+        logins.push((name, hours, client));
+    }
+    // For a minute after its start it waits for everybody.
+    tokio::time::sleep(Duration::from_secs(35).saturating_sub(started.elapsed())).await;
+    for (name, hours, _) in &logins {
+        let mut state = story.state(name)?.ok_or("no record")?;
+        let theirs = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(*hours);
+        let id = format!("{:032x}", hours + 10);
+        state["intent"] = json!({
+            "id": id, "digest": "0123456789abcdef", "started": theirs, "deadline": theirs + jiff::SignedDuration::from_secs(45),
+            "holder": "operator-2", "trigger": "Schedule", "journalKey": "0".repeat(64),
+        });
+        let patch = json!({
+            "metadata": {"annotations": {"oauth-operator.dev/intent": id}},
+            "data": {"state": base64.encode(state.to_string())},
+        });
+        let secret = oauth_operator::account::state_secret_name(&story.apps, name);
+        let system = story.cluster.kubectl().namespaced(&story.system);
+        system.run(&["patch", "secret", &secret, "--type=merge", "-p", &patch.to_string()])?;
+    }
+    let armed = Instant::now();
+    for (name, ..) in &logins {
+        story.kubectl().run(&[
+            "annotate",
+            "oauthaccount",
+            name,
+            "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:00Z",
+        ])?;
+    }
+    tokio::time::sleep(Duration::from_secs(38).saturating_sub(armed.elapsed())).await;
+    assert!(started.elapsed() > Duration::from_secs(65), "it waits for everybody still");
+    for (name, _, client) in &logins {
+        assert_eq!(story.condition(name, "RefreshOutcomeUnknown")?, None, "{name}: it may be at work");
+        assert_eq!(each_once(provider, client).await?, 1, "{name}");
+    }
+    for (name, _, client) in &logins {
+        story.until(name, "RefreshOutcomeUnknown", "True", "OutcomeUnknown").await?;
+        assert_eq!(each_once(provider, client).await?, 1, "{name}: an intent that ran out is no right to post");
+    }
+    assert!(armed.elapsed() < Duration::from_secs(75), "an hour is not waited for: {:?}", armed.elapsed());
+    drop(operator);
     Ok(())
 }

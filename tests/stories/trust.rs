@@ -39,6 +39,16 @@ async fn without_leave_nothing_inside_is_asked_by_whatever_name() -> Result<()> 
     story.account("discovered", &issuer(provider), &client, &json!({}))?;
     story.until("discovered", "Stalled", "True", "Configuration").await?;
     assert_eq!(provider.token_requests(&client).await?, (0, 0));
+    // What may be spent goes another way, on which names are resolved apart.
+    for (name, host) in [("spent-literal", "127.0.0.1"), ("spent-name", "localhost"), ("spent-mapped", "[::ffff:127.0.0.1]")] {
+        let (client, refresh_token) = provider.log_in(3600, "alice").await?;
+        let provider_there =
+            json!({"custom": {"tokenURL": format!("https://{host}:{port}/token")}, "caBundleRef": {"name": "provider-ca"}});
+        story.login(name, &provider_there, &client, &refresh_token, &json!({}))?;
+        let message = story.until(name, "Stalled", "True", "Configuration").await?;
+        assert!(message.contains("its address is not a public one"), "{name}: {message}");
+        assert!(provider.redemptions(&client).await?.is_empty(), "{name}");
+    }
     Ok(())
 }
 
@@ -66,6 +76,18 @@ async fn a_seed_that_names_its_hosts_goes_nowhere_else() -> Result<()> {
         message.contains("Secret guarded does not permit its keys to be sent to") && message.contains(&thief.authority),
         "{message}"
     );
+    assert_eq!(thief.requests("/lifetime/3600"), 0, "not a byte reached the thief");
+    // The honest provider's own name, and one knob of it turned to the thief; for what is spent once and for what is not.
+    let mut turned = issuer(provider);
+    turned["overrides"] = json!({"tokenURL": stolen["custom"]["tokenURL"]});
+    story.account_alone("turned", &turned, &client, &guarded)?;
+    let (login, refresh_token) = provider.log_in(3600, "alice").await?;
+    story.login("turned-login", &turned, &login, &refresh_token, &json!({}))?;
+    let hosts = format!("oauth-operator.dev/token-hosts={host}");
+    story.kubectl().run(&["annotate", "secret", "turned-login-seed", &hosts])?;
+    for name in ["turned", "turned-login"] {
+        story.until(name, "Stalled", "True", "Configuration").await.map_err(|error| format!("{name}: {error}"))?;
+    }
     assert_eq!(thief.requests("/lifetime/3600"), 0, "not a byte reached the thief");
     Ok(())
 }
@@ -263,7 +285,13 @@ async fn no_secret_is_told_to_anybody() -> Result<()> {
     let wrong = Client { secret: "canary-wrong-secret-0123456789".into(), ..good.clone() };
     story.account("wrong", &issuer(provider), &wrong, &json!({}))?;
     story.until_ready("good").await?;
+    let (login, seed) = provider.log_in(6, "alice").await?;
+    story.login("login", &issuer(provider), &login, &seed, &json!({}))?;
+    story.until_generation("login", 2).await?;
     let mut secrets = vec![good.secret.clone(), echoed.secret.clone(), wrong.secret, story.key("good-token", "access_token")?];
+    let state = story.state("login")?.ok_or("no record")?;
+    let held = |value: &serde_json::Value| value.as_str().filter(|text| text.len() > 16).map(str::to_owned).ok_or("no secret");
+    secrets.extend([seed, held(&state["credential"]["refreshToken"])?, held(&state["record"]["accessToken"])?]);
     story.until_generation("good", 2).await?;
     secrets.push(story.key("good-token", "access_token")?);
     for name in ["echo", "echo-post"] {
@@ -285,6 +313,7 @@ async fn no_secret_is_told_to_anybody() -> Result<()> {
         ("health", operator.get("/healthz?verbose").await?.1),
         ("accounts", story.kubectl().run(&["get", "oauthaccounts", "-o", "yaml"])?),
         ("events", story.kubectl().run(&["get", "events", "-o", "yaml"])?),
+        ("names and annotations", story.kubectl().run(&["get", "secrets,configmaps", "-o", "jsonpath={.items[*].metadata}"])?),
     ] {
         assert!(text.len() > 50, "{place}: there must be something to search");
         for secret in &secrets {
