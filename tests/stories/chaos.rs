@@ -154,6 +154,9 @@ async fn whenever_it_is_killed_no_refresh_token_is_redeemed_twice() -> Result<()
         drop(killed);
         kills += 1;
         amid += u64::from(under_way(&records).await? > 0);
+        if kills.is_multiple_of(10) {
+            println!("{kills} kills, {amid} of them amid refreshes, {unknown} replies that reached nobody");
+        }
         // Its container starts again at once, or a long time after another one has taken over.
         let died = Instant::now();
         if chance.u8(..4) > 0 {
