@@ -6,7 +6,7 @@ import { deviceInput, deviceConfirmation, deviceSuccess, failure } from './inter
 
 /** Metadata of clients beyond the standards': see the header of server.mjs. */
 const properties = [
-  'accessTokenTtl', 'alwaysRefreshes', 'assertionIssuer', 'deviceCodeTtl', 'deviceInterval', 'dpopNonce', 'passwords',
+  'accessTokenTtl', 'alwaysRefreshes', 'assertionIssuer', 'deviceCodeTtl', 'deviceInterval', 'dpopNonce', 'graceSeconds', 'passwords',
   'rotates', 'subjectAudience', 'subjectIssuer', 'subjectJwks', 'subjectJwksUri', 'subjectReusable',
 ];
 

@@ -23,6 +23,7 @@
 //   deviceCodeTtl     seconds that device codes live: 600
 //   deviceInterval    seconds between polls, told to the device, and slow_down for one that comes sooner: neither
 //   dpopNonce         DPoP proofs need the provider's nonce: false
+//   graceSeconds      a refresh token that was used is accepted for so long, as some providers do: 0
 //   passwords         {"user": "password", …} of the password grant: none
 //   rotates           refresh tokens are used once: true
 //   subjectJwks, subjectJwksUri, subjectIssuer, subjectAudience
@@ -97,6 +98,17 @@ const pace = (ctx, client) => {
   if (early) ctx.body = { error: 'slow_down', error_description: 'the device polls too quickly' };
 };
 
+// A refresh token that was used is marked so when its client's grace is over.
+const spendLate = ({ Client, RefreshToken }) => {
+  const { consume } = RefreshToken.prototype;
+  RefreshToken.prototype.consume = async function spend() {
+    const { graceSeconds = 0 } = await Client.find(this.clientId);
+    if (!graceSeconds) return consume.call(this);
+    setTimeout(() => consume.call(this), graceSeconds * 1000).unref();
+    return undefined;
+  };
+};
+
 const record = (ctx) => {
   const client = ctx.oidc?.client;
   const id = client?.clientId ?? 'unknown';
@@ -133,6 +145,7 @@ server.listen(settings.port ?? 0, host, () => {
   const issuer = `https://${host}:${server.address().port}`;
   const provider = new Provider(issuer, configuration(settings));
   registerGrants(provider);
+  spendLate(provider);
   const testbed = new Map([
     ['/testbed/login', async (ctx) => (ctx.body = await login(provider, ctx.query))],
     ['/testbed/device', async (ctx) => (ctx.body = await answerDevice(provider, ctx.query))],

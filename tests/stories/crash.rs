@@ -9,7 +9,7 @@ use crate::testbed::operator::Operator;
 use crate::testbed::relay::{Held, Passing, Point, Relay};
 use crate::testbed::story::{Story, eventually};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -51,14 +51,22 @@ struct Scene {
 
 impl Scene {
     async fn begin(name: &str, token_seconds: u32) -> Result<Self> {
+        Self::rotating(name, token_seconds, &json!({}), |_| json!({})).await
+    }
+
+    /// With a client of this metadata, and what the account says of its provider, whose address it is given.
+    async fn rotating(name: &str, token_seconds: u32, client_is: &Value, overrides: impl Fn(&str) -> Value) -> Result<Self> {
         let (story, provider) = super::story(name).await?;
         let api = story.cluster.relay().await?;
         let token_endpoint = Relay::before(&provider.issuer, &provider.ca).await?;
         story.ca("relay-ca", &token_endpoint.ca)?;
         let operator = story.released_operator("operator-1", Some(&api)).await?;
         let (client, refresh_token) = provider.log_in(token_seconds, "alice").await?;
-        let custom =
-            json!({"custom": {"tokenURL": format!("{}/token", token_endpoint.url)}, "caBundleRef": {"name": "relay-ca"}});
+        provider.change(&client, client_is).await?;
+        let token_url = format!("{}/token", token_endpoint.url);
+        let custom = json!({
+            "custom": {"tokenURL": token_url}, "caBundleRef": {"name": "relay-ca"}, "overrides": overrides(&token_endpoint.url),
+        });
         story.login("login", &custom, &client, &refresh_token, &json!({}))?;
         story.until_ready("login").await?;
         Ok(Self { story, api, token_endpoint, client, operator })
@@ -357,5 +365,80 @@ async fn asked_to_end_with_a_reply_in_hand_it_keeps_it_first() -> Result<()> {
     let state = scene.story.state("login")?.ok_or("no state")?;
     assert_eq!((&state["generation"], state["intent"].is_null()), (&json!(2), true));
     assert_eq!(scene.story.key("login-token", "generation")?, "2");
+    Ok(())
+}
+
+/// A refresh ends at this point, and the next process knows by what the account says of its provider what to do with it: long before
+/// the token is nearly spent.
+async fn known_what_to_do(scene: &mut Scene, point: Point, meanwhile: impl AsyncFn(&Scene) -> Result<()>) -> Result<()> {
+    let held = scene.hold(Step::Redeem, point);
+    scene.refresh()?;
+    held.hit(SOON).await?;
+    scene.kill().await?;
+    held.abandon();
+    meanwhile(scene).await?;
+    scene.restart().await
+}
+
+/// How often each refresh token came, and how many were refused.
+async fn came(scene: &Scene) -> Result<(Vec<usize>, usize)> {
+    let (mut often, refused) = scene.redemptions().await?;
+    often.sort_unstable();
+    Ok((often, refused))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_reached_nobody_costs_nothing_where_refresh_tokens_stay() -> Result<()> {
+    let never = |_: &str| json!({"rotation": {"mode": "Never"}});
+    let mut scene = Scene::rotating("unknown-never", 3600, &json!({"rotates": false}), never).await?;
+    known_what_to_do(&mut scene, Point::Reply, async |_| Ok(())).await?;
+    scene.story.until_generation("login", 2).await?;
+    assert_eq!(came(&scene).await?, (vec![3], 0), "at first, for nobody, and again");
+    assert_eq!(scene.story.condition("login", "RefreshOutcomeUnknown")?, None);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_reached_nobody_costs_nothing_within_the_provider_s_grace() -> Result<()> {
+    let grace = |_: &str| json!({"rotation": {"mode": "Always", "graceSeconds": 120}});
+    let mut scene = Scene::rotating("unknown-grace", 3600, &json!({"graceSeconds": 120}), grace).await?;
+    known_what_to_do(&mut scene, Point::Reply, async |_| Ok(())).await?;
+    scene.story.until_generation("login", 2).await?;
+    assert_eq!(came(&scene).await?, (vec![1, 2], 0), "it was accepted once more");
+    assert_eq!(scene.story.condition("login", "RefreshOutcomeUnknown")?, None);
+    scene.refresh()?;
+    scene.story.until_generation("login", 3).await?;
+    assert_eq!(came(&scene).await?, (vec![1, 1, 2], 0), "and what came for it is what is used");
+    Ok(())
+}
+
+/// What a provider says of itself that ends the access token before at a refresh, and lets itself be asked.
+fn probed(url: &str) -> Value {
+    json!({
+        "rotation": {"mode": "Always", "killsOldAccessToken": true},
+        "probe": {"method": "GET", "url": format!("{url}/testbed/resource")},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_lives_tells_that_the_refresh_never_happened() -> Result<()> {
+    let mut scene = Scene::rotating("unknown-alive", 3600, &json!({}), probed).await?;
+    known_what_to_do(&mut scene, Point::Request, async |_| Ok(())).await?;
+    scene.story.until_generation("login", 2).await?;
+    assert_eq!(came(&scene).await?, (vec![1, 1], 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_dead_tells_that_the_login_is_lost_at_once() -> Result<()> {
+    let mut scene = Scene::rotating("unknown-dead", 3600, &json!({}), probed).await?;
+    let end = async |scene: &Scene| {
+        let token = scene.story.key("login-token", "access_token")?;
+        provider().await?.revoke(&scene.client, &token).await
+    };
+    known_what_to_do(&mut scene, Point::Reply, end).await?;
+    let message = scene.story.until("login", "ReauthorizationRequired", "True", "Authentication").await?;
+    assert!(message.contains("invalid_grant"), "{message}");
+    assert_eq!(came(&scene).await?, (vec![1, 2], 1), "one more post costs nothing, and nobody waits for the token's end");
     Ok(())
 }

@@ -133,8 +133,15 @@ impl AuthorizationServer {
 
     /// Ends a token before its time (RFC 7009), asked as the client it was issued to.
     pub async fn revoke(&self, client: &Client, token: &str) -> Result<()> {
-        let body = url::form_urlencoded::Serializer::new(String::new()).append_pair("token", token).finish();
-        let request = self.http()?.post(format!("{}/token/revocation", self.issuer)).basic_auth(&client.id, Some(&client.secret));
+        let form = &mut url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("token", token);
+        let mut request = self.http()?.post(format!("{}/token/revocation", self.issuer));
+        if client.secret.is_empty() {
+            form.append_pair("client_id", &client.id);
+        } else {
+            request = request.basic_auth(&client.id, Some(&client.secret));
+        }
+        let body = form.finish();
         let answer = request.header("content-type", "application/x-www-form-urlencoded").body(body).send().await?;
         if answer.status().is_success() { Ok(()) } else { Err(format!("not revoked: {}", answer.status()).into()) }
     }
