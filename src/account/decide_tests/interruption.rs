@@ -57,15 +57,20 @@ fn a_crash_at_any_step_loses_no_login_that_can_be_kept() {
     }
 }
 
-#[test]
-fn an_intent_of_another_is_waited_for_and_then_in_doubt() {
+/// An instance ends right after ARM, and another one goes on.
+fn armed_by_another() -> World {
     let mut world = rotating(json!({}));
     world.reconcile();
     world.now = at(3000);
-    // It ends right after ARM, and another instance goes on.
     world.crash = Some(Crash::AfterStep("arm"));
     world.pass().unwrap_err();
     world.identity = "operator-2".into();
+    world
+}
+
+#[test]
+fn an_intent_of_another_is_waited_for_and_then_in_doubt() {
+    let mut world = armed_by_another();
     let until = world.reconcile();
     assert_eq!(until, Some(at(3000) + INTENT_LIFETIME), "the other may be at work");
     assert_eq!(world.condition(ConditionType::RefreshOutcomeUnknown), None);
@@ -81,13 +86,9 @@ fn an_intent_of_another_is_waited_for_and_then_in_doubt() {
 #[test]
 fn an_intent_of_another_is_waited_for_as_long_whatever_his_clock_says() {
     for skew in [SignedDuration::from_hours(1), -SignedDuration::from_hours(1)] {
-        let mut world = rotating(json!({}));
-        world.reconcile();
-        world.now = at(3000);
-        world.crash = Some(Crash::AfterStep("arm"));
-        world.pass().unwrap_err();
+        let mut world = armed_by_another();
         world.state.as_mut().unwrap().1.intent.as_mut().unwrap().deadline += skew;
-        (world.skew, world.identity) = (skew, "operator-2".into());
+        world.skew = skew;
         assert_eq!(world.reconcile(), Some(at(3000) + INTENT_LIFETIME), "{skew}: it may be at work");
         world.now = at(3000) + INTENT_LIFETIME;
         world.reconcile();
@@ -97,12 +98,7 @@ fn an_intent_of_another_is_waited_for_as_long_whatever_his_clock_says() {
 
 #[test]
 fn an_intent_that_the_watch_has_not_told_of_was_armed_just_now() {
-    let mut world = rotating(json!({}));
-    world.reconcile();
-    world.now = at(3000);
-    world.crash = Some(Crash::AfterStep("arm"));
-    world.pass().unwrap_err();
-    world.identity = "operator-2".into();
+    let mut world = armed_by_another();
     let (version, state) = world.state.clone().unwrap();
     let version = Version { uid: "u".into(), resource_version: version.to_string() };
     let mut seen = world.observe();
