@@ -25,7 +25,7 @@ pub struct Intent {
     pub digest: String,
     /// When it was written.
     pub started: Timestamp,
-    /// Until when it binds others.
+    /// Until when it binds others, by its holder's clock: what others go by is when they saw it first.
     pub deadline: Timestamp,
     /// Instance that wrote it (`--identity`).
     pub holder: String,
