@@ -175,11 +175,11 @@ mod tests {
         for _ in 0..1000 {
             read(&mut buffer, 100);
         }
-        let large = buffer.as_ptr();
+        assert!(buffer.capacity() >= 100_000);
         buffer.clear();
         buffer.rest();
-        let mut other = Buffer::default();
-        assert!(other.make_room() <= 16 * 1024 && other.as_ptr() != large);
+        // Its address says nothing: the allocator may give what was just freed to whoever asks next.
+        assert_eq!(Buffer::default().make_room(), LEAST);
     }
 
     /// A slow app pins what it was sent, which must not be a large buffer for a few bytes because others read much.
