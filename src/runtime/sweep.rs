@@ -77,6 +77,8 @@ async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, gra
         }
         Err(error) => {
             tracing::debug!(%error, "it is not known whether an account is gone; its login is left alone");
+            // An account that went with its kind, and was seen to, comes back later than its kind does.
+            sightings.remove(&orphan.uid);
             return;
         }
     }

@@ -5,12 +5,12 @@ use super::references::{self, References, Referent};
 use super::workqueue::Workqueue;
 use crate::account::memory::Memory;
 use crate::api::{NamespacedName, OAuthAccount, Workflow, vocabulary as v};
-use crate::world::World;
 use crate::world::consents::deposited;
 use crate::world::guarded::Guarded;
 use crate::world::health::Condition;
 use crate::world::logins::LoginEntry;
 use crate::world::marks::{Mark, Marks};
+use crate::world::{World, words, words_of};
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
@@ -325,6 +325,17 @@ fn wake(scopes: &[Arc<Scope>], namespace: &str, name: &str) {
     scopes.iter().filter(|scope| scope.covers(namespace)).for_each(|scope| scope.queue.add(account.clone()));
 }
 
+/// Why a watch was interrupted, in the API server's own words where it has some.
+fn interrupted_by(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => words(error),
+        watcher::Error::WatchError(status) => words_of(status),
+        watcher::Error::NoResourceVersion => error.to_string(),
+    }
+}
+
 /// A watch that is begun again after an error, with patience, and tells the health board how it is.
 pub(super) fn told<'a, K: Clone + Debug + Send + 'static>(
     stream: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'a,
@@ -336,7 +347,7 @@ pub(super) fn told<'a, K: Clone + Debug + Send + 'static>(
     let failing = component.clone();
     let mut well = false;
     let stream = stream.default_backoff().inspect_err(move |error| {
-        tracing::warn!(watch = failing, %error, "watch interrupted; it is begun again");
+        tracing::warn!(watch = failing, error = interrupted_by(error), "watch interrupted; it is begun again");
         if synced() {
             world.health.set_for(&failing, Condition::Degraded, "interrupted", INTERRUPTED_FOR);
         }

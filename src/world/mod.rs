@@ -89,7 +89,7 @@ pub struct World {
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// It answered with an error, or not in a way we understand.
-    #[error("the API server answered: {0}")]
+    #[error("the API server answered: {}", words(.0))]
     Answered(#[from] kube::Error),
     /// It may have given our Lease to somebody else.
     #[error("this instance leads no more")]
@@ -106,6 +106,23 @@ pub enum ApiError {
     /// It did not answer in time.
     #[error("the API server did not answer within {0} s")]
     TimedOut(u64),
+}
+
+/// What a client of the API server's tells, in the API server's own words where it has some.
+pub fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => words_of(status),
+        error => error.to_string(),
+    }
+}
+
+/// The API server's own words.
+pub fn words_of(status: &kube::core::Status) -> String {
+    // Of a kind that it does not know it says "404 page not found", which is no object of the API's.
+    if status.code == 404 && status.details.is_none() {
+        return "it does not know this kind: apply the CustomResourceDefinitions (HTTP 404)".to_owned();
+    }
+    format!("{} (HTTP {})", status.message, status.code)
 }
 
 /// Seconds that one call to the API server may take.

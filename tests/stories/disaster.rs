@@ -121,3 +121,30 @@ async fn what_was_backed_up_works_in_an_empty_cluster_or_says_why_not() -> Resul
     drop(running);
     Ok(())
 }
+
+/// Somebody deletes the definition of the kind, and with it all accounts, and notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_whose_kind_was_gone_for_a_while_find_their_logins() -> Result<()> {
+    const GRACE: Duration = Duration::from_secs(6);
+    let (provider, cluster) = (super::provider().await?, Cluster::start("kindless").await?);
+    let story = Story::begin(&cluster, "kindless", Reach::Tenant).await?;
+    story.ca("provider-ca", &provider.ca)?;
+    let grace = GRACE.as_secs().to_string();
+    let flags = ["--allowed-cidrs", "127.0.0.0/8", "--orphan-grace-seconds", &grace];
+    let _operator = story.operator_with("operator-1", &flags).await?;
+    let client = login(&story, provider, "login", 3600, json!({})).await?;
+    let token = story.key("login-token", "access_token")?;
+    let accounts = without_identity(&story.kubectl().run(&["get", "oauthaccounts", "-o", "json"])?)?;
+    cluster.kubectl().run(&["delete", "crd", "oauthaccounts.oauth-operator.dev"])?;
+    tokio::time::sleep(2 * GRACE).await;
+    assert!(story.state("login")?.is_some(), "a kind that is not there says nothing of its objects");
+    cluster.define_kinds()?;
+    // They come later than their kind, and are looked for meanwhile.
+    tokio::time::sleep(GRACE / 2).await;
+    story.kubectl().feed(&["create", "-f", "-"], &accounts)?;
+    story.until_ready("login").await?;
+    // Another account of the name, which the same seed entitles to what its predecessor left.
+    assert_ne!(story.key("login-token", "access_token")?, token);
+    assert_eq!(each_once(provider, &client).await?, 2);
+    Ok(())
+}

@@ -164,8 +164,8 @@ async fn a_login_that_was_ended_is_told_and_a_new_seed_is_taken_up_at_once() -> 
 async fn the_record_of_a_login_goes_some_time_after_its_account_unless_it_is_retained() -> Result<()> {
     let (story, provider) = story("sweep").await?;
     let flags = ["--allowed-cidrs", "127.0.0.0/8", "--orphan-grace-seconds", "4"];
-    let _operator = story.operator_with("operator-1", &flags).await?;
-    for (name, policy) in [("swept", "Delete"), ("retained", "Retain"), ("alive", "Delete")] {
+    let operator = story.operator_with("operator-1", &flags).await?;
+    for (name, policy) in [("swept", "Delete"), ("retained", "Retain"), ("alive", "Delete"), ("unseen", "Delete")] {
         let (client, refresh_token) = provider.log_in(3600, "alice").await?;
         story.login(name, &issuer(provider), &client, &refresh_token, &json!({"statePolicy": policy}))?;
         story.until_ready(name).await?;
@@ -175,6 +175,14 @@ async fn the_record_of_a_login_goes_some_time_after_its_account_unless_it_is_ret
     let swept = || Ok(story.state("swept")?.is_none().then_some(()));
     eventually(Duration::from_secs(20), swept).await?.ok_or("the record of a login stays for ever")?;
     tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(story.state("retained")?.is_some() && story.state("alive")?.is_some());
+    // Nobody saw that one go.
+    drop(operator);
+    story.kubectl().run(&["delete", "oauthaccount", "unseen"])?;
+    let _operator = story.operator_with("operator-2", &flags).await?;
+    assert!(story.state("unseen")?.is_some(), "not at once");
+    let swept = || Ok(story.state("unseen")?.is_none().then_some(()));
+    eventually(Duration::from_secs(40), swept).await?.ok_or("what went while no operator was there stays for ever")?;
     assert!(story.state("retained")?.is_some() && story.state("alive")?.is_some());
     Ok(())
 }

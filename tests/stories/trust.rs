@@ -1,5 +1,7 @@
 //! What happens when a namespace is hostile.
 
+mod rebinding;
+
 use super::{cluster, issuer, provider, story};
 use crate::testbed::Result;
 use crate::testbed::authorization_server::{AuthorizationServer, Client};

@@ -173,7 +173,8 @@ impl Cluster {
         Relay::before(text("server")?, &String::from_utf8(ca)?).await
     }
 
-    fn define_kinds(&self) -> Result<()> {
+    /// Applies the operator's CRDs.
+    pub fn define_kinds(&self) -> Result<()> {
         let established = ["wait", "--for=condition=Established", "--timeout=30s", "crd/oauthaccounts.oauth-operator.dev"];
         self.kubectl().run(&["apply", "--server-side", "-f", &root().join("crds").display().to_string()])?;
         self.kubectl().run(&established).map(drop)

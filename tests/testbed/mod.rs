@@ -25,6 +25,7 @@ pub mod introspection;
 pub mod keys;
 pub mod kubectl;
 pub mod mortal_client;
+pub mod name_server;
 pub mod namespaces;
 pub mod nginx;
 pub mod node;

@@ -4,6 +4,7 @@ use super::authorization_server::Client;
 use super::cluster::{Cluster, Credentials};
 use super::faulty_endpoint::FaultyEndpoint;
 use super::kubectl::Kubectl;
+use super::name_server::NameServer;
 use super::operator::{Operator, executable, released};
 use super::process::folder;
 use super::relay::Relay;
@@ -152,6 +153,11 @@ impl<'a> Story<'a> {
     /// The operator as users run it, with flags of its own.
     pub async fn released_operator_with(&self, identity: &str, flags: &[&str]) -> Result<Operator> {
         self.start(&released()?, identity, &self.kubeconfig, flags).await
+    }
+
+    /// The operator that was built beside us, where names are resolved by this server.
+    pub async fn operator_asking(&self, names: &NameServer, identity: &str, flags: &[&str]) -> Result<Operator> {
+        self.start(&names.resolving(&self.folder, &executable())?, identity, &self.kubeconfig, flags).await
     }
 
     /// The operator that was built beside us, behind a relay.
