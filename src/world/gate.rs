@@ -143,7 +143,7 @@ impl Gates {
         lock(&self.cooling).get(&(host.to_owned(), client.to_owned())).copied().filter(|until| *until > now)
     }
 
-    /// The host has asked this client for patience: one client's 429 stops no other.
+    /// The host has asked this client for patience: what it says to one client stops no other.
     pub fn cool(&self, host: &str, client: &str, until: Timestamp, now: Timestamp) {
         let mut cooling = lock(&self.cooling);
         // Tenants choose hosts and clients: what is kept for them must have an end.

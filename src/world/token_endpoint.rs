@@ -155,9 +155,15 @@ async fn post_once(
 
 /// Tells gate and cool-down what was learned of the host.
 fn learn(gates: &Gates, request: &TokenRequest, permit: Option<&Permit>, fault: Option<&Fault>, now: Timestamp) {
-    if let Some(Fault { kind: FaultKind::RateLimited, retry_after, .. }) = fault {
-        let until = now + retry_after.unwrap_or(LEAST_PATIENCE);
-        gates.cool(&host_and_port(&request.endpoint), request.client_id.as_deref().unwrap_or_default(), until, now);
+    let patience = fault.and_then(|fault| match fault.kind {
+        FaultKind::RateLimited => Some(fault.retry_after.unwrap_or(LEAST_PATIENCE)),
+        // A service that is away may say for how long (RFC 9110 §10.2.3).
+        FaultKind::Unavailable => fault.retry_after,
+        _ => None,
+    });
+    if let Some(patience) = patience {
+        let client = request.client_id.as_deref().unwrap_or_default();
+        gates.cool(&host_and_port(&request.endpoint), client, now + patience, now);
     }
     if let Some(permit) = permit {
         permit.learn(match fault.map(|fault| fault.kind) {

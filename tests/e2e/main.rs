@@ -11,6 +11,7 @@ mod apps;
 mod install;
 mod monitoring;
 mod namespaced;
+mod outage;
 mod refresh;
 mod scene;
 mod smoke;
@@ -49,6 +50,7 @@ async fn scenarios() -> Result<()> {
     step("Prometheus scrapes, and an alert fires", monitoring::run(&scene, &story)).await?;
     step("helm upgrade and helm rollback", upgrade::run(&scene, &story)).await?;
     apps::undisturbed(&story)?;
+    step("the control plane is gone, and the leader dies with a reply", outage::run(&scene, &story)).await?;
     step("helm uninstall", uninstall::release(&scene, &story)).await?;
     step("an operator without any right in the cluster", namespaced::run(&scene)).await?;
     step("namespaces are deleted, with the operator gone", uninstall::namespaces(&scene)).await

@@ -20,7 +20,7 @@ pub async fn run(scene: &Scene, story: &Story<'_>) -> Result<()> {
 
     let leader = leader(story)?;
     let held = token_endpoint.hold(Point::Reply, |passing| passing.path == "/token");
-    ask(story, 1)?;
+    ask(story, "login", 1)?;
     held.hit(SOON).await?;
     let system = scene.node.cluster.kubectl().namespaced(&story.system);
     system.run(&["delete", "pod", &leader, "--wait=false"])?;
@@ -35,7 +35,7 @@ pub async fn run(scene: &Scene, story: &Story<'_>) -> Result<()> {
     let another = || Ok(self::leader(story).is_ok_and(|another| another != leader));
     scene.until("another Pod leads", &story.system, SOON, another).await?;
     // And it goes on from what the one that is gone has kept.
-    ask(story, 2)?;
+    ask(story, "login", 2)?;
     story.until_generation("login", 3).await?;
     assert_eq!(redemptions(scene, &client).await?, [200, 200, 200]);
     assert_eq!(story.condition("login", "RefreshOutcomeUnknown")?, None);
@@ -43,7 +43,7 @@ pub async fn run(scene: &Scene, story: &Story<'_>) -> Result<()> {
 }
 
 /// The Pod that leads.
-fn leader(story: &Story<'_>) -> Result<String> {
+pub fn leader(story: &Story<'_>) -> Result<String> {
     let system = story.cluster.kubectl().namespaced(&story.system);
     let holder = system.run(&["get", "lease", "oauth-operator", "-o", "jsonpath={.spec.holderIdentity}"])?;
     let pods: Value = serde_json::from_str(&system.run(&["get", "pods", "-o", "json"])?)?;
@@ -52,13 +52,14 @@ fn leader(story: &Story<'_>) -> Result<String> {
     Ok(name.ok_or_else(|| format!("no Pod has the uid {holder:?}, which holds the Lease"))?.to_owned())
 }
 
-fn ask(story: &Story<'_>, minute: u8) -> Result<()> {
+/// Asks for a refresh of an account.
+pub fn ask(story: &Story<'_>, name: &str, minute: u8) -> Result<()> {
     let annotation = format!("oauth-operator.dev/refresh-requested-at=2026-01-01T00:0{minute}:00Z");
-    story.kubectl().run(&["annotate", "--overwrite", "oauthaccount", "login", &annotation]).map(drop)
+    story.kubectl().run(&["annotate", "--overwrite", "oauthaccount", name, &annotation]).map(drop)
 }
 
 /// What the provider has answered to the client's refresh tokens, each of which came once.
-async fn redemptions(scene: &Scene, client: &Client) -> Result<Vec<u64>> {
+pub async fn redemptions(scene: &Scene, client: &Client) -> Result<Vec<u64>> {
     let (mut tokens, answers): (Vec<String>, Vec<u64>) = scene.provider.redemptions(client).await?.into_iter().unzip();
     tokens.sort();
     tokens.dedup();

@@ -67,6 +67,12 @@ fn document(host: &str, issuer: &str, token_endpoint: &str) -> Response<Full<Byt
     reply(200, "application/json", document.to_string())
 }
 
+/// Of half a minute.
+fn patience(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    response.headers_mut().insert("retry-after", "30".parse().expect("a header"));
+    response
+}
+
 async fn answer(request: Request<Incoming>, requests: Arc<Mutex<HashMap<String, u64>>>) -> Answer {
     let path = request.uri().path().to_owned();
     let host = request.headers().get("host").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -108,11 +114,8 @@ async fn answer(request: Request<Incoming>, requests: Arc<Mutex<HashMap<String, 
         }
         ["endless", ".well-known", "openid-configuration"] => reply(200, "application/json", vec![b' '; 2 << 20]),
         ["inside", ".well-known", "openid-configuration"] => document(&host, "inside", "https://127.0.0.2:8443/token"),
-        ["rate-limited"] => {
-            let mut response = reply(429, "text/plain", "slow down");
-            response.headers_mut().insert("retry-after", "30".parse().expect("a header"));
-            response
-        }
+        ["rate-limited"] => patience(reply(429, "text/plain", "slow down")),
+        ["in-maintenance"] => patience(reply(503, "text/html", "<html>maintenance until half past</html>")),
         // One token of so many seconds, then nothing but trouble.
         ["once", seconds] if count == 1 => token(seconds),
         ["once", _] | ["unavailable"] => reply(503, "text/html", "<html>maintenance</html>"),

@@ -38,6 +38,7 @@ pub fn folder(name: &str) -> Result<PathBuf> {
 /// A child process; killed when dropped, and by the kernel when we die.
 pub struct Process {
     child: Mutex<Child>,
+    command: Box<dyn Fn() -> Result<Command> + Send + Sync>,
     /// Its standard output and error.
     pub log: PathBuf,
     name: String,
@@ -55,6 +56,15 @@ fn nursery() -> &'static Mutex<mpsc::Sender<Job>> {
     })
 }
 
+fn spawn(mut command: Command) -> Result<Child> {
+    let (answer, started) = mpsc::sync_channel(1);
+    nursery().lock().expect("the nursery lives").send(Box::new(move || {
+        let spawned = command.spawn().map_err(|error| format!("starting {command:?}: {error}"));
+        let _ = answer.send(spawned);
+    }))?;
+    Ok(started.recv()??)
+}
+
 impl Process {
     /// Starts a program, its output in a log file of the folder.
     pub fn start(
@@ -65,17 +75,33 @@ impl Process {
         environment: &[(&str, String)],
     ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
-        let file = File::options().create(true).append(true).open(&log)?;
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).current_dir(folder);
-        command.envs(environment.iter().map(|(key, value)| (key, value)));
-        let (answer, started) = mpsc::sync_channel(1);
-        nursery().lock().expect("the nursery lives").send(Box::new(move || {
-            let _ = answer.send(command.spawn());
-        }))?;
-        let child = started.recv()?.map_err(|error| format!("starting {}: {error}", program.display()))?;
-        Ok(Self { child: Mutex::new(child), log, name: name.to_owned() })
+        let (program, arguments, folder, file) = (program.to_owned(), arguments.to_vec(), folder.to_owned(), log.clone());
+        let environment: Vec<(String, String)> =
+            environment.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let command = move || {
+            let file = File::options().create(true).append(true).open(&file)?;
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", "--"]).arg(&program).args(&arguments);
+            command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).current_dir(&folder);
+            command.envs(environment.iter().map(|(key, value)| (key, value)));
+            Ok(command)
+        };
+        let child = Mutex::new(spawn(command()?)?);
+        Ok(Self { child, command: Box::new(command), log, name: name.to_owned() })
+    }
+
+    /// Ends it at once, and waits for that.
+    pub fn kill(&self) -> Result<()> {
+        let mut child = self.child();
+        child.kill()?;
+        child.wait().map(drop).map_err(Into::into)
+    }
+
+    /// Starts it again as it was started, after its end.
+    pub fn restart(&self) -> Result<()> {
+        let child = spawn((self.command)()?)?;
+        *self.child() = child;
+        Ok(())
     }
 
     fn child(&self) -> std::sync::MutexGuard<'_, Child> {
