@@ -88,6 +88,33 @@ async fn a_new_account_does_not_wait_for_a_wave() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_account_goes_before_all_who_renew_at_once() -> Result<()> {
+    const WAVE: usize = 300;
+    let (story, _) = story("renewals").await?;
+    let endpoint = story.faulty_endpoint().await?;
+    let client = Client { id: "crowd".into(), secret: random() };
+    let slow = "/slow/1000";
+    crowd(&story, WAVE, "crowd", &endpoint.at(slow), &client, &json!({}))?;
+    let operator = story.operator("operator-1").await?;
+    let all = || Ok((ready(&story, "crowd-", "TokenPublished")? == WAVE).then_some(()));
+    eventually(Duration::from_secs(60), all).await?.ok_or("not all have their first token")?;
+    drop(operator);
+    story.kubectl().run(&["annotate", "oauthaccounts", "--all", "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:00Z"])?;
+    // It begins with two requests at once, and all of them want to be asked.
+    let before = endpoint.requests(slow);
+    let _operator = story.operator("operator-1").await?;
+    let begun = || Ok((endpoint.requests(slow) >= before + 2).then_some(()));
+    eventually(Duration::from_secs(20), begun).await?.ok_or("nobody is renewed")?;
+    // The same host, by a name of its own.
+    let new = "/slow/1001";
+    story.account("late", &endpoint.at(new), &client, &json!({}))?;
+    let asked = || Ok((endpoint.requests(new) > 0).then(|| endpoint.requests(slow) - before));
+    let renewed = eventually(Duration::from_secs(30), asked).await?.ok_or("it is never asked")?;
+    assert!(renewed < 100, "{renewed} of {WAVE} were renewed before it had its first token");
+    story.until_ready("late").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_slow_to_say_that_a_token_is_good_keeps_nobody_from_the_provider() -> Result<()> {
     const CHECKED: usize = 10;
     let (story, _) = story("slow-check").await?;
