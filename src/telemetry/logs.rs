@@ -24,7 +24,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// Starts logging to standard error.
+/// Starts logging to standard error, panics included.
 ///
 /// # Errors
 /// A sentence when the level is none, or logging was started before.
@@ -37,7 +37,9 @@ pub fn start(format: LogFormat, level: &str) -> Result<LogLevel, String> {
     } else {
         registry.with(JsonLines).try_init()
     };
-    started.map_err(|error| error.to_string()).map(|()| LogLevel(handle))
+    started.map_err(|error| error.to_string())?;
+    super::panics::tell();
+    Ok(LogLevel(handle))
 }
 
 /// The level, while the process runs.

@@ -3,5 +3,6 @@
 pub mod catalogue;
 pub mod logs;
 pub mod metrics;
+pub mod panics;
 #[cfg(feature = "proxy")]
 pub mod proxy_metrics;

@@ -99,7 +99,12 @@ async fn a_new_account_goes_before_all_who_renew_at_once() -> Result<()> {
     let all = || Ok((ready(&story, "crowd-", "TokenPublished")? == WAVE).then_some(()));
     eventually(Duration::from_secs(60), all).await?.ok_or("not all have their first token")?;
     drop(operator);
-    story.kubectl().run(&["annotate", "oauthaccounts", "--all", "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:00Z"])?;
+    story.kubectl().run(&[
+        "annotate",
+        "oauthaccounts",
+        "--all",
+        "oauth-operator.dev/refresh-requested-at=2026-01-01T00:00:00Z",
+    ])?;
     // It begins with two requests at once, and all of them want to be asked.
     let before = endpoint.requests(slow);
     let _operator = story.operator("operator-1").await?;
