@@ -11,9 +11,11 @@
 //   GET /testbed/change?client_id=…&metadata=… changes a client, as its owner does at a console: {"changed": [its name, …]}
 //   GET /testbed/resource                      {"sub", "client_id", "scope"} of the access token it is asked with, or 401
 //
-//   node server.mjs '{"certificate": FILE, "key": FILE, "registrationToken": TEXT, "host": "127.0.0.1", "port": 0, "clientCA": FILE}'
+//   node server.mjs '{"certificate": FILE, "key": FILE, "registrationToken": TEXT, "host": "127.0.0.1", "port": 0, "clientCA": FILE,
+//     "minted": FILE}'
 //
 // Prints {"issuer": URL} in a line when it listens. Certificates by clientCA are good for tls_client_auth; it may be absent.
+// Every secret that it gave away or was shown is appended to the file minted, one a line.
 //
 // Metadata of clients beyond the standards':
 //
@@ -31,7 +33,7 @@
 //   subjectReusable   subject tokens may come again and live longer than an hour, as service account tokens do: false
 
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { decodeJwt, decodeProtectedHeader } from 'jose';
 import Provider from 'oidc-provider';
@@ -109,6 +111,19 @@ const spendLate = ({ Client, RefreshToken }) => {
   };
 };
 
+const SECRETS = [
+  'access_token', 'assertion', 'client_assertion', 'client_secret', 'code', 'code_verifier', 'device_code', 'id_token', 'password',
+  'refresh_token', 'registration_access_token', 'subject_token',
+];
+
+// All that nobody may find in a log, written down for whoever looks.
+const mint = (ctx) => {
+  const redirect = new URL(ctx.response.get('location') || '/', 'https://nowhere.invalid');
+  const places = [ctx.body, ctx.oidc?.params, Object.fromEntries(redirect.searchParams)];
+  const secrets = places.flatMap((place) => SECRETS.map((name) => place?.[name])).filter((secret) => typeof secret === 'string');
+  if (secrets.length) appendFileSync(settings.minted, `${secrets.join('\n')}\n`);
+};
+
 const record = (ctx) => {
   const client = ctx.oidc?.client;
   const id = client?.clientId ?? 'unknown';
@@ -158,8 +173,9 @@ server.listen(settings.port ?? 0, host, () => {
   ]);
   provider.use(async (ctx, next) => {
     const answer = testbed.get(ctx.path);
-    if (answer) return answer(ctx);
-    await next();
+    await (answer ? answer(ctx) : next());
+    mint(ctx);
+    if (answer) return;
     if (ctx.method === 'POST') record(ctx);
   });
   provider.use(interactions(provider));

@@ -1,5 +1,6 @@
 //! The certified OpenID provider, under TLS by a private CA.
 
+use super::canary::MINTED;
 use super::certificates::{Authority, Identity};
 use super::namespaces::host;
 use super::process::{Process, folder};
@@ -38,6 +39,7 @@ impl AuthorizationServer {
         let registration_token = random();
         let settings = json!({
             "certificate": certificate, "key": key, "clientCA": client_ca, "registrationToken": registration_token, "host": host(), "port": 0,
+            "minted": folder.join(MINTED),
         });
         let script = root().join("tests/authorization-server/server.mjs").display().to_string();
         let process = Process::start("oidc-provider", &folder, Path::new("node"), &[script, settings.to_string()], &[])?;

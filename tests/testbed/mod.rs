@@ -9,6 +9,7 @@ pub mod asking_program;
 pub mod authorization_server;
 pub mod aws;
 pub mod browser;
+pub mod canary;
 pub mod certificates;
 pub mod client;
 pub mod cluster;

@@ -1,5 +1,6 @@
 //! The operator's own binary, as its own ServiceAccount.
 
+use super::canary::Canary;
 use super::pages;
 use super::process::Process;
 use super::{Result, root};
@@ -18,6 +19,7 @@ pub struct Operator {
     pub tls_address: SocketAddr,
     /// Its identity in the Lease.
     pub identity: String,
+    _canary: Canary,
 }
 
 /// The binary that was built beside us.
@@ -82,7 +84,8 @@ impl Operator {
         process.until("listening", Duration::from_secs(20), async || both().is_some()).await?;
         let (address, tls_address) = both().ok_or("no address")?;
         let tls_address = tls_address.parse()?;
-        let operator = Self { process, address, tls_address, identity: identity.to_owned() };
+        let canary = Canary { log: process.log.clone() };
+        let operator = Self { process, address, tls_address, identity: identity.to_owned(), _canary: canary };
         operator.process.until("ready", Duration::from_secs(20), async || operator.is_ready().await).await?;
         Ok(operator)
     }

@@ -1,6 +1,7 @@
 //! The sidecar's own binary.
 
 use super::Result;
+use super::canary::Canary;
 use super::pages;
 use super::process::{Process, folder};
 use serde_json::Value;
@@ -18,6 +19,7 @@ pub struct Proxy {
     pub admin: SocketAddr,
     /// Address of log level and drain.
     pub control: SocketAddr,
+    _canary: Canary,
 }
 
 /// The binary that was built beside us.
@@ -67,7 +69,8 @@ impl Proxy {
         process.until("listening", Duration::from_secs(20), all).await?;
         let (data, admin, control) =
             (listening(&process, "data"), listening(&process, "admin")[0], listening(&process, "control")[0]);
-        Ok(Self { process, data, admin, control })
+        let canary = Canary { log: process.log.clone() };
+        Ok(Self { process, data, admin, control, _canary: canary })
     }
 
     /// Where it takes requests, as a URL without a path.
