@@ -2,8 +2,9 @@
 
 use super::claims;
 use super::entitlement::{is_of, mounts};
-use crate::world::access::{self, Person, Target};
+use crate::world::access::{self, Person, PodReference, Target};
 use crate::world::{ApiError, World, clock, pods};
+use k8s_openapi::api::core::v1::Pod;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -66,10 +67,25 @@ impl Reviews {
                 Err(error) => return Err(error),
             }
         }
-        let keys = world.issuer.keys(client, claims::key_id(token).as_deref()).await?;
-        let person = claims::verify(token, &keys, AUDIENCE, clock::now());
+        let person = signed(world, token).await?;
         Ok(person.map(|person| Caller { person, reviewed: false }))
     }
+
+    /// The Pod that a token is bound to, by the cluster's public keys, for whoever wants to read ahead while the API server is asked
+    /// about the token: it is believed when that has said the same. `None` also where there is nothing to wait for.
+    pub async fn likely_pod(&self, world: &World, token: &str) -> Option<PodReference> {
+        if self.are_forbidden() {
+            return None;
+        }
+        // Where keys cannot be read, what is to be read comes later.
+        signed(world, token).await.ok()??.pod()
+    }
+}
+
+/// Whose token this is by the cluster's public keys; `None` where it is nobody's.
+async fn signed(world: &World, token: &str) -> Result<Option<Person>, ApiError> {
+    let keys = world.issuer.keys(&world.cluster.objects, claims::key_id(token).as_deref()).await?;
+    Ok(claims::verify(token, &keys, AUDIENCE, clock::now()))
 }
 
 impl Caller {
@@ -78,15 +94,26 @@ impl Caller {
         &self.person.name
     }
 
-    /// By what right they may have the token of an account; `None`: by none.
+    /// By what right they may have the token of an account, whose Secret has this name; `None`: by none. A Pod that was read since
+    /// they asked is not read again.
     ///
     /// # Errors
     /// Where the API server does not answer, or does not let the operator find it out.
-    pub async fn right(&self, world: &World, namespace: &str, name: &str, secret: &str) -> Result<Option<Right>, ApiError> {
+    pub async fn right(
+        &self,
+        world: &World,
+        (namespace, name): (&str, &str),
+        secret: &str,
+        ahead: Option<(PodReference, Option<Pod>)>,
+    ) -> Result<Option<Right>, ApiError> {
         let client = &world.cluster.objects;
         let told = self.person.pod();
         if let Some(told) = told.filter(|told| !self.reviewed || told.namespace == namespace) {
-            match pods::pod(client, &told.namespace, &told.name).await {
+            let read = match ahead {
+                Some((of, pod)) if of == told => Ok(pod),
+                _ => pods::pod(client, &told.namespace, &told.name).await,
+            };
+            match read {
                 Ok(pod) => {
                     let pod = pod.filter(|pod| is_of(pod, &told));
                     // The token of a Pod that is gone is worth nothing, whoever else may have the account's.

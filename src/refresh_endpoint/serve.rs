@@ -4,8 +4,10 @@ use super::caller::{AUDIENCE, Caller, Reviews, Right};
 use super::flight::{Ending, Flights};
 use super::turnstile::Turnstile;
 use crate::account::{Record, token_secret_name};
+use crate::api::OAuthAccount;
 use crate::consent::flow::is_name;
-use crate::world::{ApiError, clock, entropy};
+use crate::world::access::PodReference;
+use crate::world::{ApiError, clock, entropy, pods};
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -13,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
@@ -78,6 +81,13 @@ struct Admitted {
     caller: Caller,
     right: Right,
     /// The published one, where it is not the one that was refused.
+    at_hand: Option<Record>,
+}
+
+/// What was read before it was known who asks.
+struct Ahead {
+    of: PodReference,
+    pod: Option<Pod>,
     at_hand: Option<Record>,
 }
 
@@ -254,25 +264,53 @@ impl Endpoint {
     ) -> Result<Admitted, Refusal> {
         let _asked = self.turnstile.knock(from).await.ok_or_else(Refusal::busy)?;
         let world = &self.flights.world;
-        let caller = self.reviews.caller(world, shown).await?.ok_or_else(|| {
-            let message =
-                format!("This token is nobody's in this cluster, has ended, or is not made for the audience {AUDIENCE}.");
-            Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
-        })?;
+        let found = (self.flights.find)(namespace, name);
+        let caller = async {
+            self.reviews.caller(world, shown).await?.ok_or_else(|| {
+                let message =
+                    format!("This token is nobody's in this cluster, has ended, or is not made for the audience {AUDIENCE}.");
+                Refusal::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
+            })
+        };
+        let ahead = async {
+            let Some(found) = &found else { return Ok(None) };
+            Ok(self.read_ahead(shown, namespace, found, rejected).await)
+        };
+        let (caller, ahead) = tokio::try_join!(caller, ahead)?;
         let stranger = || {
             let refusal = Refusal::stranger(caller.name(), namespace, name);
             refused(&caller, namespace, name, &refusal);
             refusal
         };
-        let found = (self.flights.find)(namespace, name).ok_or_else(stranger)?;
+        let found = found.ok_or_else(stranger)?;
         let secret = token_secret_name(&found);
-        let right = async { caller.right(world, namespace, name, &secret).await?.ok_or_else(stranger) };
+        let (pod, read) = ahead.map_or((None, None), |ahead| (Some((ahead.of, ahead.pod)), Some(ahead.at_hand)));
+        let right = async { caller.right(world, (namespace, name), &secret, pod).await?.ok_or_else(stranger) };
         let at_hand = async {
-            // Where it cannot be read, the search says so.
-            Ok(if rejected.is_some() { self.flights.at_hand(&found, rejected).await.ok().flatten() } else { None })
+            match read {
+                Some(read) => Ok(read),
+                None => Ok(self.at_hand(&found, rejected).await),
+            }
         };
         let (right, at_hand) = tokio::try_join!(right, at_hand)?;
         Ok(Admitted { caller, right, at_hand })
+    }
+
+    /// What will be needed if the API server says that the token is its Pod's: read while that is asked, and for nobody whose token the
+    /// cluster has not signed.
+    async fn read_ahead(&self, shown: &str, namespace: &str, found: &OAuthAccount, rejected: Option<&str>) -> Option<Ahead> {
+        let world = &self.flights.world;
+        let of = self.reviews.likely_pod(world, shown).await.filter(|of| of.namespace == namespace)?;
+        let pod = pods::pod(&world.cluster.objects, namespace, &of.name);
+        let (pod, at_hand) = tokio::join!(pod, self.at_hand(found, rejected));
+        // What could not be read is read again, and then it is said why.
+        Some(Ahead { pod: pod.ok()?, of, at_hand })
+    }
+
+    /// The published token in place of one that was refused. Where it cannot be read, the search says so.
+    async fn at_hand(&self, found: &OAuthAccount, rejected: Option<&str>) -> Option<Record> {
+        rejected?;
+        self.flights.at_hand(found, rejected).await.ok().flatten()
     }
 }
 

@@ -155,9 +155,12 @@ async fn who_may(story: &Story<'_>, provider: &AuthorizationServer, operator: &O
     // Not the last character: some of its bits are not part of the signature.
     let (head, tail) = entitled[0].split_at(entitled[0].len() - 20);
     let forged = format!("{head}{}{}", if tail.starts_with('A') { 'B' } else { 'A' }, &tail[1..]);
+    let reads = || story.requests_by_operator().map(|all| all.iter().filter(|one| *one == "get secrets one-token").count());
+    let before = reads()?;
     for wrong in [whole.trim(), another.trim(), &forged, "not-a-token"] {
-        assert_eq!(program.ask("one", wrong, None).await?.code(), (401, "unauthenticated"));
+        assert_eq!(program.ask("one", wrong, Some("00000000")).await?.code(), (401, "unauthenticated"));
     }
+    assert_eq!(reads()?, before, "for whom the cluster has not signed anything, nothing is read ahead");
     let path = format!("/v1/namespaces/{}/accounts/one/refresh", story.apps);
     assert_eq!(program.post(&path, None, "{}".into()).await?.code(), (401, "unauthenticated"));
     for body in ["{", r#"{"rejectedFingerprint":"ABC"}"#, r#"{"rejectedToken":"x"}"#, &" ".repeat(5000)] {
