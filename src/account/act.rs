@@ -2,11 +2,12 @@
 
 use super::health::{Checked, Verdict};
 use super::memory::Memory;
+use super::report::find;
 use super::{
     AttemptOutcome, Contents, Held, Next, Outcome, Record, Restarted, Seen, Settlement, Template, TokenSecretView, annotation,
     consent_steps, inputs, is_controlled, manifest, notices, patch, spend, view,
 };
-use crate::api::{NamespacedName, OAuthAccountStatus, RestartTarget, Trigger};
+use crate::api::{ConditionType, NamespacedName, OAuthAccountStatus, RestartTarget, Trigger};
 use crate::oauth::{Endpoint, Fault, FaultKind, Sensitive, TlsSettings, TokenRequest, read_introspection};
 use crate::world::gate::Permit;
 use crate::world::marks::{Mark, Marks};
@@ -257,7 +258,8 @@ async fn publish(
             let mark = Mark { owner, uid: id, resource_version: version, controlled };
             let over = over.filter(|held| !held.unalterable).map(|held| held.resource_version.as_str());
             hands.marks.written(NamespacedName::new(namespace, name), over, mark);
-            tracing::debug!(secret = name, generation = record.public.generation, "token published");
+            let expires = record.public.expiration_time.0;
+            tracing::info!(secret = name, generation = record.public.generation, %expires, "token published");
             Ok(Outcome::Published { record, contents, held: Held { uid, resource_version, unalterable: false, disowned: false } })
         }
         Ok(Written::NamespaceGone) => {
@@ -327,8 +329,16 @@ pub async fn say(status: OAuthAccountStatus, seen: &Seen, hands: &Hands<'_>) -> 
         return Ok(Outcome::Gone);
     };
     hands.memory.said(seen.uid(), account.metadata.resource_version.as_deref().unwrap_or_default(), &version, status.clone());
+    let of_attempt = find(&status, ConditionType::RefreshFailing).map(|failing| failing.message.clone());
     for notice in notices(&seen.status, &status) {
         let type_ = if notice.warning { EventType::Warning } else { EventType::Normal };
+        // Events are gone after an hour. What came of an attempt has been told.
+        let (reason, note) = (&notice.reason, &notice.note);
+        match type_ {
+            EventType::Normal => tracing::info!(reason, "{note}"),
+            EventType::Warning if of_attempt.as_ref() == Some(note) => {}
+            EventType::Warning => tracing::warn!(reason, "{note}"),
+        }
         hands.world.events.tell(&account.object_ref(&()), type_, &notice.reason, &notice.note).await;
     }
     Ok(Outcome::Said(status))

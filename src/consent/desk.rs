@@ -113,8 +113,13 @@ impl Desk {
             Written::Stored { .. } => Ok(()),
             // Somebody else uses the same link.
             Written::Conflict => Err(Refusal::TicketInvalid.into()),
-            Written::NamespaceGone | Written::Refused(_) => {
-                tracing::warn!("a consent could not be written down");
+            refused @ (Written::NamespaceGone | Written::Refused(_)) => {
+                let why = if let Written::Refused(words) = refused { words } else { "the namespace is being deleted".into() };
+                tracing::warn!(
+                    namespace = consent.account.namespace,
+                    name = consent.account.name,
+                    "a consent could not be written down: {why}"
+                );
                 Err(Obstacle::Unavailable("The cluster does not answer", "Try again in a moment.".into()))
             }
         }

@@ -94,8 +94,8 @@ fn told(reviewed: &Reviewed) {
     if *result == "left" {
         return;
     }
-    let (what, accounts, why) = ("sidecar injected", accounts.join(","), why.as_deref().unwrap_or_default());
-    let result = if *result == "injected" { "success" } else { result };
+    let (accounts, why) = (accounts.join(","), why.as_deref().unwrap_or_default());
+    let (what, result) = if *result == "injected" { ("sidecar injected", "success") } else { ("sidecar refused", *result) };
     tracing::info!(
         target: "audit", who, what, namespace, name, accounts, dry_run, result, why, requestID = uid, "{what}"
     );

@@ -160,7 +160,12 @@ impl Passing {
         }
         self.exchange = None;
         self.way.meters.abort(if by_app { "app" } else { "upstream" });
-        tracing::warn!(route = self.way.name, upstream = self.way.upstream.place, by_app, "answer cut: {cut}");
+        let (route, upstream) = (&self.way.name, &self.way.upstream.place);
+        if by_app {
+            tracing::info!(route, upstream, "the app broke off within the answer");
+        } else {
+            tracing::warn!(route, upstream, "answer cut: {cut}");
+        }
         Poll::Ready(Some(Err(cut)))
     }
 }

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Config};
 use kube_runtime::WatchStreamExt;
-use kube_runtime::watcher::watch_object;
+use kube_runtime::watcher::{self, watch_object};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -71,8 +71,22 @@ async fn follow(client: Client, watched: Watched, metrics: ProxyMetrics) {
             // What is held stays: the API server's trouble is not the token's.
             Err(error) => {
                 metrics.reloads.with_label_values(&[&account.name, "failed"]).inc();
-                tracing::warn!(account = account.name, secret, %error, "the Secret cannot be watched; a Role must allow get, list and watch of it by resourceNames");
+                let error = words(&error);
+                tracing::warn!(account = account.name, namespace, secret, error, "the Secret cannot be watched");
             }
         }
     }
+}
+
+/// What keeps it from being watched, in the API server's own words where it has some.
+fn words(error: &watcher::Error) -> String {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status,
+        error => return error.to_string(),
+    };
+    let advice = if status.is_forbidden() { "; a Role must allow get, list and watch of it by resourceNames" } else { "" };
+    format!("{}{advice}", status.message)
 }

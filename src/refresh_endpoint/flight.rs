@@ -211,7 +211,8 @@ impl Flights {
             Written::NamespaceGone => Ok(Some(Ending::Unreachable)),
             Written::Refused(words) => {
                 count("refused");
-                tracing::warn!("the wish for a newer token could not be written down: {words}");
+                let (namespace, name) = (&state.account.namespace, &state.account.name);
+                tracing::warn!(namespace, name, "the wish for a newer token could not be written down: {words}");
                 let sentence = "The operator may not write down that a newer token is wanted; ask whoever runs it.";
                 Ok(Some(Ending::Refused(Obstacle::new(Because::RecordUnusable, sentence), None)))
             }

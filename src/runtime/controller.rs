@@ -130,8 +130,9 @@ async fn reconcile(name: Key, waited: Duration, controller: Arc<Controller>) {
         Ok(None) => ("success", None),
         Ok(Some(again)) => ("requeue_after", Some(again)),
         Err(error) => {
-            span.in_scope(|| tracing::warn!(%error, "reconcile failed"));
-            ("error", Some(after_error(&name)))
+            let again = after_error(&name);
+            span.in_scope(|| tracing::warn!(%error, again_in = again.as_secs(), "reconcile failed; it is tried again"));
+            ("error", Some(again))
         }
     };
     metrics.reconciled(label_of_result, began.elapsed());
@@ -211,6 +212,7 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
     let has_turn = hands.turn.is_some();
     let mut seen = observe(account, world, marks, memory, &controller.policy, has_turn);
     let mut in_hand: Option<ReplyInHand<&World>> = None;
+    let mut unstored = None;
     let mut pause = Duration::from_millis(100);
     let mut turns = 0;
     while turns < MOST_TURNS {
@@ -259,7 +261,7 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
             }
             // Nothing else may happen before it is durable, however long that takes.
             (Err(error), _) if in_hand.is_some() => {
-                tracing::error!(%error, "a reply of the provider's could not be stored yet; it is held and offered again");
+                tell_unstored(&error, *unstored.get_or_insert_with(clock::uptime), &world.namespace);
                 tokio::time::sleep(pause).await;
                 pause = (2 * pause).min(LONGEST_PAUSE);
                 // What was written before the answer was lost is seen then.
@@ -276,6 +278,22 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
     }
     remember(seen, controller);
     Err(PassError::Restless)
+}
+
+/// Tells that a reply could not be stored since then: what heals itself in a moment is no error, and then somebody is to know what they must
+/// not do.
+fn tell_unstored(error: &ApiError, since: Duration, namespace: &str) {
+    let held = clock::uptime().saturating_sub(since);
+    if held < LONGEST_PAUSE {
+        tracing::warn!(%error, "a reply of the provider's could not be stored yet; it is held and offered again");
+    } else {
+        tracing::error!(
+            %error,
+            seconds = held.as_secs(),
+            "a reply of the provider's could not be stored yet, and this Pod alone has it: do not delete the Pod, or the login may have to be \
+             made anew; find out why Secrets of namespace {namespace} cannot be written"
+        );
+    }
 }
 
 /// Does a step, and says meanwhile that the published token has expired, if it does: a provider that takes its time must

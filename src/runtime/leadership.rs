@@ -61,6 +61,7 @@ pub struct Lost;
 pub async fn strive(store: LeaseStore, me: String, leadership: Leadership, stop: CancellationToken) -> Result<(), Lost> {
     let mut seen: Option<Lease> = None;
     let mut since = uptime();
+    let mut waiting_for = None;
     loop {
         let began = uptime();
         let read = store.read().await;
@@ -76,7 +77,7 @@ pub async fn strive(store: LeaseStore, me: String, leadership: Leadership, stop:
                     since = uptime();
                 }
                 seen = lease;
-                step(&store, &mut seen, uptime() - since, &me, began, &leadership).await?;
+                step(&store, &mut seen, uptime() - since, &me, began, &mut waiting_for, &leadership).await?;
             }
             Err(error) => tracing::warn!(%error, "the Lease could not be read"),
         }
@@ -102,13 +103,21 @@ async fn step(
     unchanged: Duration,
     me: &str,
     began: Duration,
+    waiting_for: &mut Option<String>,
     leadership: &Leadership,
 ) -> Result<(), Lost> {
     let judgement = evaluate(seen.as_ref().and_then(|lease| lease.spec.as_ref()), me, unchanged);
     let leads = leadership.is_held();
     match judgement {
         Judgement::Wait if leads => return Err(Lost),
-        Judgement::Wait => return Ok(()),
+        Judgement::Wait => {
+            let holder = seen.as_ref().and_then(|lease| lease.spec.as_ref()?.holder_identity.clone());
+            if let Some(holder) = holder.filter(|holder| Some(holder) != waiting_for.as_ref()) {
+                tracing::info!(identity = me, leader = holder, "another instance leads; this one waits");
+                *waiting_for = Some(holder);
+            }
+            return Ok(());
+        }
         Judgement::Acquire | Judgement::Renew => {}
     }
     match store.write(seen.as_ref(), Some(me)).await {
@@ -117,6 +126,7 @@ async fn step(
         Ok(Some(lease)) => {
             *seen = Some(lease);
             leadership.hold(Some(began + DURATION - MARGIN));
+            *waiting_for = None;
             if !leads {
                 tracing::info!(identity = me, "elected leader");
             }

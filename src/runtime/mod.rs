@@ -17,6 +17,7 @@ mod server;
 mod settings;
 mod sweep;
 mod tls_server;
+mod told_watch;
 mod watches;
 mod workflow_runs;
 mod workflow_watches;

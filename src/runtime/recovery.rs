@@ -10,9 +10,12 @@ use crate::api::NamespacedName;
 use crate::world::{ApiError, clock};
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument;
 
 /// Steps until a reply is kept, at most: read the record, read the journal, keep, and again where somebody else wrote.
 const MOST_STEPS: usize = 12;
+/// In place of the id of a pass, in the log.
+const RECOVERY: &str = "recovery";
 /// How long is waited before the API server is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -33,13 +36,15 @@ pub async fn run(controllers: Vec<Arc<Controller>>) {
                 continue;
             };
             // After that, whoever leads calls the outcome unknown.
-            let kept = tokio::time::timeout(INTENT_LIFETIME.unsigned_abs(), keep(&account, controller));
+            let (namespace, name) = (&*account.namespace, &*account.name);
+            let span = tracing::info_span!(parent: None, "recovery", namespace, name, reconcileID = RECOVERY);
+            let kept = tokio::time::timeout(INTENT_LIFETIME.unsigned_abs(), keep(&account, controller).instrument(span.clone()));
             if kept.await.is_err() {
-                tracing::error!(
-                    namespace = &*account.namespace,
-                    name = &*account.name,
-                    "a reply in the journal could not be stored in time"
-                );
+                span.in_scope(|| {
+                    tracing::error!(
+                        "a reply in the journal could not be stored in time; RefreshOutcomeUnknown tells what follows"
+                    );
+                });
             }
         }
     }
@@ -49,7 +54,7 @@ pub async fn run(controllers: Vec<Arc<Controller>>) {
 async fn keep(name: &NamespacedName, controller: &Controller) {
     let _in_hand = ReplyInHand::new(&*controller.world);
     while let Err(error) = try_to_keep(name, controller).await {
-        tracing::warn!(namespace = &*name.namespace, name = &*name.name, %error, "a reply in the journal could not be stored yet; it is tried again");
+        tracing::warn!(%error, "a reply in the journal could not be stored yet; it is tried again");
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -57,7 +62,7 @@ async fn keep(name: &NamespacedName, controller: &Controller) {
 async fn try_to_keep(name: &NamespacedName, controller: &Controller) -> Result<(), ApiError> {
     let Some(account) = controller.scope.accounts.get(name) else { return Ok(()) };
     let (marks, memory, world) = (&controller.scope.marks, &controller.scope.memory, &*controller.world);
-    let hands = Hands { world, marks, memory, reconcile_id: "recovery", may_ask: &|| false, turn: None };
+    let hands = Hands { world, marks, memory, reconcile_id: RECOVERY, may_ask: &|| false, turn: None };
     let mut seen = observe(account, world, marks, memory, &controller.policy, false);
     for _ in 0..MOST_STEPS {
         let Ok(plan) = seen.plan.clone() else { return Ok(()) };

@@ -96,8 +96,8 @@ async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, gra
                     tracing::warn!(
                         namespace,
                         name,
-                        grace = grace.as_secs(),
-                        "tokens of an account that is gone cannot be revoked: {fault}"
+                        "tokens of an account that is gone cannot be revoked, and after {} s its record goes without: {fault}",
+                        grace.as_secs()
                     );
                 }
                 grace
@@ -105,6 +105,13 @@ async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, gra
         };
         if age < patience {
             return;
+        }
+        if !patience.is_zero() {
+            tracing::warn!(
+                namespace = &*orphan.namespace,
+                name = &*orphan.name,
+                "the tokens of an account that is gone could not be revoked and are good until they expire: revoke them at the provider"
+            );
         }
         if !orphan.deletable {
             forget(orphan, world).await;
@@ -185,10 +192,11 @@ async fn revoke(orphan: &LoginEntry, world: &World) -> Revoked {
         };
         all &= done;
         let (fingerprint, id) = (token.fingerprint(), entropy::request_id());
+        let what = if matches!(answer, Ok(200..=299)) { "token revoked" } else { "token not revoked" };
         tracing::info!(
             target: "audit",
-            who = world.identity, what = "token revoked", namespace, name, hint, fingerprint, result, requestID = id,
-            "token revoked"
+            who = world.identity, what, namespace, name, hint, fingerprint, result, requestID = id,
+            "{what}"
         );
     }
     if all { Revoked::All } else { Revoked::NotYet }

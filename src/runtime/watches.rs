@@ -2,16 +2,16 @@
 
 use super::account_cache::{self, AccountCache};
 use super::references::{self, References, Referent};
+use super::told_watch::told;
 use super::workqueue::Workqueue;
 use crate::account::memory::Memory;
 use crate::api::{NamespacedName, OAuthAccount, Workflow, vocabulary as v};
+use crate::world::World;
 use crate::world::consents::deposited;
 use crate::world::guarded::Guarded;
-use crate::world::health::Condition;
 use crate::world::logins::LoginEntry;
 use crate::world::marks::{Mark, Marks};
-use crate::world::{World, words, words_of};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
 use kube::api::Api;
@@ -19,20 +19,14 @@ use kube::core::PartialObjectMeta;
 use kube_runtime::events::EventType;
 use kube_runtime::reflector::Store;
 use kube_runtime::reflector::store::Writer;
+use kube_runtime::watcher as watch;
 use kube_runtime::watcher::{self, Event};
-use kube_runtime::{WatchStreamExt, watcher as watch};
 use prometheus::IntCounter;
 use std::collections::HashSet;
-use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
-
-/// A watch that resumes tells nothing until something changes: it is taken for well when it was quiet for so long.
-/// Longer than a request that hangs and the patience after it.
-const INTERRUPTED_FOR: Duration = Duration::from_secs(360);
 
 /// Events on objects that cannot be read that are on their way at once, at most.
 static UNREADABLE_TOLD: Semaphore = Semaphore::const_new(16);
@@ -325,45 +319,6 @@ fn wake(scopes: &[Arc<Scope>], namespace: &str, name: &str) {
     scopes.iter().filter(|scope| scope.covers(namespace)).for_each(|scope| scope.queue.add(account.clone()));
 }
 
-/// Why a watch was interrupted, in the API server's own words where it has some.
-fn interrupted_by(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => words(error),
-        watcher::Error::WatchError(status) => words_of(status),
-        watcher::Error::NoResourceVersion => error.to_string(),
-    }
-}
-
-/// A watch that is begun again after an error, with patience, and tells the health board how it is.
-pub(super) fn told<'a, K: Clone + Debug + Send + 'static>(
-    stream: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'a,
-    component: String,
-    synced: impl Fn() -> bool + Send + 'a,
-    world: &'a World,
-) -> impl Stream<Item = Event<K>> + Send + 'a {
-    world.health.set(&component, Condition::Unhealthy, "not listed yet");
-    let failing = component.clone();
-    let mut well = false;
-    let stream = stream.default_backoff().inspect_err(move |error| {
-        tracing::warn!(watch = failing, error = interrupted_by(error), "watch interrupted; it is begun again");
-        if synced() {
-            world.health.set_for(&failing, Condition::Degraded, "interrupted", INTERRUPTED_FOR);
-        }
-    });
-    stream.filter_map(move |event| {
-        let listed = matches!(event, Ok(Event::InitDone));
-        if event.is_err() || listed || (!well && matches!(event, Ok(Event::Apply(_) | Event::Delete(_)))) {
-            well = event.is_ok();
-            if well {
-                world.health.set(&component, Condition::Healthy, "watching");
-            }
-        }
-        std::future::ready(event.ok())
-    })
-}
-
 fn place<K>(object: &PartialObjectMeta<K>) -> NamespacedName {
     let text = |value: &'_ Option<String>| value.as_deref().unwrap_or_default().into();
     NamespacedName { namespace: text(&object.metadata.namespace), name: text(&object.metadata.name) }
@@ -389,7 +344,7 @@ where
             let (namespace, name) =
                 (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
             let kind = K::kind(&());
-            tracing::error!(namespace, name, kind = &*kind, error = %invalid.error, "this version cannot read the object; it is left alone");
+            tracing::error!(namespace, name, kind = &*kind, error = %invalid.error, "this version cannot read the object; it is left alone: upgrade the operator, or apply it as this version has it");
             let mut stub = K::default();
             *stub.meta_mut() = metadata;
             // Where there are many, the log has them all.

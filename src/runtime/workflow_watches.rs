@@ -1,6 +1,7 @@
 //! The watches of workflows and of their runs.
 
-use super::watches::{Scope, readable, told};
+use super::told_watch::told;
+use super::watches::{Scope, readable};
 use crate::api::{Workflow, WorkflowRun};
 use crate::world::World;
 use crate::world::guarded::Guarded;

@@ -267,15 +267,12 @@ impl Driver {
             if let (Some(start), Some(end)) = (&status.start_time, &status.completion_time) {
                 metrics.workflow_run_duration.observe(end.0.duration_since(start.0).as_secs_f64());
             }
-            tracing::info!(
-                namespace,
-                name,
-                runID = self.seen.run.uid,
-                phase = status.phase.as_str(),
-                reason,
-                message,
-                "the run has ended"
-            );
+            let (run, phase) = (&self.seen.run.uid, status.phase.as_str());
+            if matches!(reason, "Completed" | "CancelledByUser" | "Replaced") {
+                tracing::info!(namespace, name, runID = run, phase, reason, why = message, "the run has ended");
+            } else {
+                tracing::warn!(namespace, name, runID = run, phase, reason, why = message, "the run has failed");
+            }
         } else if !matches!(reason, "Interrupted" | "AccountNotReady") || said_before {
             return;
         }

@@ -37,7 +37,8 @@ impl Events {
         };
         let told = super::call(self.recorder.publish(&event, about)).await;
         if let Err(error) = told {
-            tracing::warn!(%error, reason, "Event not published");
+            let (kind, namespace, name) = (&about.kind, &about.namespace, &about.name);
+            tracing::info!(%error, reason, kind, namespace, name, "an Event could not be published; status has said it too");
         }
     }
 }

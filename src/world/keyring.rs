@@ -46,10 +46,14 @@ impl KeyringFile {
             match Keyring::parse(&text) {
                 Ok(keyring) => {
                     let key = keyring.encrypts_with().unwrap_or("none");
-                    tracing::info!(key, "the keyring has changed; records of logins are encrypted with this key from now on");
+                    tracing::info!(parent: None, key, "the keyring has changed; records of logins are encrypted with this key from now on");
                     known.keyring = Arc::new(keyring);
                 }
-                Err(error) => tracing::error!("--state-keyring {}: {error}; the keys before stay in use", path.display()),
+                Err(error) => tracing::error!(
+                    parent: None,
+                    "--state-keyring {}: {error}; the keys before stay in use, and an operator that starts now does not",
+                    path.display()
+                ),
             }
             known.text = text;
         }

@@ -89,7 +89,7 @@ pub struct World {
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// It answered with an error, or not in a way we understand.
-    #[error("the API server answered: {}", words(.0))]
+    #[error("{}", words(.0))]
     Answered(#[from] kube::Error),
     /// It may have given our Lease to somebody else.
     #[error("this instance leads no more")]
@@ -108,11 +108,19 @@ pub enum ApiError {
     TimedOut(u64),
 }
 
-/// What a client of the API server's tells, in the API server's own words where it has some.
+/// What came of a call to the API server: its own words where it has answered, or what kept it from that, with all its causes.
 pub fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => words_of(status),
-        error => error.to_string(),
+        kube::Error::SerdeError(error) => format!("the API server's answer is not understood: {error}"),
+        error => {
+            let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+            causes.fold(format!("the API server was not reached: {error}"), |text, cause| {
+                // Some repeat their causes themselves.
+                let cause = cause.to_string();
+                if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
+            })
+        }
     }
 }
 
@@ -120,9 +128,9 @@ pub fn words(error: &kube::Error) -> String {
 pub fn words_of(status: &kube::core::Status) -> String {
     // Of a kind that it does not know it says "404 page not found", which is no object of the API's.
     if status.code == 404 && status.details.is_none() {
-        return "it does not know this kind: apply the CustomResourceDefinitions (HTTP 404)".to_owned();
+        return "the API server does not know this kind: apply the CustomResourceDefinitions (HTTP 404)".to_owned();
     }
-    format!("{} (HTTP {})", status.message, status.code)
+    format!("the API server answered: {} (HTTP {})", status.message, status.code)
 }
 
 /// Seconds that one call to the API server may take.

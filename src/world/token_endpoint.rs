@@ -50,7 +50,7 @@ pub async fn take_turn(gates: &Gates, host: &str, deadline: Timestamp, still: im
 pub fn heed(gates: &Gates, endpoint: &Url, client_id: &str) -> Result<(), Fault> {
     let now = clock::now();
     let Some(until) = gates.cooling_until(&host_and_port(endpoint), client_id, now) else { return Ok(()) };
-    let message = "The provider has asked this client for patience; nothing is asked until then.";
+    let message = format!("The provider has asked this client for patience: it is not asked before {until:.0}.");
     Err(Fault { retry_after: Some(until.duration_since(now)), ..Fault::new(FaultKind::RateLimited, message) })
 }
 

@@ -296,6 +296,16 @@ async fn a_container_that_dies_while_the_api_server_is_away_has_its_reply_when_i
     assert_eq!((scene.redemptions().await?, scene.published().await?.1), ((vec![1, 1], 0), true));
     assert_eq!(scene.story.condition("login", "RefreshOutcomeUnknown")?, None);
     assert_eq!(std::fs::read_dir(&folder)?.count(), 0, "the journal is empty");
+    // Whoever reads the log finds what was the matter, and is not flooded with it: it is tried, and told, ever more seldom.
+    let log = scene.operator.log();
+    let told = |line: &&Value| line["msg"] == "watch interrupted; it is begun again" && line["watch"] == "watch-logins";
+    let of_logins: Vec<&Value> = log.iter().filter(told).collect();
+    assert!((1..=4).contains(&of_logins.len()), "{of_logins:?}");
+    assert!(
+        of_logins[0]["error"].as_str().is_some_and(|error| error.contains("the API server was not reached: ")),
+        "{of_logins:?}"
+    );
+    assert!(log.iter().any(|line| line["msg"] == "the watch works again" && line["watch"] == "watch-logins"));
     Ok(())
 }
 

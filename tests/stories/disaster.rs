@@ -142,7 +142,9 @@ async fn accounts_whose_kind_was_gone_for_a_while_find_their_logins() -> Result<
     // They come later than their kind, and are looked for meanwhile.
     tokio::time::sleep(GRACE / 2).await;
     story.kubectl().feed(&["create", "-f", "-"], &accounts)?;
-    story.until_ready("login").await?;
+    // Within the ten seconds after which a watch is begun again at the latest, and once more for a version that is too old.
+    let ready = || Ok(story.condition("login", "Ready")?.filter(|(status, ..)| status == "True"));
+    eventually(SOON, ready).await?.ok_or("the account does not find its login")?;
     // Another account of the name, which the same seed entitles to what its predecessor left.
     assert_ne!(story.key("login-token", "access_token")?, token);
     assert_eq!(each_once(provider, &client).await?, 2);

@@ -86,7 +86,7 @@ async fn a_provider_that_is_away_keeps_nobody_from_deleting() -> Result<()> {
     assert!(began.elapsed() < Duration::from_secs(8));
     let told = |line: &Value| {
         line["target"] == "audit"
-            && line["what"] == "token revoked"
+            && line["what"] == "token not revoked"
             && line["result"] != "success"
             && line["requestID"].is_string()
     };
