@@ -27,6 +27,7 @@ mod tests {
 
     /// A hook is the whole process's, and so this one is another's.
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "it tells one process from the other")]
     fn a_panic_is_a_line_of_the_log_that_quotes_nothing() {
         const WITHIN: &str = "PANICS_ARE_TOLD_WITHIN";
         if std::env::var_os(WITHIN).is_some() {
