@@ -316,7 +316,6 @@ async fn restart(targets: &[RestartTarget], generation: i64, seen: &Seen, hands:
     }
     let failure = (!failures.is_empty()).then(|| {
         let text = format!("Not restarted with the new token: {}.", failures.join("; "));
-        tracing::warn!("{text}");
         text.chars().take(1024).collect()
     });
     Outcome::Restarted(Restarted { at: clock::now(), generation, failure })

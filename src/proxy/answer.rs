@@ -69,12 +69,8 @@ fn own(fault: &Fault, envelope: Envelope, way: Option<&Way>, id: &HeaderValue) -
         // Each second one of them is enough to know: an outage must not fill a disk.
         if let Some(untold) = way.meters.tell(moment()) {
             let code = fault.code.name();
-            let (route, words) = (&way.name, &fault.message);
-            if status.is_server_error() {
-                tracing::warn!(route, code, request_id = name, untold, "not answered by the upstream: {words}");
-            } else {
-                tracing::info!(route, code, request_id = name, untold, "not sent to the upstream: {words}");
-            }
+            let which = if status.is_server_error() { "not answered by the upstream" } else { "refused" };
+            tracing::warn!(route = way.name, code, request_id = name, untold, "{which}: {}", fault.message);
         }
     } else {
         tracing::debug!(code = fault.code.name(), request_id = name, "refused: {}", fault.message);

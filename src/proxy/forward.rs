@@ -213,18 +213,6 @@ impl<'a> Job<'a> {
         );
         let (account, refused) = (account.clone(), refused.clone());
         let asking = self.gate.refresher.as_ref().map(|refresher| refresher.renew(&account, Some(&refused)));
-        if asking.is_none()
-            && let Some(untold) = self.way.meters.tell(moment())
-        {
-            let (route, account, fingerprint) = (&self.way.name, &account.name, refused.fingerprint());
-            tracing::warn!(
-                route,
-                account,
-                fingerprint,
-                untold,
-                "the upstream refuses the token, and nobody is asked for another (--refresh-url)"
-            );
-        }
         async move {
             match asking {
                 Some(asking) => asking.await.ok().flatten(),

@@ -5,8 +5,7 @@ use super::entitlement::{is_of, mounts};
 use crate::world::access::{self, Person, PodReference, Target};
 use crate::world::{ApiError, World, clock, pods};
 use k8s_openapi::api::core::v1::Pod;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Audience of the tokens that are shown here: of nothing else, so that none that opens the API server is sent.
@@ -67,25 +66,25 @@ impl Reviews {
                 Err(error) => return Err(error),
             }
         }
-        let person = signed(world, token).await?;
+        let keys = world.issuer.keys(client, claims::key_id(token).as_deref()).await?;
+        let person = claims::verify(token, &keys, AUDIENCE, clock::now());
         Ok(person.map(|person| Caller { person, reviewed: false }))
     }
 
     /// The Pod that a token is bound to, by the cluster's public keys, for whoever wants to read ahead while the API server is asked
-    /// about the token: it is believed when that has said the same. `None` also where there is nothing to wait for.
-    pub async fn likely_pod(&self, world: &World, token: &str) -> Option<PodReference> {
+    /// about the token: it is believed when that has said the same. `None` also where the keys are not at hand, or nothing is waited for.
+    pub fn likely_pod(&self, world: &Arc<World>, token: &str) -> Option<PodReference> {
         if self.are_forbidden() {
             return None;
         }
-        // Where keys cannot be read, what is to be read comes later.
-        signed(world, token).await.ok()??.pod()
+        let Some(keys) = world.issuer.at_hand(claims::key_id(token).as_deref()) else {
+            // For those who come next.
+            let world = world.clone();
+            tokio::spawn(async move { world.issuer.fetch(&world.cluster.objects).await });
+            return None;
+        };
+        claims::verify(token, &keys, AUDIENCE, clock::now())?.pod()
     }
-}
-
-/// Whose token this is by the cluster's public keys; `None` where it is nobody's.
-async fn signed(world: &World, token: &str) -> Result<Option<Person>, ApiError> {
-    let keys = world.issuer.keys(&world.cluster.objects, claims::key_id(token).as_deref()).await?;
-    Ok(claims::verify(token, &keys, AUDIENCE, clock::now()))
 }
 
 impl Caller {

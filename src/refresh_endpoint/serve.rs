@@ -86,8 +86,7 @@ struct Admitted {
 
 /// What was read before it was known who asks.
 struct Ahead {
-    of: PodReference,
-    pod: Option<Pod>,
+    pod: Option<(PodReference, Option<Pod>)>,
     at_hand: Option<Record>,
 }
 
@@ -284,7 +283,7 @@ impl Endpoint {
         };
         let found = found.ok_or_else(stranger)?;
         let secret = token_secret_name(&found);
-        let (pod, read) = ahead.map_or((None, None), |ahead| (Some((ahead.of, ahead.pod)), Some(ahead.at_hand)));
+        let (pod, read) = ahead.map_or((None, None), |ahead| (ahead.pod, Some(ahead.at_hand)));
         let right = async { caller.right(world, (namespace, name), &secret, pod).await?.ok_or_else(stranger) };
         let at_hand = async {
             match read {
@@ -300,11 +299,11 @@ impl Endpoint {
     /// cluster has not signed.
     async fn read_ahead(&self, shown: &str, namespace: &str, found: &OAuthAccount, rejected: Option<&str>) -> Option<Ahead> {
         let world = &self.flights.world;
-        let of = self.reviews.likely_pod(world, shown).await.filter(|of| of.namespace == namespace)?;
+        let of = self.reviews.likely_pod(world, shown).filter(|of| of.namespace == namespace)?;
         let pod = pods::pod(&world.cluster.objects, namespace, &of.name);
         let (pod, at_hand) = tokio::join!(pod, self.at_hand(found, rejected));
-        // What could not be read is read again, and then it is said why.
-        Some(Ahead { pod: pod.ok()?, of, at_hand })
+        // A Pod that could not be read is read again, and then it is said why.
+        Some(Ahead { pod: pod.ok().map(|pod| (of, pod)), at_hand })
     }
 
     /// The published token in place of one that was refused. Where it cannot be read, the search says so.

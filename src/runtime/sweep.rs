@@ -85,6 +85,7 @@ async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, gra
     let now = clock::uptime();
     let first = *sightings.entry(orphan.uid.clone()).or_insert(now);
     let age = now.saturating_sub(first);
+    let mut unrevoked = false;
     if orphan.revocable {
         let patience = match revoke(orphan, world).await {
             Revoked::All => Duration::ZERO,
@@ -96,7 +97,7 @@ async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, gra
                     tracing::warn!(
                         namespace,
                         name,
-                        "tokens of an account that is gone cannot be revoked, and after {} s its record goes without: {fault}",
+                        "tokens of an account that is gone cannot be revoked; that is tried for {} s: {fault}",
                         grace.as_secs()
                     );
                 }
@@ -106,13 +107,7 @@ async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, gra
         if age < patience {
             return;
         }
-        if !patience.is_zero() {
-            tracing::warn!(
-                namespace = &*orphan.namespace,
-                name = &*orphan.name,
-                "the tokens of an account that is gone could not be revoked and are good until they expire: revoke them at the provider"
-            );
-        }
+        unrevoked = !patience.is_zero();
         if !orphan.deletable {
             forget(orphan, world).await;
             sightings.remove(&orphan.uid);
@@ -127,6 +122,13 @@ async fn look(orphan: &LoginEntry, world: &World, sightings: &mut Sightings, gra
         Ok(Deleted::Gone) => {
             sightings.remove(&orphan.uid);
             world.logins.set(&orphan.secret, None);
+            if unrevoked {
+                tracing::warn!(
+                    namespace,
+                    name,
+                    "the tokens of an account that is gone could not be revoked and are good until they expire: revoke them at the provider"
+                );
+            }
             tracing::info!(
                 namespace,
                 name,

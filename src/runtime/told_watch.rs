@@ -2,9 +2,7 @@
 
 use crate::world::health::Condition;
 use crate::world::{World, clock, entropy, words, words_of};
-use futures::{Stream, StreamExt, TryStreamExt};
-use kube_runtime::WatchStreamExt;
-use kube_runtime::utils::Backoff;
+use futures::{Stream, StreamExt};
 use kube_runtime::watcher::{self, Event};
 use std::fmt::Debug;
 use std::time::Duration;
@@ -32,72 +30,66 @@ pub(super) fn told<'a, K: Clone + Debug + Send + 'static>(
     world: &'a World,
 ) -> impl Stream<Item = Event<K>> + Send + 'a {
     world.health.set(&component, Condition::Unhealthy, "not listed yet");
-    // That a list is begun says nothing of whether it comes: it must not end the patience. It is told with what it brings.
-    let stream = stream.try_filter(|event| std::future::ready(!matches!(event, Event::Init))).backoff(Patience::default());
-    let (mut well, mut listing, mut failures, mut last) = (false, false, 0_u32, Duration::ZERO);
+    let (mut well, mut patience) = (false, Patience::default());
     stream
-        .flat_map(move |event| {
-            let event = match event {
-                Ok(event) => event,
+        .then(move |event| {
+            let pause = match &event {
+                // That a list has begun says nothing of whether it comes whole.
+                Ok(Event::Init | Event::InitApply(_)) => None,
+                Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
+                    if !std::mem::replace(&mut well, true) {
+                        world.health.set(&component, Condition::Healthy, "watching");
+                        if patience.failures > 0 {
+                            tracing::info!(watch = component, failures = patience.failures, "the watch works again");
+                        }
+                    }
+                    None
+                }
                 Err(error) => {
-                    // One that is quiet does not tell when it works again.
-                    let recent = clock::uptime().saturating_sub(std::mem::replace(&mut last, clock::uptime())) < INTERRUPTED_FOR;
-                    failures = if recent { failures.saturating_add(1) } else { 1 };
-                    (well, listing) = (false, false);
-                    // An outage is told again ever more seldom.
+                    well = false;
+                    let pause = patience.after_failure(clock::uptime());
+                    let failures = patience.failures;
+                    // An outage is told ever more seldom.
                     if failures.is_power_of_two() {
-                        let error = interrupted_by(&error);
+                        let error = interrupted_by(error);
                         tracing::warn!(watch = component, failures, error, "watch interrupted; it is begun again");
                     }
                     if synced() {
                         world.health.set_for(&component, Condition::Degraded, "interrupted", INTERRUPTED_FOR);
                     }
-                    return futures::stream::iter([None, None]);
+                    // Replicas and watches do not come all at once.
+                    Some(pause.mul_f64(1.0 - f64::from(entropy::bytes::<1>()[0]) / 1024.0))
                 }
             };
-            let of_list = matches!(event, Event::InitApply(_) | Event::InitDone);
-            let begins = of_list && !std::mem::replace(&mut listing, of_list);
-            if matches!(event, Event::InitDone) {
-                listing = false;
-            }
-            if !matches!(event, Event::InitApply(_)) && !std::mem::replace(&mut well, true) {
-                world.health.set(&component, Condition::Healthy, "watching");
-                if failures > 0 {
-                    tracing::info!(watch = component, failures = std::mem::take(&mut failures), "the watch works again");
+            async move {
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
                 }
+                event.ok()
             }
-            futures::stream::iter([begins.then_some(Event::Init), Some(event)])
         })
         .filter_map(std::future::ready)
 }
 
-/// How long is waited before a watch is begun again: doubled from failure to failure. Tokens may have to be renewed as soon as the API
-/// server is back, so that it is never long.
+/// How long is waited before a watch is begun again: doubled from failure to failure, whatever came in between, until it was calm for a
+/// minute. Tokens may have to be renewed as soon as the API server is back, so that it is never long.
 #[derive(Default)]
 struct Patience {
+    /// In a row.
     failures: u32,
+    /// When the last one was, by the boot clock.
+    last: Duration,
 }
 
 impl Patience {
     const SHORTEST: Duration = Duration::from_millis(800);
     const LONGEST: Duration = Duration::from_secs(10);
-}
+    const CALM: Duration = Duration::from_secs(60);
 
-impl Iterator for Patience {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause = (Self::SHORTEST * (1 << self.failures.min(6))).min(Self::LONGEST);
-        self.failures = self.failures.saturating_add(1);
-        // Replicas and watches do not come all at once.
-        let jitter = f64::from(entropy::bytes::<1>()[0]) / 256.0;
-        Some(pause.mul_f64(1.0 - jitter / 4.0))
-    }
-}
-
-impl Backoff for Patience {
-    fn reset(&mut self) {
-        self.failures = 0;
+    fn after_failure(&mut self, now: Duration) -> Duration {
+        let calm = now.saturating_sub(std::mem::replace(&mut self.last, now)) > Self::CALM;
+        self.failures = if calm { 1 } else { self.failures.saturating_add(1) };
+        (Self::SHORTEST * (1 << (self.failures - 1).min(6))).min(Self::LONGEST)
     }
 }
 
@@ -108,12 +100,14 @@ mod tests {
     #[test]
     fn a_watch_is_begun_again_ever_more_seldom_and_within_ten_seconds() {
         let mut patience = Patience::default();
-        let mut full = Patience::SHORTEST;
-        for pause in patience.by_ref().take(40) {
-            assert!(pause <= full && pause >= full.mul_f64(0.75), "{pause:?}");
-            full = (full * 2).min(Duration::from_secs(10));
+        let (mut now, mut wanted) = (Duration::from_secs(1000), Patience::SHORTEST);
+        for failures in 1..40 {
+            let pause = patience.after_failure(now);
+            assert_eq!((pause, patience.failures), (wanted, failures));
+            now += pause;
+            wanted = (wanted * 2).min(Duration::from_secs(10));
         }
-        patience.reset();
-        assert!(patience.next().is_some_and(|pause| pause <= Patience::SHORTEST));
+        now += Patience::CALM + Duration::from_secs(1);
+        assert_eq!((patience.after_failure(now), patience.failures), (Patience::SHORTEST, 1));
     }
 }

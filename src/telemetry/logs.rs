@@ -62,6 +62,8 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
     // A refused Secret write shows up in status; kube's own lines would repeat it with less sense.
     let filter = filter.add_directive("kube_client=error".parse().map_err(|error| wrong(&error))?);
     let filter = filter.add_directive("kube_runtime=error".parse().map_err(|error| wrong(&error))?);
+    // A panic may be the last that is heard of a process.
+    let filter = filter.add_directive("panic=error".parse().map_err(|error| wrong(&error))?);
     // Who was given which token is told at every level.
     Ok(filter.add_directive("audit=info".parse().map_err(|error| wrong(&error))?))
 }

@@ -7,7 +7,7 @@ use http::Request;
 use jsonwebtoken::jwk::JwkSet;
 use kube::Client;
 use serde::Deserialize;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -35,9 +35,29 @@ struct Discovered {
 pub struct Issuer {
     // One reads, and others wait for what it finds.
     read: Mutex<Option<(Duration, Arc<Keys>)>>,
+    /// When they were last read only to be at hand, by the boot clock.
+    fetched: std::sync::Mutex<Option<Duration>>,
 }
 
 impl Issuer {
+    /// The keys as they were read a while ago, where one of them has this id: nothing is asked or waited for.
+    pub fn at_hand(&self, id: Option<&str>) -> Option<Arc<Keys>> {
+        let read = self.read.try_lock().ok()?;
+        let (at, keys) = read.as_ref()?;
+        let known = id.is_none_or(|id| keys.set.find(id).is_some());
+        (known && uptime().saturating_sub(*at) < KEPT).then(|| keys.clone())
+    }
+
+    /// Reads the keys, to have them at hand the next time; now and then, whoever wants that, and whether or not it can be done.
+    pub async fn fetch(&self, client: &Client) {
+        let now = uptime();
+        let before = self.fetched.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        if before.is_none_or(|before| now.saturating_sub(before) >= AGAIN) {
+            // Whoever cannot do without them says what is the matter.
+            let _ = self.keys(client, None).await;
+        }
+    }
+
     /// The keys, among them one of this id if there is one.
     ///
     /// # Errors

@@ -128,7 +128,10 @@ pub fn words(error: &kube::Error) -> String {
 pub fn words_of(status: &kube::core::Status) -> String {
     // Of a kind that it does not know it says "404 page not found", which is no object of the API's.
     if status.code == 404 && status.details.is_none() {
-        return "the API server does not know this kind: apply the CustomResourceDefinitions (HTTP 404)".to_owned();
+        let said = &status.message;
+        return format!(
+            "the API server answered: {said} (HTTP 404); if it does not know the kind, apply the CustomResourceDefinitions"
+        );
     }
     format!("the API server answered: {} (HTTP {})", status.message, status.code)
 }

@@ -158,7 +158,7 @@ fn learn(gates: &Gates, request: &TokenRequest, permit: Option<&Permit>, fault: 
     let patience = fault.and_then(|fault| match fault.kind {
         FaultKind::RateLimited => Some(fault.retry_after.unwrap_or(LEAST_PATIENCE)),
         // A service that is away may say for how long (RFC 9110 §10.2.3).
-        FaultKind::Unavailable => fault.retry_after,
+        FaultKind::Unavailable if request.client_id.is_some() => fault.retry_after,
         _ => None,
     });
     if let Some(patience) = patience {
