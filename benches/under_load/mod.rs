@@ -53,7 +53,8 @@ pub async fn measure(
         return Err("all others had started before the last one was applied: this measures nothing".into());
     }
     published(client, &story.apps, count).await?;
-    settled(applied.accounts, count).await?;
+    // Their second tokens.
+    settled(applied.accounts, count, 2).await?;
     let slowest = meanwhile[meanwhile.len() - 1];
     Ok((
         operator,

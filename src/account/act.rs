@@ -321,6 +321,10 @@ async fn restart(targets: &[RestartTarget], generation: i64, seen: &Seen, hands:
     Outcome::Restarted(Restarted { at: clock::now(), generation, failure })
 }
 
+/// Writes status, and tells people by Events and log what is new in it.
+///
+/// # Errors
+/// As [`act`].
 pub async fn say(status: OAuthAccountStatus, seen: &Seen, hands: &Hands<'_>) -> Result<Outcome, ApiError> {
     let account = &seen.account;
     let Some(version) = statuses::say(&hands.world.cluster.objects, account, &status).await? else {
@@ -328,6 +332,15 @@ pub async fn say(status: OAuthAccountStatus, seen: &Seen, hands: &Hands<'_>) -> 
         return Ok(Outcome::Gone);
     };
     hands.memory.said(seen.uid(), account.metadata.resource_version.as_deref().unwrap_or_default(), &version, status.clone());
+    if status.failed_attempts > seen.status.failed_attempts {
+        let (next, token) = (status.next_attempt_time.as_ref(), status.token.as_ref());
+        let again_at = next.map(|next| next.0.to_string());
+        let token_expires = token.map(|token| token.expiration_time.0.to_string());
+        match again_at {
+            Some(again_at) => tracing::info!(again_at, token_expires, "it is tried again then"),
+            None => tracing::warn!(token_expires, "it is not tried again before somebody changes something"),
+        }
+    }
     let of_attempt = find(&status, ConditionType::RefreshFailing).map(|failing| failing.message.clone());
     for notice in notices(&seen.status, &status) {
         let type_ = if notice.warning { EventType::Warning } else { EventType::Normal };

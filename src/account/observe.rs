@@ -64,7 +64,7 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
 }
 
 /// With an attempt of a pass that broke off. Nothing else was asked for since: it is this pass's attempt.
-fn resumed(seen: Seen, Untold { attempt, generation, request }: Untold) -> Seen {
+pub(super) fn resumed(seen: Seen, Untold { attempt, generation, request }: Untold) -> Seen {
     let attempted = generation == seen.generation() && request == seen.requested();
     Seen { attempt: Some(attempt), answering: request, attempted, ..seen }
 }

@@ -30,6 +30,9 @@ const MOST_TURNS: usize = 32;
 /// How long is waited before a reply in hand is offered to the API server again, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often an account that waits to be told of is looked at.
+const LOOKED_AT: Duration = Duration::from_secs(10);
+
 /// What a pass needs.
 pub struct Controller {
     /// Everything outside.
@@ -44,6 +47,13 @@ pub struct Controller {
     pub stop: CancellationToken,
     /// Passes under way, which nothing cancels.
     pub passes: TaskTracker,
+}
+
+impl Controller {
+    /// Whether this instance may still ask for tokens, and begin what somebody else could.
+    fn may_ask(&self) -> bool {
+        !self.stop.is_cancelled() && self.leadership.is_held()
+    }
 }
 
 /// Why a pass did not come to rest.
@@ -106,7 +116,7 @@ async fn reconcile(name: Key, waited: Duration, controller: Arc<Controller>) {
     let queue = &controller.scope.queue;
     // An account that went between its wake-up and its turn is no error.
     let there = controller.scope.accounts.contains(&name);
-    if !there || !controller.leadership.is_held() || controller.stop.is_cancelled() {
+    if !there || !controller.may_ask() {
         queue.done(&name, None);
         return;
     }
@@ -146,29 +156,48 @@ enum Ended {
     Rest(Option<Duration>),
     /// It is to go on when its turn at this gate has come: by when it needs it, and when the token that status tells of expires.
     Turn { host: String, deadline: Timestamp, expiry: Option<Timestamp> },
+    /// Its token is published, and is to be told of when others' tells are over.
+    Telling,
+}
+
+/// What a pass begins with.
+#[derive(Default)]
+struct Permits {
+    /// The turn at the provider's gate.
+    turn: Option<Permit>,
+    /// The right to tell of a token that is published.
+    telling: Option<Permit>,
 }
 
 /// Passes over one account until it rests: for how long, unless something changes. Whoever waits for a turn at a gate is nothing but a
 /// place in a queue.
 async fn turns(name: &Key, controller: &Arc<Controller>, id: String) -> Result<Option<Duration>, PassError> {
-    let mut turn = None;
+    let mut permits = Permits::default();
     loop {
         // As it is now.
         let Some(account) = controller.scope.accounts.get(name) else { return Ok(None) };
+        let version = account.metadata.resource_version.clone();
         // Detached: whatever becomes of the loop, a request that is on its way is brought to its end.
         let (controller_, id_, uid) = (controller.clone(), id.clone(), account.metadata.uid.clone().unwrap_or_default());
-        let pass = async move { pass(account, &controller_, &id_, turn).await }.in_current_span();
+        let pass = async move { pass(account, &controller_, &id_, permits).await }.in_current_span();
         let ended = controller.passes.spawn(pass).await.unwrap_or_else(|error| Err(PassError::Panicked(error.to_string())));
         if !controller.scope.accounts.contains(name) {
             // It went meanwhile, and the pass may have noted something since.
             controller.scope.memory.forget(&uid);
         }
-        let (host, deadline, expiry) = match ended? {
+        let come = match ended? {
             Ended::Rest(rest) => return Ok(rest),
-            Ended::Turn { host, deadline, expiry } => (host, deadline, expiry),
+            Ended::Turn { host, deadline, expiry } => {
+                let turn = await_turn(name, (deadline, expiry), controller, &id, &host).await;
+                turn.map(|turn| Permits { turn: Some(turn), telling: None })
+            }
+            Ended::Telling => {
+                let telling = await_telling(name, version, controller).await;
+                telling.map(|telling| Permits { turn: None, telling: Some(telling) })
+            }
         };
-        turn = match await_turn(name, (deadline, expiry), controller, &id, &host).await {
-            Ok(permit) => Some(permit),
+        permits = match come {
+            Ok(permits) => permits,
             // Somebody else's work now, or the next start's.
             Err(ApiError::LeaseLost) => return Ok(None),
             Err(_) => return Ok(Some(Duration::from_millis(100))),
@@ -186,7 +215,7 @@ async fn await_turn(
     host: &str,
 ) -> Result<Permit, ApiError> {
     let now = clock::now();
-    let may_ask = || !controller.stop.is_cancelled() && controller.leadership.is_held();
+    let may_ask = || controller.may_ask();
     let mut turn = pin!(token_endpoint::take_turn(&controller.world.gates, host, deadline, may_ask));
     let Some(expiry) = expiry.filter(|expiry| *expiry > now) else { return turn.await };
     let until_then = Duration::try_from(expiry.duration_since(now)).unwrap_or_default();
@@ -204,10 +233,28 @@ async fn await_turn(
     tokio::join!(turn, telling.boxed()).0
 }
 
-async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, turn: Option<Permit>) -> Result<Ended, PassError> {
+/// Waits until it may be told of that a token is published; somebody who has changed the account meanwhile goes before that.
+async fn await_telling(name: &Key, version: Option<String>, controller: &Controller) -> Result<Permit, ApiError> {
+    let mut turn = pin!(controller.world.gates.tell());
+    loop {
+        match tokio::time::timeout(LOOKED_AT, &mut turn).await {
+            Ok(_) if !controller.may_ask() => return Err(ApiError::LeaseLost),
+            Ok(permit) => return permit.ok_or(ApiError::TurnNotCome),
+            Err(_) => {
+                let there = controller.scope.accounts.get(name).and_then(|account| account.metadata.resource_version.clone());
+                if there != version {
+                    return Err(ApiError::TurnNotCome);
+                }
+            }
+        }
+    }
+}
+
+async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, permits: Permits) -> Result<Ended, PassError> {
     let Scope { marks, memory, .. } = &*controller.scope;
-    let may_ask = || !controller.stop.is_cancelled() && controller.leadership.is_held();
+    let may_ask = || controller.may_ask();
     let world = &controller.world;
+    let Permits { turn, mut telling } = permits;
     let mut hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn };
     let has_turn = hands.turn.is_some();
     let mut seen = observe(account, world, marks, memory, &controller.policy, has_turn);
@@ -237,6 +284,19 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, tur
         // Whom the user names may take his time: nobody else is kept from the provider meanwhile.
         if matches!(next, Next::CheckHealth { .. }) || (seen.attempted && matches!(next, Next::Introspect { .. })) {
             (hands.turn, seen.turn) = (None, false);
+        }
+        // Who still has no token goes before those of whom it is only to be told that they have one.
+        if matches!(next, Next::Say(_)) && telling.is_none() && seen.may_be_told_later() {
+            (hands.turn, seen.turn) = (None, false);
+            telling = world.gates.tell_now();
+            if telling.is_none() {
+                remember(seen, controller);
+                return Ok(Ended::Telling);
+            }
+        }
+        // Nor is anybody kept from telling by who else is asked meanwhile.
+        if telling.is_some() && !matches!(next, Next::Say(_) | Next::ReadTokenSecret(_) | Next::ReadState | Next::ReadInputs(_)) {
+            telling = None;
         }
         // From before the first byte: what a provider does not take back is not dropped with the process.
         if matches!(next, Next::Spend { .. } | Next::Poll { .. }) {

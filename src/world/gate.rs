@@ -1,6 +1,7 @@
 //! Gates before providers: one per host, as wide as the host bears, the most urgent first, and every other turn to who came last without
 //! a token: a new account does not wait for thousands that began before it. And per host and client the time for which the provider asked not to be asked. Whoever waits here holds nothing, and whoever went through has room for all
-//! that is to be read and written for one token.
+//! that is to be read and written for one token. A gate of another kind is before the API server: what is only to be told is told by few at once,
+//! because it takes longer than a token's own write, and somebody may be waiting for that.
 
 use super::clock;
 use jiff::Timestamp;
@@ -12,6 +13,8 @@ use tokio::sync::oneshot;
 const FIRST_WIDTH: usize = 2;
 /// Tokens under way from a host that answers well.
 const MOST_WIDTH: usize = 64;
+/// Statuses under way at once that tell of tokens which are published already.
+const MOST_TOLD: usize = 8;
 /// Gates, and cool-downs, that are kept while nobody needs them.
 const KEPT: usize = 1024;
 
@@ -70,6 +73,13 @@ impl<T> Limiter<T> {
         who
     }
 
+    /// Whether there is room now and nobody waits for it; then it is taken.
+    fn admit_at_once(&mut self) -> bool {
+        let free = self.under_way < self.width && self.waiting.is_empty();
+        self.under_way += usize::from(free);
+        free
+    }
+
     /// Somebody is done.
     fn leave(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
@@ -121,21 +131,36 @@ impl Drop for Permit {
 }
 
 /// The gates of one process.
-#[derive(Default)]
 pub struct Gates {
     hosts: Mutex<HashMap<String, Gate>>,
     cooling: Mutex<HashMap<(String, String), Timestamp>>,
+    /// Before the statuses that tell of published tokens.
+    telling: Gate,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        let telling = Arc::new(Mutex::new(Limiter { width: MOST_TOLD, ..Limiter::default() }));
+        Self { hosts: Mutex::default(), cooling: Mutex::default(), telling }
+    }
 }
 
 impl Gates {
+    /// The right to tell of a token that is published, if there is room at once.
+    pub fn tell_now(&self) -> Option<Permit> {
+        lock(&self.telling).admit_at_once().then(|| Permit { gate: Some(self.telling.clone()), epoch: 0 })
+    }
+
+    /// Waits for the right to tell of a token that is published. Every other turn is that of who came last: an account that was made a moment
+    /// ago does not wait for thousands.
+    pub async fn tell(&self) -> Option<Permit> {
+        enter(&self.telling, clock::now()).await
+    }
+
     /// Waits until a request to this host may be made. Whoever's token expires first goes first; who has none passes
     /// `now`, and so goes before all whose token still lives.
     pub async fn enter(&self, host: &str, deadline: Timestamp) -> Option<Permit> {
-        let gate = self.gate(host);
-        let (admitted, turn) = oneshot::channel();
-        lock(&gate).arrive(deadline, admitted);
-        open(&gate);
-        turn.await.ok()
+        enter(&self.gate(host), deadline).await
     }
 
     /// Until when this client is not to ask this host.
@@ -164,6 +189,13 @@ impl Gates {
         }
         hosts.entry(host.to_owned()).or_default().clone()
     }
+}
+
+async fn enter(gate: &Gate, deadline: Timestamp) -> Option<Permit> {
+    let (admitted, turn) = oneshot::channel();
+    lock(gate).arrive(deadline, admitted);
+    open(gate);
+    turn.await.ok()
 }
 
 /// Lets through whoever there is room for. One who has stopped waiting gives the room back at once.
@@ -292,6 +324,31 @@ mod tests {
         drop(first);
         assert!(futures::poll!(&mut next).is_ready(), "and whoever still waits comes through");
         drop(other);
+    }
+
+    #[tokio::test]
+    async fn so_many_tell_at_once_and_who_came_last_goes_second() {
+        let gates = Gates::default();
+        let telling: Vec<_> = std::iter::from_fn(|| gates.tell_now()).collect();
+        assert_eq!(telling.len(), MOST_TOLD);
+        let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(gates.tell())).collect();
+        for one in &mut waiting {
+            assert!(futures::poll!(one).is_pending());
+        }
+        let mut told = vec![];
+        for permit in telling.into_iter().take(4) {
+            drop(permit);
+            for (number, one) in waiting.iter_mut().enumerate().filter(|(number, _)| !told.contains(number)) {
+                if let std::task::Poll::Ready(permit) = futures::poll!(one) {
+                    told.push(number);
+                    // It goes on telling.
+                    std::mem::forget(permit);
+                    break;
+                }
+            }
+            assert!(gates.tell_now().is_none(), "whoever waits goes before whoever comes");
+        }
+        assert_eq!(told, [0, 3, 1, 2]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{issuer, story};
 use crate::testbed::Result;
 use crate::testbed::authorization_server::{Client, random};
+use crate::testbed::relay::Point;
 use crate::testbed::story::{Story, account, eventually, merge};
 use crate::testbed::tls_server;
 use serde_json::{Value, json};
@@ -170,5 +171,50 @@ async fn whoever_answers_without_end_keeps_nobody_from_their_token() -> Result<(
     assert!(began.elapsed() < Duration::from_secs(19), "it waited for the others' end: {:?}", began.elapsed());
     let said = story.until("endless-0", "Ready", "False", "Network").await?;
     assert!(said.contains("did not answer in time"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_published_before_all_are_told_of_and_each_is_told_once() -> Result<()> {
+    const CROWD: usize = 40;
+    const LOGINS: usize = 4;
+    const AT_ONCE: u64 = 8;
+    let (story, provider) = story("telling").await?;
+    let endpoint = story.faulty_endpoint().await?;
+    let client = Client { id: "crowd".into(), secret: random() };
+    let path = "/lifetime/3600";
+    crowd(&story, CROWD, "crowd", &endpoint.at(path), &client, &json!({}))?;
+    let mut logins = vec![];
+    for number in 0..LOGINS {
+        let (client, refresh_token) = provider.log_in(3600, "alice").await?;
+        story.login(&format!("crowd-login-{number}"), &issuer(provider), &client, &refresh_token, &json!({}))?;
+        logins.push(client);
+    }
+    let api = story.cluster.relay().await?;
+    let told = api.hold(Point::Request, |passing| passing.method == "PATCH" && passing.path.contains("/status"));
+    let _operator = story.operator_behind("operator-1", &api).await?;
+    let published = || -> Result<Option<()>> {
+        let names = story.kubectl().run(&["get", "secrets", "-o", "name"])?;
+        Ok((names.lines().filter(|name| name.ends_with("-token")).count() == CROWD + LOGINS).then_some(()))
+    };
+    eventually(Duration::from_secs(8), published).await?.ok_or("tokens wait until others are told of")?;
+    assert_eq!(told.hits(), AT_ONCE, "statuses under way at once");
+    told.release();
+
+    let all = || Ok((ready(&story, "crowd-", "TokenPublished")? == CROWD + LOGINS).then_some(()));
+    eventually(Duration::from_secs(30), all).await?.ok_or("not all are told of")?;
+    assert_eq!(endpoint.requests(path), CROWD as u64, "token requests");
+    for client in &logins {
+        assert_eq!(super::login::each_once(provider, client).await?, 1, "redemptions");
+    }
+    let list: Value = serde_json::from_str(&story.kubectl().run(&["get", "oauthaccounts", "-o", "json"])?)?;
+    for account in list["items"].as_array().into_iter().flatten() {
+        let (name, status) = (&account["metadata"]["name"], &account["status"]);
+        let history: Vec<_> = status["history"].as_array().into_iter().flatten().map(|attempt| &attempt["result"]).collect();
+        assert_eq!(history, ["Succeeded"], "{name}: {status}");
+        assert_eq!(status["token"]["generation"], json!(1), "{name}: {status}");
+        let login = status["login"]["refreshTokenFingerprint"].is_string();
+        assert_eq!(login, name.as_str().is_some_and(|name| name.contains("login")), "{name}: {status}");
+    }
     Ok(())
 }

@@ -3,6 +3,8 @@
 use super::person::Person;
 use super::provider::Provider;
 use crate::account::health::{Checked, Verdict};
+use crate::account::memory::Untold;
+use crate::account::observe::resumed;
 use crate::account::seen::tests::{account, at, unseen};
 use crate::account::{
     Contents, Credentials, Held, INTENT_LIFETIME, Inputs, Liveness, Next, Plan, Record, SecretMark, Seen, State, Stray,
@@ -88,6 +90,8 @@ pub struct World {
     pub skew: SignedDuration,
     /// Where the process ends in the next pass.
     pub crash: Option<Crash>,
+    /// Whether others are being told of, so that whoever may be told of later is.
+    pub tells_later: bool,
     /// The step after which it ended last.
     pub ended_after: &'static str,
     /// Refresh tokens whose last POST may have spent them.
@@ -152,6 +156,7 @@ impl World {
             unsteady_until: None,
             skew: SignedDuration::ZERO,
             crash: None,
+            tells_later: false,
             ended_after: "",
             doubtful: HashSet::new(),
             dead: vec![],
@@ -188,8 +193,18 @@ impl World {
     pub fn pass_beside(&mut self, mut others: impl FnMut(&mut Self, &'static str)) -> Result<Option<Timestamp>, ()> {
         let mut seen = self.observe();
         self.steps.clear();
+        let mut awaited = false;
         for turn in 0..TURNS {
             let next = decide(&seen, self.now);
+            if self.tells_later && !awaited && matches!(next, Next::Say(_)) && seen.may_be_told_later() {
+                // Looked at anew, with nothing but what was attempted.
+                let (generation, request) = (seen.generation(), seen.answering);
+                let attempt = seen.attempt.take().unwrap();
+                self.unpublished = seen.unpublished.take();
+                seen = resumed(self.observe(), Untold { attempt, generation, request });
+                awaited = true;
+                continue;
+            }
             if let Next::Rest(until) = next {
                 self.unpublished = seen.unpublished;
                 return Ok(until);
