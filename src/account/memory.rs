@@ -23,8 +23,8 @@ struct Said {
 pub struct Untold {
     /// What came of it.
     pub attempt: AttemptOutcome,
-    /// Generation of the spec that it was made with.
-    pub generation: i64,
+    /// Generation of the spec that it was made with, if that was the one of today.
+    pub generation: Option<i64>,
     /// The request of a person's that it answers.
     pub request: Option<Timestamp>,
 }
@@ -85,7 +85,13 @@ impl Memory {
 
     /// Takes the attempt that status does not tell of.
     pub fn take_attempt(&self, uid: &str) -> Option<Untold> {
-        self.lock().untold.remove(uid)
+        let mut entries = self.lock();
+        let untold = entries.untold.remove(uid);
+        // After thousands at once there is nobody.
+        if entries.untold.is_empty() {
+            entries.untold.shrink_to_fit();
+        }
+        untold
     }
 
     /// An intent is being written, and nothing is posted for it.

@@ -44,6 +44,7 @@ mod settle;
 mod spend;
 mod state;
 mod state_secret;
+pub mod telling;
 mod unknown;
 #[cfg(test)]
 mod wire_shapes;

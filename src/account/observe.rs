@@ -63,9 +63,11 @@ pub fn observe(account: Arc<OAuthAccount>, world: &World, marks: &Marks, memory:
     }
 }
 
-/// With an attempt of a pass that broke off. Nothing else was asked for since: it is this pass's attempt.
+/// With an attempt of a pass that broke off, or could not tell of it. If nothing else was asked for since, it is this pass's attempt; whoever has
+/// been refused since may have been refused with the very token that came of it.
 pub(super) fn resumed(seen: Seen, Untold { attempt, generation, request }: Untold) -> Seen {
-    let attempted = generation == seen.generation() && request == seen.requested();
+    let refused_since = attempt.issued && attempt.fault.is_none() && seen.demanded.is_some();
+    let attempted = generation == Some(seen.generation()) && request == seen.requested() && !refused_since;
     Seen { attempt: Some(attempt), answering: request, attempted, ..seen }
 }
 
@@ -96,7 +98,7 @@ mod tests {
         account.metadata.annotations = asks.map(|moment| [annotation(moment)].into());
         let fault = Some(Fault::new(FaultKind::Unavailable, "away"));
         let attempt = AttemptOutcome { trigger: Trigger::Requested, started: at(1), finished: at(2), fault, issued: false };
-        resumed(unseen(account), Untold { attempt, generation: 1, request: answered.map(at) })
+        resumed(unseen(account), Untold { attempt, generation: Some(1), request: answered.map(at) })
     }
 
     #[test]
@@ -105,7 +107,7 @@ mod tests {
         assert!(broken_off(Some(5), Some(5)).attempted);
         let mut edited = broken_off(None, None);
         edited.attempted = false;
-        let other = Untold { attempt: edited.attempt.take().unwrap(), generation: 0, request: None };
+        let other = Untold { attempt: edited.attempt.take().unwrap(), generation: Some(0), request: None };
         assert!(!resumed(edited, other).attempted, "another spec is another attempt");
     }
 

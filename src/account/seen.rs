@@ -150,13 +150,6 @@ impl Seen {
         self.unpublished.as_ref().or(kept.filter(|kept| published != Some(&kept.access_token)))
     }
 
-    /// Whether what is left to tell is that a token was obtained and is published, which the Secret says itself, and the next pass can tell as
-    /// well as this one.
-    pub fn may_be_told_later(&self) -> bool {
-        let obtained = self.attempt.as_ref().is_some_and(|attempt| attempt.issued && attempt.fault.is_none());
-        obtained && self.to_publish().is_none() && self.restarted.is_none() && !self.publish_refused
-    }
-
     /// When the provider says that the refresh token ends.
     pub fn refresh_token_expires(&self) -> Option<Timestamp> {
         match self.login.stored() {

@@ -7,7 +7,8 @@ use super::workqueue::Key;
 use crate::account::act::{Hands, act, say};
 use crate::account::memory::Untold;
 use crate::account::observe::observe;
-use crate::account::{Next, Outcome, Policy, ReplyInHand, Seen, decide, fraction, interim};
+use crate::account::telling::{LONGEST_TELLING, asked_of, may_wait};
+use crate::account::{Next, Outcome, Policy, ReplyInHand, Seen, decide, fraction, interim, state_secret_name};
 use crate::api::{NamespacedName, OAuthAccount, OAuthAccountStatus};
 use crate::telemetry::metrics::ACCOUNT_CONTROLLER;
 use crate::world::gate::Permit;
@@ -167,6 +168,8 @@ struct Permits {
     turn: Option<Permit>,
     /// The right to tell of a token that is published.
     telling: Option<Permit>,
+    /// Whether that was waited for, or for something else long enough: it is told now.
+    waited: bool,
 }
 
 /// Passes over one account until it rests: for how long, unless something changes. Whoever waits for a turn at a gate is nothing but a
@@ -176,7 +179,7 @@ async fn turns(name: &Key, controller: &Arc<Controller>, id: String) -> Result<O
     loop {
         // As it is now.
         let Some(account) = controller.scope.accounts.get(name) else { return Ok(None) };
-        let version = account.metadata.resource_version.clone();
+        let asked = asked_of(&account);
         // Detached: whatever becomes of the loop, a request that is on its way is brought to its end.
         let (controller_, id_, uid) = (controller.clone(), id.clone(), account.metadata.uid.clone().unwrap_or_default());
         let pass = async move { pass(account, &controller_, &id_, permits).await }.in_current_span();
@@ -189,11 +192,11 @@ async fn turns(name: &Key, controller: &Arc<Controller>, id: String) -> Result<O
             Ended::Rest(rest) => return Ok(rest),
             Ended::Turn { host, deadline, expiry } => {
                 let turn = await_turn(name, (deadline, expiry), controller, &id, &host).await;
-                turn.map(|turn| Permits { turn: Some(turn), telling: None })
+                turn.map(|turn| Permits { turn: Some(turn), ..Permits::default() })
             }
             Ended::Telling => {
-                let telling = await_telling(name, version, controller).await;
-                telling.map(|telling| Permits { turn: None, telling: Some(telling) })
+                let telling = await_telling(name, asked, controller).await;
+                telling.map(|telling| Permits { turn: None, telling, waited: true })
             }
         };
         permits = match come {
@@ -233,28 +236,35 @@ async fn await_turn(
     tokio::join!(turn, telling.boxed()).0
 }
 
-/// Waits until it may be told of that a token is published; somebody who has changed the account meanwhile goes before that.
-async fn await_telling(name: &Key, version: Option<String>, controller: &Controller) -> Result<Permit, ApiError> {
+/// Waits until it may be told of that a token is published, and no longer than a token that is well may go untold. What somebody asks of the
+/// account meanwhile goes before that: it is looked at anew.
+async fn await_telling(
+    name: &Key,
+    asked: (Option<String>, Option<i64>, Option<String>),
+    controller: &Controller,
+) -> Result<Option<Permit>, ApiError> {
     let mut turn = pin!(controller.world.gates.tell());
-    loop {
-        match tokio::time::timeout(LOOKED_AT, &mut turn).await {
-            Ok(_) if !controller.may_ask() => return Err(ApiError::LeaseLost),
-            Ok(permit) => return permit.ok_or(ApiError::TurnNotCome),
-            Err(_) => {
-                let there = controller.scope.accounts.get(name).and_then(|account| account.metadata.resource_version.clone());
-                if there != version {
-                    return Err(ApiError::TurnNotCome);
-                }
-            }
+    let Controller { world, scope, .. } = controller;
+    let record = state_secret_name(&name.namespace, &name.name);
+    let began = Instant::now();
+    let permit = loop {
+        if let Ok(permit) = tokio::time::timeout(LOOKED_AT, &mut turn).await {
+            break permit;
         }
-    }
+        let unchanged = scope.accounts.get(name).is_some_and(|account| asked_of(&account) == asked);
+        let wanted = world.logins.demanded(&record).is_some() || world.consents.has_deposit(&name.namespace, &name.name);
+        if !unchanged || wanted || began.elapsed() > LONGEST_TELLING {
+            break None;
+        }
+    };
+    if controller.may_ask() { Ok(permit) } else { Err(ApiError::LeaseLost) }
 }
 
 async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, permits: Permits) -> Result<Ended, PassError> {
     let Scope { marks, memory, .. } = &*controller.scope;
     let may_ask = || controller.may_ask();
     let world = &controller.world;
-    let Permits { turn, mut telling } = permits;
+    let Permits { turn, mut telling, waited } = permits;
     let mut hands = Hands { world, marks, memory, reconcile_id: id, may_ask: &may_ask, turn };
     let has_turn = hands.turn.is_some();
     let mut seen = observe(account, world, marks, memory, &controller.policy, has_turn);
@@ -286,7 +296,8 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, per
             (hands.turn, seen.turn) = (None, false);
         }
         // Who still has no token goes before those of whom it is only to be told that they have one.
-        if matches!(next, Next::Say(_)) && telling.is_none() && seen.may_be_told_later() {
+        let plan = seen.plan.as_ref().ok().filter(|_| matches!(next, Next::Say(_)) && telling.is_none() && !waited && may_ask());
+        if plan.is_some_and(|plan| may_wait(&seen, plan, now)) {
             (hands.turn, seen.turn) = (None, false);
             telling = world.gates.tell_now();
             if telling.is_none() {
@@ -392,7 +403,9 @@ fn remember(mut seen: Seen, controller: &Controller) {
         memory.keep(seen.uid(), record);
     }
     if let Some(attempt) = seen.attempt.take().filter(|_| !seen.gone) {
-        memory.keep_attempt(seen.uid(), Untold { attempt, generation: seen.generation(), request: seen.answering });
+        // One of an earlier spec does not become one of today's by being kept twice.
+        let generation = seen.attempted.then(|| seen.generation());
+        memory.keep_attempt(seen.uid(), Untold { attempt, generation, request: seen.answering });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::login::{held, rotating};
 use super::provider::Fate;
-use super::world::{World, fault, no, yes};
+use super::world::{WAITS_TO_BE_TOLD_OF, World, fault, no, yes};
 use crate::account::demand::{Because, Verdict, judge};
 use crate::account::seen::tests::at;
 use crate::account::{Plan, Record, StateView, Version};
@@ -260,4 +260,24 @@ fn a_token_that_the_record_remembers_does_not_displace_a_newer_one() {
     world.demands();
     world.reconcile();
     assert_eq!((world.token(), world.requests), ("token-3", 3), "{:?}", world.steps);
+}
+
+#[test]
+fn who_is_refused_with_a_token_that_is_not_told_of_yet_is_given_another_one() {
+    for mut world in [World::new(&json!({})), rotating(json!({}))] {
+        world.reconcile();
+        (world.tells_later, world.now) = (true, at(2900));
+        let mut waited = 0;
+        let others = |world: &mut World, step| {
+            if step == WAITS_TO_BE_TOLD_OF {
+                waited += 1;
+                world.demands();
+            }
+        };
+        world.pass_beside(others).unwrap();
+        world.reconcile();
+        let generation = world.status.token.as_ref().map(|token| token.generation);
+        assert_eq!((waited, generation, world.is_pending()), (1, Some(3), false), "{:?}", world.steps);
+        assert_eq!(world.ready(), yes("TokenPublished"));
+    }
 }

@@ -1,6 +1,6 @@
 //! Trouble: with the provider, with the seed, with the API server and with vandals.
 
-use super::world::{World, fault, no, yes};
+use super::world::{WAITS_TO_BE_TOLD_OF, World, fault, no, yes};
 use crate::account::seen::tests::at;
 use crate::api::ConditionType;
 use crate::oauth::{Fault, FaultKind};
@@ -308,4 +308,20 @@ fn whoever_edits_the_secret_again_and_again_does_not_drive_us() {
     let (_, contents) = world.secret.as_ref().unwrap();
     assert_eq!(contents.labels["app.kubernetes.io/managed-by"], "oauth-operator", "put right in the end");
     assert_eq!(world.status.token_secret_resource_version, world.secret.as_ref().map(|(version, _)| version.to_string()));
+}
+
+#[test]
+fn an_edit_of_an_account_that_waits_to_be_told_of_is_acted_on() {
+    let mut world = World { tells_later: true, ..World::new(&json!({})) };
+    let mut waited = 0;
+    let others = |world: &mut World, step| {
+        if step == WAITS_TO_BE_TOLD_OF {
+            waited += 1;
+            world.edit(&json!({"scopes": ["other"]}));
+        }
+    };
+    world.pass_beside(others).unwrap();
+    world.reconcile();
+    assert_eq!((waited, world.token(), world.status.observed_generation), (1, "token-2", Some(2)), "{:?}", world.steps);
+    assert_eq!(world.status.history.len(), 2, "both are told");
 }

@@ -6,6 +6,7 @@ use crate::account::health::{Checked, Verdict};
 use crate::account::memory::Untold;
 use crate::account::observe::resumed;
 use crate::account::seen::tests::{account, at, unseen};
+use crate::account::telling::may_wait;
 use crate::account::{
     Contents, Credentials, Held, INTENT_LIFETIME, Inputs, Liveness, Next, Plan, Record, SecretMark, Seen, State, Stray,
     TokenSecretView, Version, decide,
@@ -15,6 +16,8 @@ use crate::oauth::{DPoPKey, Endpoints, Fault, FaultKind, Reply, Sensitive, Token
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{HashMap, HashSet};
 
+/// What others are told a pass does that is not told of yet.
+pub const WAITS_TO_BE_TOLD_OF: &str = "wait to be told of";
 /// More turns than any pass may take.
 const TURNS: usize = 24;
 
@@ -194,11 +197,14 @@ impl World {
         let mut seen = self.observe();
         self.steps.clear();
         let mut awaited = false;
-        for turn in 0..TURNS {
+        // Whoever waits to be told of has another pass afterwards.
+        for turn in 0..TURNS * (1 + usize::from(self.tells_later)) {
             let next = decide(&seen, self.now);
-            if self.tells_later && !awaited && matches!(next, Next::Say(_)) && seen.may_be_told_later() {
+            let plan = seen.plan.as_ref().ok().filter(|_| self.tells_later && !awaited && matches!(next, Next::Say(_)));
+            if plan.is_some_and(|plan| may_wait(&seen, plan, self.now)) {
+                others(self, WAITS_TO_BE_TOLD_OF);
                 // Looked at anew, with nothing but what was attempted.
-                let (generation, request) = (seen.generation(), seen.answering);
+                let (generation, request) = (Some(seen.generation()), seen.answering);
                 let attempt = seen.attempt.take().unwrap();
                 self.unpublished = seen.unpublished.take();
                 seen = resumed(self.observe(), Untold { attempt, generation, request });
