@@ -1,5 +1,6 @@
 //! The delaying work queue, as client-go describes its own: an account waits once however often it is added, is worked on by
-//! one at a time, and whoever is added meanwhile has its turn afterwards. What is due first is taken first.
+//! one at a time, and whoever is added meanwhile has its turn afterwards. What is due first is taken first, and every other turn is for what
+//! has become due last: an account that was made a moment ago does not wait for the thousands that a start, or a new list of a watch, wakes.
 
 use crate::api::NamespacedName;
 use prometheus::IntCounter;
@@ -25,6 +26,8 @@ struct State {
     entries: HashMap<Key, Entry>,
     /// Those that wait for their turn and are not worked on.
     waiting: BTreeSet<(Instant, Key)>,
+    /// Whether the next turn is for what has become due last.
+    last_first: bool,
 }
 
 /// What there is to tell of a queue.
@@ -129,9 +132,18 @@ impl State {
         if first.is_none_or(|due| due > now) {
             return Err(first);
         }
-        let Some((due, account)) = self.waiting.pop_first() else { return Err(None) };
+        let last = self.last_first.then(|| self.last_due(now)).flatten();
+        let Some((due, account)) = last.and_then(|last| self.waiting.take(&last)).or_else(|| self.waiting.pop_first()) else {
+            return Err(None);
+        };
+        self.last_first ^= true;
         self.entries.insert(account.clone(), Entry { due: None, working: Some(now) });
         Ok((account, now.duration_since(due)))
+    }
+
+    fn last_due(&self, now: Instant) -> Option<(Instant, Key)> {
+        let after = (now + Duration::from_nanos(1), Arc::new(NamespacedName::new("", "")));
+        self.waiting.range(..after).next_back().cloned()
     }
 
     fn done(&mut self, account: &Key, again: Option<Duration>, now: Instant) -> Duration {
@@ -202,6 +214,20 @@ mod tests {
         queue.done(&key("a"), None, now + SECOND);
         assert_eq!(queue.get(now + 6 * SECOND), Ok((key("b"), SECOND)));
         assert_eq!(queue.get(now + 60 * SECOND), Err(None), "the turn that was planned for later is not another one");
+    }
+
+    #[test]
+    fn who_becomes_due_last_does_not_wait_for_all_who_were_before() {
+        let (mut queue, now) = (State::default(), Instant::now());
+        for (second, name) in (0..).zip(["a", "b", "c", "d"]) {
+            queue.add(key(name), now + second * SECOND);
+        }
+        queue.add(key("later"), now);
+        queue.get(now).unwrap();
+        queue.done(&key("a"), Some(60 * SECOND), now);
+        let order: Vec<_> =
+            std::iter::from_fn(|| queue.get(now + 9 * SECOND).ok()).map(|(key, _)| key.name.to_string()).collect();
+        assert_eq!(order, ["d", "later", "c", "b"], "and who is not due has no turn");
     }
 
     #[test]
