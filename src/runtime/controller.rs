@@ -179,7 +179,7 @@ async fn turns(name: &Key, controller: &Arc<Controller>, id: String) -> Result<O
     loop {
         // As it is now.
         let Some(account) = controller.scope.accounts.get(name) else { return Ok(None) };
-        let asked = asked_of(&account);
+        let (asked, made) = (asked_of(&account), made_at(&account));
         // Detached: whatever becomes of the loop, a request that is on its way is brought to its end.
         let (controller_, id_, uid) = (controller.clone(), id.clone(), account.metadata.uid.clone().unwrap_or_default());
         let pass = async move { pass(account, &controller_, &id_, permits).await }.in_current_span();
@@ -195,7 +195,7 @@ async fn turns(name: &Key, controller: &Arc<Controller>, id: String) -> Result<O
                 turn.map(|turn| Permits { turn: Some(turn), ..Permits::default() })
             }
             Ended::Telling => {
-                let telling = await_telling(name, asked, controller).await;
+                let telling = await_telling(name, asked, made, controller).await;
                 telling.map(|telling| Permits { turn: None, telling, waited: true })
             }
         };
@@ -236,14 +236,21 @@ async fn await_turn(
     tokio::join!(turn, telling.boxed()).0
 }
 
+/// When an account was made: every other turn at a gate is that of the youngest.
+fn made_at(account: &OAuthAccount) -> Timestamp {
+    let now = clock::now();
+    account.metadata.creation_timestamp.as_ref().map_or(now, |made| made.0.min(now))
+}
+
 /// Waits until it may be told of that a token is published, and no longer than a token that is well may go untold. What somebody asks of the
 /// account meanwhile goes before that: it is looked at anew.
 async fn await_telling(
     name: &Key,
     asked: (Option<String>, Option<i64>, Option<String>),
+    made: Timestamp,
     controller: &Controller,
 ) -> Result<Option<Permit>, ApiError> {
-    let mut turn = pin!(controller.world.gates.tell());
+    let mut turn = pin!(controller.world.gates.tell(made));
     let Controller { world, scope, .. } = controller;
     let record = state_secret_name(&name.namespace, &name.name);
     let began = Instant::now();
@@ -285,7 +292,7 @@ async fn pass(account: Arc<OAuthAccount>, controller: &Controller, id: &str, per
             Next::TakeTurn(host) => {
                 let expiry = seen.status.token.as_ref().map(|token| token.expiration_time.0);
                 // Who has no token goes before all whose token still lives, also whoever has lost it with its Secret.
-                let deadline = expiry.filter(|_| seen.mark.is_some()).unwrap_or(now);
+                let deadline = expiry.filter(|_| seen.mark.is_some()).unwrap_or_else(|| made_at(&seen.account));
                 remember(seen, controller);
                 return Ok(Ended::Turn { host, deadline, expiry });
             }

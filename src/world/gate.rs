@@ -1,5 +1,5 @@
-//! Gates before providers: one per host, as wide as the host bears, the most urgent first, and every other turn to who came last without
-//! a token: a new account does not wait for thousands that began before it. And per host and client the time for which the provider asked not to be asked. Whoever waits here holds nothing, and whoever went through has room for all
+//! Gates before providers: one per host, as wide as the host bears, the most urgent first, and every other turn to the youngest without
+//! a token: a new account does not wait for the thousands that were there before it. And per host and client the time for which the provider asked not to be asked. Whoever waits here holds nothing, and whoever went through has room for all
 //! that is to be read and written for one token. A gate of another kind is before the API server: what is only to be told is told by few at once,
 //! because it takes longer than a token's own write, and somebody may be waiting for that.
 
@@ -41,7 +41,7 @@ struct Limiter<T> {
     /// Who waits, by urgency and then by arrival.
     waiting: BTreeMap<(Timestamp, u64), T>,
     arrivals: u64,
-    /// Whether this turn is that of the last of those without a token.
+    /// Whether this turn is that of the youngest of those without a token.
     last_first: bool,
 }
 
@@ -52,7 +52,7 @@ impl<T> Default for Limiter<T> {
 }
 
 impl<T> Limiter<T> {
-    /// Somebody comes, whose token expires at this moment.
+    /// Somebody comes, whose token expires at this moment, or who was made then and has none.
     fn arrive(&mut self, deadline: Timestamp, who: T) {
         self.arrivals += 1;
         self.waiting.insert((deadline, self.arrivals), who);
@@ -151,14 +151,13 @@ impl Gates {
         lock(&self.telling).admit_at_once().then(|| Permit { gate: Some(self.telling.clone()), epoch: 0 })
     }
 
-    /// Waits for the right to tell of a token that is published. Every other turn is that of who came last: an account that was made a moment
-    /// ago does not wait for thousands.
-    pub async fn tell(&self) -> Option<Permit> {
-        enter(&self.telling, clock::now()).await
+    /// Waits for the right to tell that an account which was made at this moment has its token. Every other turn is that of the youngest.
+    pub async fn tell(&self, made: Timestamp) -> Option<Permit> {
+        enter(&self.telling, made).await
     }
 
     /// Waits until a request to this host may be made. Whoever's token expires first goes first; who has none passes
-    /// `now`, and so goes before all whose token still lives.
+    /// when it was made, and so goes before all whose token still lives.
     pub async fn enter(&self, host: &str, deadline: Timestamp) -> Option<Permit> {
         enter(&self.gate(host), deadline).await
     }
@@ -327,11 +326,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn so_many_tell_at_once_and_who_came_last_goes_second() {
+    async fn so_many_tell_at_once_and_the_youngest_goes_second() {
         let gates = Gates::default();
         let telling: Vec<_> = std::iter::from_fn(|| gates.tell_now()).collect();
         assert_eq!(telling.len(), MOST_TOLD);
-        let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(gates.tell())).collect();
+        let mut waiting: Vec<_> = [10, 30, 40, 20].map(|made| Box::pin(gates.tell(second(made)))).into();
         for one in &mut waiting {
             assert!(futures::poll!(one).is_pending());
         }
@@ -348,7 +347,7 @@ mod tests {
             }
             assert!(gates.tell_now().is_none(), "whoever waits goes before whoever comes");
         }
-        assert_eq!(told, [0, 3, 1, 2]);
+        assert_eq!(told, [0, 2, 3, 1]);
     }
 
     #[test]
